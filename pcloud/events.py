@@ -28,6 +28,8 @@ class StepInfo:
 
 @dataclass(frozen=True)
 class RunStarted:
+    """What will run, and which healthy servers are left alone (`kept`: server -> why)."""
+
     run: str
     site: str
     operation: str
@@ -36,6 +38,7 @@ class RunStarted:
     phases: tuple[str, ...]
     steps: tuple[StepInfo, ...]
     at: float = 0.0
+    kept: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

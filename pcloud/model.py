@@ -2,47 +2,102 @@
 
 These models are the inventory's schema. `inventory.py` fills them from YAML and adds what
 no single model can see (duplicates, unknown names, capacity). Units end the names:
-`_s` seconds, `_mib` MiB, `_gib` GiB.
+`_s` seconds, `_mib` MiB, `_gib` GiB. The text under a field is what editors show for it;
+`_wants` words say in `pcloud validate` what would have been right.
 """
 
 from __future__ import annotations
 
 from ipaddress import IPv4Address, IPv4Network
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
 NAME = r"^[a-z0-9][a-z0-9-]{0,30}$"
-SECRET = r"^[a-z0-9][a-z0-9_-]{0,30}(/[a-z0-9][a-z0-9_-]{0,30}){0,3}$"
+SECRET = r"^[a-z0-9][a-z0-9_-]{0,30}(/[a-z0-9][a-z0-9_-]{0,30}){0,3}$"  # noqa: S105 -- the pattern of a name
 SAFE_PATH = r"^/[A-Za-z0-9._/-]{1,200}$"
-URL_PATH = r"^/[^\s\x00-\x1f]{0,500}$"
+URL_PATH = r"^/([^/\\\s\x00-\x1f][^\\\s\x00-\x1f]{0,499})?$"
+DOMAIN = r"^[a-z0-9]([a-z0-9-]{0,30}[a-z0-9])?(\.[a-z0-9]([a-z0-9-]{0,30}[a-z0-9])?){0,5}$"
 
-Name = Annotated[str, StringConstraints(pattern=NAME)]
-AbsolutePath = Annotated[str, StringConstraints(pattern=SAFE_PATH)]
-UrlPath = Annotated[str, StringConstraints(pattern=URL_PATH)]
+
+def _wants(words: str, example: str) -> Any:
+    return Field(examples=[example], json_schema_extra={"x-wants": words})
+
+
+def _plain_folders(path: str) -> str:
+    if any(part in ("", ".", "..") for part in path.split("/")[1:]):
+        raise ValueError(f'"{path}" must not hold //, /./, /../ or end in /; write the folder itself')
+    return path
+
+
+def _usable(network: IPv4Network) -> IPv4Network:
+    if not 8 <= network.prefixlen <= 30:
+        raise ValueError(f"{network} has no fitting size; write a network from /8 to /30")
+    if network.is_loopback or network.is_multicast or network.is_link_local or network.network_address.packed[0] == 0:
+        raise ValueError(f"{network} is not for servers; write a private network such as 10.77.0.0/24")
+    return network
+
+
+Name = Annotated[str, StringConstraints(pattern=NAME), _wants("small letters, digits and hyphens, at most 31", "web-1")]
+AbsolutePath = Annotated[
+    str,
+    StringConstraints(pattern=SAFE_PATH),
+    AfterValidator(_plain_folders),
+    _wants("an absolute path of letters, digits and . _ - /", "/var/lib/pcloud/pool"),
+]
+UrlPath = Annotated[
+    str,
+    StringConstraints(pattern=URL_PATH),
+    _wants("a path on the shop itself: one leading slash, no spaces, no \\", "/search/?q=rose"),
+]
+DomainName = Annotated[str, StringConstraints(pattern=DOMAIN), _wants("a domain name in small letters", "shop.example")]
+SecretName = Annotated[str, StringConstraints(pattern=SECRET), _wants("the secret's name, never its value", "db/root")]
+Identifier = Annotated[
+    str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,60}$"), _wants("small letters, digits and _", "products")
+]
+SqlName = Annotated[
+    str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,30}$"), _wants("small letters, digits and _", "shop")
+]
+AddressSpec = Annotated[
+    str,
+    StringConstraints(pattern=r"^[0-9.]{7,15}(-[0-9.]{7,15})?$"),
+    _wants("an address, or a range with both ends", "10.77.0.21-10.77.0.24"),
+]
 Port = Annotated[int, Field(ge=1, le=65535)]
+HttpStatus = Annotated[int, Field(ge=100, le=599)]
 Role = Literal["frontend", "balancer", "database", "indexer"]
-Argv = Annotated[tuple[Annotated[str, StringConstraints(min_length=1, max_length=4096)], ...], Field(min_length=1, max_length=64)]
+Argv = Annotated[
+    tuple[Annotated[str, StringConstraints(min_length=1, max_length=4096)], ...],
+    Field(min_length=1, max_length=64),
+    _wants("a command as a list of words", "[systemctl, is-active, nginx]"),
+]
 Text = Annotated[str, StringConstraints(min_length=1, max_length=500)]
+FilePath = Annotated[
+    str,
+    StringConstraints(min_length=1, max_length=500),
+    _wants("a path, relative to the inventory's own folder or absolute", "../dumps/shop.sql.gz"),
+]
 
 
 class Frozen(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=False)
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=False, use_attribute_docstrings=True)
 
 
 class SecretRef(Frozen):
     """`{secret: db/root}`: a name, never a value."""
 
-    secret: Annotated[str, StringConstraints(pattern=SECRET)]
+    secret: SecretName
 
 
 class Network(Frozen):
     """The one layer-2 network that hosts and servers share."""
 
-    cidr: IPv4Network
+    cidr: Annotated[IPv4Network, AfterValidator(_usable), _wants("a network with its size", "10.77.0.0/24")]
     gateway: IPv4Address
-    dns: tuple[IPv4Address, ...] = ()
-    domain: Annotated[str, StringConstraints(pattern=r"^[a-z0-9.-]{1,60}$")] = "internal"
+    """The router of the servers. In a lab, the lab itself."""
+    dns: Annotated[tuple[IPv4Address, ...], Field(max_length=10)] = ()
+    domain: DomainName = "internal"
+    """Servers call each other `<server>.<domain>`."""
 
 
 class Service(Frozen):
@@ -57,24 +112,32 @@ class Access(Frozen):
     """How pcloud logs in to hosts and servers: one key, and pinned host keys."""
 
     user: Name = "root"
-    key: SecretRef = SecretRef(secret="ssh/operator")
+    key: SecretRef = SecretRef(secret="ssh/operator")  # noqa: S106 -- a name
+    """The private key, as a reference."""
     known_hosts: AbsolutePath | None = None
+    """A file of pinned host keys; without it, the site's own."""
     connect_timeout_s: Annotated[float, Field(gt=0, le=120)] = 5
 
 
 class SecretSources(Frozen):
     """Where references are looked up, after `$PCLOUD_SECRET_DB_ROOT` in the environment."""
 
-    file: Annotated[str, StringConstraints(min_length=1, max_length=500)] | None = None
+    file: FilePath | None = None
+    """A YAML file `db/root: "..."`, readable by its owner alone (0600)."""
     command: Argv | None = None
+    """A command that prints the secret whose name is its last argument."""
 
 
 class Bmc(Frozen):
     """The management controller that can cut a host's power."""
 
-    redfish: Annotated[str, StringConstraints(pattern=r"^https?://[^\s]{1,200}$")]
+    redfish: Annotated[
+        str,
+        StringConstraints(pattern=r"^https?://[^\s/@?#\\]{1,200}(/[^\s@?#\\]{0,200})?$"),
+        _wants("the controller's URL, without user or password", "https://10.0.9.11"),
+    ]
     user: Name = "admin"
-    password: SecretRef = SecretRef(secret="bmc/password")
+    password: SecretRef = SecretRef(secret="bmc/password")  # noqa: S106 -- a name
 
 
 class Host(Frozen):
@@ -83,13 +146,28 @@ class Host(Frozen):
     name: Name
     address: IPv4Address
     rack: Name = "r1"
+    """Servers of one group are spread over racks."""
     spare: bool = False
+    """Takes servers only when the others cannot."""
     user: Name | None = None
-    host_key: Annotated[str, StringConstraints(pattern=r"^ssh-ed25519 [A-Za-z0-9+/=]{40,200}$")] | None = None
+    """Instead of `access.user`."""
+    host_key: (
+        Annotated[
+            str,
+            StringConstraints(pattern=r"^ssh-ed25519 [A-Za-z0-9+/=]{40,200}$"),
+            _wants("one line of ssh-keyscan -t ed25519, from the key's type on", "ssh-ed25519 AAAAC3Nza..."),
+        ]
+        | None
+    ) = None
+    """The host's public key, pinned."""
     bmc: Bmc | None = None
     pool: AbsolutePath = "/var/lib/pcloud/pool"
-    bridge: Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9.-]{0,14}$")] = "br0"
+    """The folder of the storage pool, on the host."""
+    bridge: Annotated[
+        str, StringConstraints(pattern=r"^[a-z][a-z0-9.-]{0,14}$"), _wants("a network interface of the host", "br0")
+    ] = "br0"
     memory_mib: Annotated[int, Field(ge=256, le=64 * 1024 * 1024)] | None = None
+    """What servers may use together; without it, what the host says it has."""
     accel: Literal["auto", "kvm", "tcg"] = "auto"
 
 
@@ -97,7 +175,14 @@ class ImageRef(Frozen):
     """Which prepared image a role boots: a recipe's latest build, or one exact digest."""
 
     recipe: Name | None = None
-    digest: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{12,64}$")] | None = None
+    digest: (
+        Annotated[
+            str,
+            StringConstraints(pattern=r"^[0-9a-f]{12,64}$"),
+            _wants("12 to 64 hexadecimal digits in quotes", '"3f1a9c0b77de"'),
+        ]
+        | None
+    ) = None
 
     @model_validator(mode="after")
     def _one_of(self) -> Self:
@@ -107,21 +192,28 @@ class ImageRef(Frozen):
 
 
 class TcpCheck(Frozen):
+    """The port accepts a connection."""
+
     port: Port
 
 
 class HttpCheck(Frozen):
+    """An answer with this status, and this text in it."""
+
     port: Port = 80
     path: UrlPath = "/"
-    status: Annotated[int, Field(ge=100, le=599)] = 200
+    status: HttpStatus = 200
     contains: Text | None = None
-    host: Annotated[str, StringConstraints(pattern=r"^[a-z0-9.-]{1,100}$")] | None = None
+    host: DomainName | None = None
+    """The Host header; without it, the address."""
 
 
 class SqlCheck(Frozen):
+    """A query that answers; `at_least` in its first column."""
+
     port: Port = 3306
-    user: Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,30}$")] = "monitor"
-    password: SecretRef = SecretRef(secret="db/monitor")
+    user: SqlName = "monitor"
+    password: SecretRef = SecretRef(secret="db/monitor")  # noqa: S106 -- a name
     query: Text = "SELECT 1"
     at_least: int | None = None
 
@@ -130,7 +222,7 @@ class SearchCheck(Frozen):
     """A real `MATCH` over SphinxQL; `at_least` hits."""
 
     port: Port = 9306
-    index: Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,60}$")]
+    index: Identifier
     match: Text
     at_least: Annotated[int, Field(ge=0)] = 1
 
@@ -170,15 +262,22 @@ class Group(Frozen):
 
     name: Name
     role: Role
-    prefix: Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9]{0,19}$")]
+    """What the servers are for; chooses the files they are given."""
+    prefix: Annotated[
+        str, StringConstraints(pattern=r"^[a-z][a-z0-9]{0,19}$"), _wants("a letter, then letters and digits", "fe")
+    ]
     count: Annotated[int, Field(ge=1, le=10_000)] = 1
     image: Name
+    """A name under `images`."""
     vcpus: Annotated[int, Field(ge=1, le=256)] = 1
     memory_mib: Annotated[int, Field(ge=128, le=4 * 1024 * 1024)]
     disk_gib: Annotated[int, Field(ge=1, le=64 * 1024)]
-    addresses: Annotated[tuple[str, ...], Field(min_length=1, max_length=1000)]
-    needs: tuple[Name, ...] = ()
+    addresses: Annotated[tuple[AddressSpec, ...], Field(min_length=1, max_length=1000)]
+    """Given out in this order; more than `count` leaves room to grow."""
+    needs: Annotated[tuple[Name, ...], Field(max_length=200)] = ()
+    """Groups that must answer before this one can."""
     boot_timeout_s: Annotated[float, Field(gt=0, le=3600)] = 300
+    """From start until every check passes."""
     checks: Annotated[tuple[Check, ...], Field(min_length=1, max_length=50)]
 
 
@@ -186,8 +285,9 @@ class Database(Frozen):
     """What the database holds, and where its latest dump is."""
 
     group: Name
-    name: Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,30}$")]
-    dump: Annotated[str, StringConstraints(min_length=1, max_length=500)] | None = None
+    name: SqlName
+    dump: FilePath | None = None
+    """A `.sql` or `.sql.gz` file on this machine."""
     restore_timeout_s: Annotated[float, Field(gt=0, le=86_400)] = 900
 
 
@@ -195,7 +295,8 @@ class Search(Frozen):
     """The index that is built from the database."""
 
     group: Name
-    index: Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,60}$")]
+    index: Identifier
+    argv: Argv = ("indexer", "--all", "--rotate")
     index_timeout_s: Annotated[float, Field(gt=0, le=86_400)] = 900
 
 
@@ -210,9 +311,10 @@ class Visit(Frozen):
     get: UrlPath | None = None
     follow: Text | None = None
     submit: Text | None = None
-    fields: dict[str, str] = Field(default_factory=dict, max_length=50)
-    status: Annotated[int, Field(ge=100, le=599)] = 200
-    contains: tuple[Text, ...] = ()
+    fields: dict[Text, Annotated[str, StringConstraints(max_length=2000)]] = Field(default_factory=dict, max_length=50)
+    """What the form is filled with, as texts."""
+    status: HttpStatus = 200
+    contains: Annotated[tuple[Text, ...], Field(max_length=50)] = ()
     finds: Text | None = None
     at_least: Annotated[int, Field(ge=1, le=10_000)] = 1
 
@@ -220,26 +322,35 @@ class Visit(Frozen):
     def _one_act(self) -> Self:
         if sum(act is not None for act in (self.get, self.follow, self.submit)) != 1:
             raise ValueError("a journey's step does one thing: get, follow or submit")
+        if self.fields and self.submit is None:
+            raise ValueError("fields are for a form; write submit instead of get or follow, or take fields out")
+        if "at_least" in self.model_fields_set and self.finds is None:
+            raise ValueError("at_least counts the matches of finds; add finds, or take at_least out")
         return self
 
 
 class Journey(Frozen):
+    """What proves that a shopper could buy again."""
+
     service: Name = "storefront"
     steps: Annotated[tuple[Visit, ...], Field(min_length=1, max_length=100)]
     timeout_s: Annotated[float, Field(gt=0, le=3600)] = 60
+    """For one walk."""
     deadline_s: Annotated[float, Field(gt=0, le=86_400)] = 600
+    """Until one walk passes."""
 
 
 class Lab(Frozen):
     """This site lives in a lab: hosts are namespaces of this machine."""
 
-    host_memory_mib: Annotated[int, Field(ge=256)] = 4096
+    host_memory_mib: Annotated[int, Field(ge=256, le=64 * 1024 * 1024)] = 4096
 
 
 class Site(Frozen):
     """One recoverable cluster: one file `inventory/<site>.yaml`."""
 
     site: Name
+    """The same as the file's name."""
     lab: Lab | None = None
     network: Network
     services: dict[Name, Service] = Field(max_length=50)
@@ -251,8 +362,10 @@ class Site(Frozen):
     database: Database
     search: Search
     journey: Journey
-    playbooks: Annotated[str, StringConstraints(min_length=1, max_length=500)] | None = None
-    templates: Annotated[str, StringConstraints(min_length=1, max_length=500)] | None = None
+    playbooks: FilePath | None = None
+    """A folder with this site's own playbooks."""
+    templates: FilePath | None = None
+    """A folder with this site's own templates."""
 
     def host(self, name: str) -> Host:
         return next(h for h in self.hosts if h.name == name)

@@ -1,0 +1,73 @@
+# Everything pcloud needs on a fresh Debian 12 machine, and what to do with it.
+#   make demo    set up, bring the lab up, build the images, recover the demo site, report
+#   make test    set up, then ruff, mypy, import-linter and pytest, the lab's real guests included
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+
+PYTHON ?= /usr/bin/python3
+VENV := .venv
+BIN := $(VENV)/bin
+
+# What runs (QEMU, libvirt, the lab), what builds images, what compiles libvirt-python.
+DEBIAN := qemu-system-x86 qemu-utils libvirt-daemon-system libvirt-daemon-driver-qemu libvirt-clients \
+  openssh-server openssh-client iproute2 tini util-linux \
+  mmdebstrap e2fsprogs busybox-static cpio zstd xz-utils \
+  libvirt-dev pkg-config gcc python3-venv python3-dev
+# What only the tests run: the shop's own daemons, to check its configuration files and queries.
+DEBIAN_TEST := haproxy nginx-light mariadb-server sphinxsearch
+
+.PHONY: help setup demo recover test lint lab-down clean
+
+help:
+	@sed -n '2,4p' Makefile | cut -c3-
+
+setup: $(VENV)/.installed
+	@missing=$$(for p in $(DEBIAN) $(EXTRA); do dpkg-query -W -f='$${Status}' $$p 2>/dev/null | grep -q 'ok installed' || echo $$p; done); \
+	  [ -z "$$missing" ] || { echo "missing after set-up: $$missing"; exit 1; }
+
+# RUNLEVEL=1 keeps the packages' services from starting: pcloud starts its own, in the lab.
+define install_debian
+	@missing=$$(for p in $(1); do dpkg-query -W -f='$${Status}' $$p 2>/dev/null | grep -q 'ok installed' || echo $$p; done); \
+	if [ -n "$$missing" ]; then \
+	  echo "== installing Debian packages:" $$missing; \
+	  [ "$$(id -u)" = 0 ] || { echo "this needs root: sudo make $(MAKECMDGOALS)"; exit 1; }; \
+	  apt-get -q update >/dev/null; \
+	  RUNLEVEL=1 DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends $$missing >/dev/null; \
+	fi
+endef
+
+$(VENV)/.installed: pyproject.toml requirements.lock
+	$(call install_debian,$(DEBIAN))
+	@echo "== making the virtual environment $(VENV)"
+	@[ -x $(BIN)/python ] || $(PYTHON) -m venv $(VENV)
+	@$(BIN)/pip install -q --disable-pip-version-check --require-hashes -r requirements.lock
+	@$(BIN)/pip install -q --disable-pip-version-check --no-deps -e .
+	@touch $@
+
+demo: setup
+	@echo "== the lab: eight hosts on this machine"
+	@$(BIN)/pcloud lab up demo
+	@echo "== the images: one a role, built from templates/images (a few minutes the first time)"
+	@$(BIN)/pcloud image build
+	@echo "== the recovery"
+	@$(BIN)/pcloud recover demo --yes
+
+lint: setup
+	@echo "== ruff, mypy --strict, import-linter"
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports --no-cache
+
+test: setup
+	$(call install_debian,$(DEBIAN_TEST))
+	@$(MAKE) --no-print-directory lint
+	@echo "== pytest: cases, properties, libvirt's test driver, then the lab with real guests"
+	@$(BIN)/pytest
+
+lab-down:
+	@$(BIN)/pcloud lab down demo
+
+clean:
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist

@@ -1,0 +1,132 @@
+"""status, check, ssh, console: the commands that look and change nothing."""
+
+from __future__ import annotations
+
+import json as jsonlib
+import os
+import time
+from dataclasses import asdict
+from typing import Annotated, Any
+
+import typer
+from rich.table import Table
+
+from pcloud.cli.console import attach
+from pcloud.cli.recover import Json, SiteName
+from pcloud.cli.session import Session, open_session, out, site_of
+from pcloud.desired import Names
+from pcloud.errors import BadInput, CheckFailed
+from pcloud.observe import observe
+from pcloud.observed import Observed
+
+app = typer.Typer()
+
+
+@app.command(epilog="Example: pcloud status demo --json")
+def status(site: SiteName = "demo", json: Json = False) -> None:
+    """Show hosts and servers as they are now."""
+    with open_session(site) as session:
+        found = observe(session.desired, session.world)
+        rows = _rows(session, found)
+    if json:
+        hosts = [{"host": h.name, "reachable": h.reachable, "problem": h.problem} for h in found.hosts]
+        typer.echo(jsonlib.dumps({"site": session.site.site, "hosts": hosts, "servers": rows, "data": asdict(found.data)}, indent=2))
+        return
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    for column in ("server", "host", "power", "generation", "address", "health"):
+        table.add_column(column)
+    for row in rows:
+        mark = "✓" if row["healthy"] else "✗"
+        table.add_row(row["server"], row["host"], row["power"], row["generation"], row["address"], f"{mark} {row['detail']}")
+    out.print(table)
+    for host in found.hosts:
+        if not host.reachable:
+            out.print(f"host {host.name} does not answer: {host.problem}")
+
+
+def _rows(session: Session, found: Observed) -> list[dict[str, Any]]:
+    rows = []
+    for spec in session.desired.servers:
+        copies = list(found.copies(session.site.site, spec.name))
+        health = found.health.get(spec.name)
+        rows.append(
+            {
+                "server": spec.name,
+                "host": " and ".join(h.name for h, _ in copies) or "-",
+                "power": " and ".join(s.power for _, s in copies) or "missing",
+                "generation": " and ".join(str(s.mark.generation) for _, s in copies if s.mark) or "-",
+                "address": spec.address,
+                "healthy": bool(health and health.ok),
+                "detail": health.detail if health else "",
+            }
+        )
+    return rows
+
+
+@app.command(epilog="Examples: pcloud check demo · pcloud check demo --watch --every 30")
+def check(
+    site: SiteName = "demo",
+    watch: Annotated[bool, typer.Option("--watch", help="Walk again and again until Ctrl-C.")] = False,
+    every: Annotated[float, typer.Option("--every", min=1, help="Seconds between two walks.")] = 10,
+    json: Json = False,
+) -> None:
+    """Ask every check and walk the journey once. Exit 0 when a shopper could buy."""
+    with open_session(site) as session:
+        while True:
+            ok = _check_once(session, json)
+            if not watch:
+                break
+            time.sleep(every)
+    raise typer.Exit(0 if ok else 1)
+
+
+def _check_once(session: Session, json: bool) -> bool:
+    results: list[dict[str, Any]] = []
+    for spec in session.desired.servers:
+        for one in session.site.group(spec.group).checks:
+            verdict = session.world.probe(one, spec.name, spec.address)
+            results.append({"what": f"{spec.name} {one.name}", "ok": verdict.ok, "elapsed_s": verdict.elapsed_s,
+                            "detail": verdict.detail})  # fmt: skip
+    journey = session.world.walk(session.site.journey, lambda _visit, _elapsed: None)
+    results += [{"what": f"journey {s.name}", "ok": s.ok, "elapsed_s": s.elapsed_s, "detail": s.detail} for s in journey.steps]
+    ok = all(r["ok"] for r in results)
+    if json:
+        typer.echo(jsonlib.dumps({"site": session.site.site, "ok": ok, "results": results}, ensure_ascii=False))
+        return ok
+    for row in results:
+        out.print(f"{'✓' if row['ok'] else '✗'} {row['what']:<24} {row['elapsed_s'] * 1000:7.0f} ms  {row['detail']}")
+    out.print(f"[bold]{session.site.site}: a shopper can buy[/bold]" if journey.ok else f"[bold]{session.site.site}: no shopper can buy[/bold]")
+    return ok
+
+
+Machine = Annotated[str, typer.Argument(help="A server or a host: NAME, or SITE/NAME.", metavar="[SITE/]NAME")]
+
+
+@app.command(
+    epilog="Examples: pcloud ssh fe-1 · pcloud ssh demo/db-1 -- mariadb -e 'SHOW STATUS' · pcloud ssh h3",
+    context_settings={"ignore_unknown_options": True},
+)
+def ssh(
+    machine: Machine,
+    command: Annotated[list[str] | None, typer.Argument(help="A command, after --.", metavar="[-- COMMAND...]")] = None,
+) -> None:
+    """Log in to a server or a host, with its pinned key."""
+    site, name = site_of(machine)
+    with open_session(site) as session:
+        argv = session.world.ssh_argv(name, command or (), tty=not command)
+        os.execvp(argv[0], argv)  # noqa: S606 (an argv, and nothing else is left to do here)
+
+
+@app.command(epilog="Example: pcloud console fe-1 (leave with Ctrl-])")
+def console(machine: Machine) -> None:
+    """Attach to a server's serial console. Leave with Ctrl-]."""
+    site, name = site_of(machine)
+    with open_session(site) as session:
+        if name not in {s.name for s in session.desired.servers}:
+            raise BadInput(f"{site} has no server {name}", next=f"pcloud status {site}")
+        copies = list(observe(session.desired, session.world).copies(session.site.site, name))
+        if not copies:
+            raise CheckFailed(f"{name} is on no host that answers", next=f"pcloud status {site}")
+        host = copies[0][0].name
+        out.print(f"the console of {name} on {host}; leave with Ctrl-]")
+        attach(session.world.hypervisor(host), Names(session.site.site, name).domain)

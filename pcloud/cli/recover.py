@@ -1,0 +1,193 @@
+"""plan, recover, destroy, purge: the commands that change a site."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from pcloud import places, timing
+from pcloud.cli.session import Session, confirm, err, open_session, out, stamp
+from pcloud.clock import SystemClock
+from pcloud.desired import Options
+from pcloud.errors import BadInput
+from pcloud.events import RunState
+from pcloud.execute import execute
+from pcloud.journal import Journal, RunLock, new_run_id, past_runs
+from pcloud.observe import observe
+from pcloud.plan import Plan, check_same, plan
+from pcloud.render.faces import Face, choose_face
+from pcloud.render.plan import render_plan
+from pcloud.render.report import make_report
+from pcloud.render.report_text import render_report
+from pcloud.teardown import plan_destroy, plan_purge
+
+app = typer.Typer()
+
+SiteName = Annotated[str, typer.Argument(help="A site: the name of its inventory, or a path to one.", metavar="SITE")]
+Only = Annotated[list[str] | None, typer.Option("--only", help="Only this server or group; may be repeated.", metavar="NAME")]
+Rebuild = Annotated[
+    list[str] | None,
+    typer.Option("--rebuild", help="Make this server anew, whatever its state; may be repeated.", metavar="SERVER"),
+]
+FromScratch = Annotated[bool, typer.Option("--from-scratch", help="Make every server anew; old disks become tombstones.")]
+Empty = Annotated[bool, typer.Option("--empty-database", help="Accept a shop without data when there is no dump.")]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
+
+
+def _options(only: list[str] | None, rebuild: list[str] | None, scratch: bool, empty: bool) -> Options:
+    return Options(scratch, tuple(sorted(rebuild or ())), tuple(sorted(only or ())), empty)
+
+
+def _show_plan(made: Plan, durations: dict[str, float]) -> Any:
+    return render_plan([n.info for n in made.nodes], kept=made.kept, durations=durations, title=f"{made.operation} {made.site}")
+
+
+@app.command("plan", epilog="Examples: pcloud plan demo · pcloud plan demo --out night.json · pcloud plan demo --from-scratch")
+def plan_command(
+    site: SiteName = "demo",
+    write: Annotated[Path | None, typer.Option("--out", help="Write the plan to a file for `recover --plan`.")] = None,
+    only: Only = None,
+    rebuild: Rebuild = None,
+    from_scratch: FromScratch = False,
+    empty_database: Empty = False,
+    json: Json = False,
+) -> None:
+    """Show what a recovery would do, and why. Changes nothing."""
+    with open_session(site, _options(only, rebuild, from_scratch, empty_database)) as session:
+        made = plan(session.desired, observe(session.desired, session.world), stamp())
+    if write is not None:
+        _write_plan(write, made)
+    if json:
+        typer.echo(made.to_json(), nl=False)
+    else:
+        out.print(_show_plan(made, timing.durations_from(past_runs(made.site))))
+        if write is not None:
+            out.print(f"\nwritten to {write}; run it with: pcloud recover {site} --plan {write}")
+
+
+def _write_plan(path: Path, made: Plan) -> None:
+    part = path.with_name(f".{path.name}.part")
+    try:
+        part.write_text(made.to_json())
+        part.replace(path)
+    except OSError as error:
+        raise BadInput(f"the plan cannot be written: {error.strerror}", where=str(path), next="name a file that can be") from error
+
+
+@app.command(
+    epilog="Examples: pcloud recover demo · pcloud recover demo --yes --json · pcloud recover demo --only fe-2 · "
+    "pcloud recover demo --plan night.json"
+)
+def recover(
+    site: SiteName = "demo",
+    yes: Yes = False,
+    plan_file: Annotated[Path | None, typer.Option("--plan", help="Run exactly this saved plan, or refuse.")] = None,
+    only: Only = None,
+    rebuild: Rebuild = None,
+    from_scratch: FromScratch = False,
+    empty_database: Empty = False,
+    json: Json = False,
+) -> None:
+    """Rebuild what is broken, keep what works, and prove it by a shopper's walk."""
+    options = _options(only, rebuild, from_scratch, empty_database)
+
+    def make(session: Session) -> Plan:
+        made = plan(session.desired, observe(session.desired, session.world), stamp())
+        if plan_file is not None:
+            check_same(_read_plan(plan_file), made, str(plan_file))
+        return made
+
+    run(site, options, make, "recover", yes=yes or plan_file is not None, json=json)
+
+
+def _read_plan(path: Path) -> str:
+    try:
+        return path.read_text()
+    except (OSError, UnicodeDecodeError) as error:
+        raise BadInput(f"the plan cannot be read: {error}", where=str(path), next="pcloud plan SITE --out FILE") from error
+
+
+@app.command(epilog="Example: pcloud destroy demo")
+def destroy(site: SiteName, yes: Yes = False, json: Json = False) -> None:
+    """Power the site's servers off and put them away; their disks stay as tombstones."""
+
+    def make(session: Session) -> Plan:
+        found = observe(session.desired, session.world)
+        return plan_destroy(session.site.site, session.desired.digest(), found, stamp())
+
+    run(site, Options(), make, "destroy", yes=yes, json=json)
+
+
+@app.command(epilog="Example: pcloud purge demo")
+def purge(site: SiteName, yes: Yes = False, json: Json = False) -> None:
+    """Delete the site's tombstones for good."""
+
+    def make(session: Session) -> Plan:
+        return plan_purge(session.site.site, session.desired.digest(), observe(session.desired, session.world))
+
+    run(site, Options(), make, "purge", yes=yes, json=json)
+
+
+def run(name: str, options: Options, make: Callable[[Session], Plan], operation: str, *, yes: bool, json: bool) -> None:
+    """Plan, show, ask, execute, report; exits with the run's code."""
+    faces: list[Face] = []
+
+    def ask(question: str) -> bool:
+        with faces[0].pause():
+            confirm(question, yes=yes, command=f"pcloud {operation} {name}")
+        return True
+
+    run_id = new_run_id(datetime.now(UTC), operation)
+    with open_session(name, options, ask=ask) as session:
+        site = session.site.site
+        with RunLock(site, run_id):
+            made = make(session)
+            durations = timing.durations_from(past_runs(site))
+            if not json:
+                out.print(_show_plan(made, durations))
+            if made.changes:
+                confirm(_question(made), yes=yes, command=f"pcloud {operation} {name}")
+            elif not made.nodes:
+                out.print("nothing to do") if not json else None
+                return
+            with Journal.create(places.runs_dir(site), run_id) as journal:
+                faces.append(choose_face(json, out, durations))
+                state = _execute(made, session, journal, faces[0], run_id)
+    if not json:
+        out.print(render_report(make_report(state)))
+    _exit(state, name, operation)
+
+
+def _question(made: Plan) -> str:
+    servers = sorted({n.info.server for n in made.changes if n.info.server})
+    retired = sum(n.info.action == "retire" for n in made.nodes)
+    gone = f", {retired} of them in place of one that is there now (its disk is kept as a tombstone)" if retired else ""
+    if made.operation != "recover":
+        return f"{made.operation} on {made.site}: {len(made.changes)} steps?"
+    return f"Work on {len(servers)} servers of {made.site}{gone}?"
+
+
+def _execute(made: Plan, session: Session, journal: Journal, face: Face, run_id: str) -> RunState:
+    signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
+    try:
+        return execute(made, session.world, journal, face, run_id, SystemClock())
+    except KeyboardInterrupt:
+        face.close()
+        err.print(f"stopped at once. Go on with: pcloud {made.operation} {made.site}")
+        os._exit(1)  # threads may still wait for a host; the journal is on disk, the next run looks for itself
+    finally:
+        face.close()
+
+
+def _exit(state: RunState, name: str, operation: str) -> None:
+    outcome = state.finished.outcome if state.finished else "failed"
+    if outcome == "interrupted":
+        err.print(f"stopped. Go on with: pcloud {operation} {name}")
+    raise typer.Exit({"converged": 0, "blocked": 3}.get(outcome, 1))

@@ -1,0 +1,206 @@
+"""What each server needs: one decision a server, from facts alone.
+
+Safety, as sentences:
+- A server that may be running on a host that does not answer is not built anywhere else.
+- Two running copies of a server are a person's business.
+- A server that pcloud did not make is never touched.
+- A server that is booting is waited for, not rebuilt.
+- A server is not blamed for what it depends on.
+- Data is not thrown away by the way: a database that drifted is kept, one that does not
+  answer is power-cycled; it is made anew only when it is missing or when a person names it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+
+from pcloud.desired import Desired, Names, ServerSpec
+from pcloud.observed import Health, Observed, Power, SeenHost, SeenServer
+from pcloud.placement import Placed, place
+
+
+class Act(StrEnum):
+    KEEP = "keep"
+    WAIT = "wait"
+    START = "start"
+    CYCLE = "cycle"
+    REBUILD = "rebuild"
+    BUILD = "build"
+    BLOCK = "block"
+
+
+MAKES = frozenset({Act.BUILD, Act.REBUILD})
+"""Acts after which the server is a new one."""
+
+
+@dataclass(frozen=True)
+class Decision:
+    """`host` is where the server is or will be; `old` the generation that must go first."""
+
+    server: str
+    act: Act
+    reason: str
+    host: str = ""
+    generation: int = 0
+    old: int | None = None
+    was_healthy: bool = False
+    next: str = ""
+
+
+def decide(desired: Desired, observed: Observed) -> dict[str, Decision]:
+    """A decision for every server of the site, in the inventory's order."""
+    decided = {spec.name: _decide_one(desired, observed, spec) for spec in desired.servers}
+    decided = {name: _spare_the_innocent(desired, decided, d) for name, d in decided.items()}
+    decided = {name: _only_what_was_asked(desired, d) for name, d in decided.items()}
+    return _with_places(desired, observed, decided)
+
+
+def _decide_one(desired: Desired, observed: Observed, spec: ServerSpec) -> Decision:
+    site = desired.site.site
+    copies = sorted(observed.copies(site, spec.name), key=lambda c: -_generation(c[1]))
+    running = [(h, s) for h, s in copies if s.power is not Power.OFF]
+    if len(running) > 1:
+        hosts = " and ".join(h.name for h, _ in running)
+        return Decision(spec.name, Act.BLOCK, f"it runs twice, on {hosts}",
+                        next=f"keep one, power the other off: pcloud ssh {site}/{running[-1][0].name} -- "
+                        f"virsh destroy {Names(site, spec.name).domain}")  # fmt: skip
+    foreign = _foreign(observed, site, spec)
+    if foreign is not None:
+        host, seen = foreign
+        return Decision(spec.name, Act.BLOCK, f"{host.name} has a server {seen.name} with its name or address that is "
+                        "not pcloud's",
+                        next=f"rename or remove it: pcloud ssh {site}/{host.name} -- virsh domrename {seen.name} NEW-NAME")  # fmt: skip
+    if not copies:
+        away = observed.unreachable()
+        if away:
+            return Decision(spec.name, Act.BLOCK, f"it may be running on {', '.join(away)}, which does not answer",
+                            next=_bring_back(desired, away[0]))  # fmt: skip
+        generation = _last_generation(observed, site, spec.name) + 1
+        return Decision(spec.name, Act.BUILD, "it is missing", generation=generation)
+    host, seen = (running or copies)[0]
+    return _decide_present(desired, observed, spec, host, seen)
+
+
+def _decide_present(
+    desired: Desired, observed: Observed, spec: ServerSpec, host: SeenHost, seen: SeenServer
+) -> Decision:
+    site = desired.site.site
+    generation = _generation(seen)
+    health = observed.health.get(spec.name, Health(False, "it does not run"))
+    anew = _last_generation(observed, site, spec.name) + 1
+
+    def decision(act: Act, reason: str) -> Decision:
+        if act is Act.REBUILD:
+            return Decision(spec.name, act, reason, host.name, anew, generation, health.ok)
+        return Decision(spec.name, act, reason, host.name, generation, was_healthy=health.ok)
+
+    drift = _drift(spec, seen)
+    if desired.options.from_scratch or spec.name in desired.options.rebuild:
+        return decision(Act.REBUILD, "you asked for it")
+    if Names(site, spec.name, generation).disk not in host.volumes:
+        return decision(Act.REBUILD, "its disk is gone")
+    if drift and spec.role != "database":
+        return decision(Act.REBUILD, f"its {drift} changed")
+    if seen.power is not Power.RUNNING:
+        return decision(Act.START, f"it is {seen.power}")
+    if health.ok and drift:
+        return decision(Act.KEEP, f"healthy; its {drift} changed, but it holds data: --rebuild {spec.name}")
+    if health.ok:
+        return decision(Act.KEEP, "healthy")
+    patience = desired.site.group(spec.group).boot_timeout_s
+    if seen.age_s < patience:
+        return decision(Act.WAIT, f"it started {seen.age_s:.0f} s ago: {health.detail}")
+    if spec.role == "database":
+        return decision(Act.CYCLE, f"unhealthy: {health.detail}")
+    return decision(Act.REBUILD, f"unhealthy: {health.detail}")
+
+
+def _spare_the_innocent(desired: Desired, decided: Mapping[str, Decision], d: Decision) -> Decision:
+    """A running server whose only fault may be what it needs is waited for instead."""
+    if d.act is not Act.REBUILD or not d.reason.startswith("unhealthy"):
+        return d
+    needs = desired.site.group(desired.server(d.server).group).needs
+    guilty = [s.name for g in needs for s in desired.members(g) if decided[s.name].act is not Act.KEEP]
+    if not guilty or d.old is None:
+        return d
+    return Decision(d.server, Act.WAIT, f"{d.reason}; {guilty[0]} comes first", d.host, d.old)
+
+
+def _only_what_was_asked(desired: Desired, d: Decision) -> Decision:
+    only = desired.options.only
+    if not only or d.server in only or desired.server(d.server).group in only or d.act is Act.KEEP:
+        return d
+    return Decision(d.server, Act.KEEP, f"not asked for; it would {d.act}: {d.reason}", d.host, d.old or d.generation)
+
+
+def _with_places(desired: Desired, observed: Observed, decided: Mapping[str, Decision]) -> dict[str, Decision]:
+    staying = {n: d.host for n, d in decided.items() if d.host}
+    new = [s for s in desired.servers if decided[s.name].act is Act.BUILD]
+    places = place(desired.site, observed, staying, new, {s.name: s.group for s in desired.servers})
+    return {name: _placed(desired, d, places.get(name)) if d.act is Act.BUILD else d for name, d in decided.items()}
+
+
+def _placed(desired: Desired, d: Decision, placed: Placed | None) -> Decision:
+    if placed is None:
+        need = desired.server(d.server).memory_mib
+        return Decision(d.server, Act.BLOCK, f"no host that answers has {need} MiB left for it",
+                        next=f"pcloud status {desired.site.site}; then add a host to the inventory, or give it less memory_mib")  # fmt: skip
+    return Decision(d.server, d.act, f"{d.reason}; {placed.host}: {placed.reason}", placed.host, d.generation)
+
+
+def _drift(spec: ServerSpec, seen: SeenServer) -> str:
+    mark = seen.mark
+    if mark is None or mark.spec == spec.spec and mark.image == spec.image.digest:
+        return ""
+    return "image" if mark.image != spec.image.digest else "configuration"
+
+
+def _generation(seen: SeenServer) -> int:
+    return seen.mark.generation if seen.mark else 0
+
+
+def _foreign(observed: Observed, site: str, spec: ServerSpec) -> tuple[SeenHost, SeenServer] | None:
+    name = Names(site, spec.name).domain
+    for host in observed.hosts:
+        for seen in host.servers:
+            ours = seen.mark is not None and (seen.mark.site, seen.mark.server) == (site, spec.name)
+            if not ours and (seen.name == name or seen.uuid == spec.uuid or spec.mac in seen.macs):
+                return host, seen
+    return None
+
+
+def _last_generation(observed: Observed, site: str, server: str) -> int:
+    """The highest generation that any host knows of, by a server's mark or by a left file."""
+    pattern = re.compile(rf"{re.escape(site)}\.{re.escape(server)}\.g(\d+)\.")
+    marks = [_generation(seen) for _, seen in observed.copies(site, server)]
+    files = (pattern.match(v) for h in observed.hosts for v in h.volumes)
+    return max([0, *marks, *(int(f.group(1)) for f in files if f)])
+
+
+def _bring_back(desired: Desired, host: str) -> str:
+    if desired.site.lab is not None:
+        return f"pcloud lab power-on {host}; then pcloud recover {desired.site.site}"
+    return f"bring {host} back, or take it out of the inventory once it is switched off for good"
+
+
+def leftovers(desired: Desired, observed: Observed) -> dict[str, tuple[str, ...]]:
+    """Host to the files of this site that belong to no server: an interrupted build's."""
+    site = desired.site.site
+    pattern = re.compile(rf"{re.escape(site)}\.[a-z0-9-]+\.g\d+\.(qcow2|seed\.iso|console\.log)(\.part)?$")
+    found = {}
+    for host in observed.hosts:
+        kept = {n for s in host.servers if s.mark and s.mark.site == site for n in _files(site, s)}
+        lost = tuple(v for v in host.volumes if pattern.fullmatch(v) and v not in kept)
+        if lost:
+            found[host.name] = lost
+    return found
+
+
+def _files(site: str, seen: SeenServer) -> tuple[str, ...]:
+    if seen.mark is None:
+        return ()
+    names = Names(site, seen.mark.server, seen.mark.generation)
+    return names.disk, names.seed, names.console

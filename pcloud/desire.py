@@ -1,0 +1,150 @@
+"""`desire`: an inventory, its images, templates and secrets become `Desired`.
+
+The rendered files hold secrets, so they come back beside `Desired`, as `Material` that only
+the `World` keeps. A server's `spec` is a keyed digest of all that makes it what it is: the
+key is the site's identity secret, so that a digest on a host gives no password away.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import json
+import zlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pcloud.desired import Desired, Dump, ImageSpec, Options, ServerSpec
+from pcloud.identity import expand_addresses, server_mac, server_names, server_uuid
+from pcloud.inventory import Inventory, defaults_dir
+from pcloud.keys import derive, keypair_from_seed, public_line
+from pcloud.model import Group, Site
+from pcloud.playbook import Playbook
+from pcloud.seed import SeedFile
+from pcloud.steps.database import open_dump
+from pcloud.templating import OwnView, ServerView, Templates
+
+IDENTITY = "site/identity"
+"""The secret from which the servers' host keys and the key of all digests are derived."""
+
+DUMP_END = b"-- Dump completed"
+
+Secret = Callable[[str], str]
+
+
+@dataclass(frozen=True)
+class Material:
+    """What the steps of a run need and a plan must not hold: rendered files, by server."""
+
+    files: Mapping[str, tuple[SeedFile, ...]]
+    host_keys: Mapping[str, str]
+    """Server to its public host key, as a line of OpenSSH."""
+
+
+def templates_of(inventory: Inventory) -> Templates:
+    own = [inventory.resolve(inventory.site.templates)] if inventory.site.templates else []
+    return Templates([*own, defaults_dir("templates")])
+
+
+def desire(
+    inventory: Inventory, playbook: Playbook, images: Mapping[str, ImageSpec], secret: Secret, options: Options
+) -> tuple[Desired, Material]:
+    """`images` holds every image the groups name. Reads templates and the dump, no host."""
+    site = inventory.site
+    templates = templates_of(inventory)
+    views = tuple(
+        ServerView(name, group.role, group.name, str(address))
+        for group in site.groups
+        for name, address in zip(server_names(group), expand_addresses(group.addresses), strict=False)
+    )
+    identity = secret(IDENTITY).encode()
+    authorized = public_line(secret(site.access.key.secret), f"pcloud@{site.site}")
+    specs, files, host_keys = [], {}, {}
+    for view in views:
+        private, public = keypair_from_seed(derive(identity, site.site, view.name, "ssh"), f"{view.name}.{site.site}")
+        own = _own(site, view, site.group(view.group), private, public, authorized)
+        files[view.name] = templates.render_server(own, _shared(site, views), secret)
+        host_keys[view.name] = public
+        specs.append(_spec(site, own, images[site.group(view.group).image], files[view.name], identity))
+    dump, problem = _dump(inventory)
+    desired = Desired(site, playbook, tuple(specs), dump, problem, options)
+    return desired, Material(files, host_keys)
+
+
+def _own(site: Site, view: ServerView, group: Group, private: str, public: str, authorized: str) -> OwnView:
+    first = view.name == server_names(group)[0]
+    held = tuple(str(s.address) for s in site.services.values() if first and s.group == group.name)
+    return OwnView(
+        name=view.name,
+        role=view.role,
+        group=view.group,
+        address=view.address,
+        mac=server_mac(site.site, view.name),
+        gateway=str(site.network.gateway),
+        prefixlen=site.network.cidr.prefixlen,
+        service_addresses=held,
+        vcpus=group.vcpus,
+        memory_mib=group.memory_mib,
+        machine_id=server_uuid(site.site, view.name).hex,
+        ssh_host_key=private,
+        ssh_host_key_public=public,
+        authorized_key=authorized,
+    )
+
+
+def _shared(site: Site, views: tuple[ServerView, ...]) -> dict[str, Any]:
+    return {
+        "site": site,
+        "servers": views,
+        "services": {name: {"address": str(s.address), "port": s.port, "group": s.group} for name, s in site.services.items()},
+        "database": site.database.name,
+        "search": site.search.index,
+    }
+
+
+def _spec(site: Site, own: OwnView, image: ImageSpec, files: tuple[SeedFile, ...], identity: bytes) -> ServerSpec:
+    group = site.group(own.group)
+    uuid = str(server_uuid(site.site, own.name))
+    content = [(f.path, f.mode, f.owner, hashlib.sha256(f.content).hexdigest()) for f in files]
+    parts = [uuid, own.mac, group.vcpus, group.memory_mib, group.disk_gib, content]
+    digest = hmac.new(derive(identity, site.site, "spec"), json.dumps(parts).encode(), hashlib.sha256).hexdigest()
+    return ServerSpec(
+        name=own.name,
+        group=own.group,
+        role=own.role,
+        image=image,
+        vcpus=group.vcpus,
+        memory_mib=group.memory_mib,
+        disk_gib=group.disk_gib,
+        address=own.address,
+        service_addresses=own.service_addresses,
+        mac=own.mac,
+        uuid=uuid,
+        spec=digest[:32],
+    )
+
+
+def _dump(inventory: Inventory) -> tuple[Dump | None, str]:
+    """The dump, read through once and known to be whole; or None and what is wrong with it."""
+    written = inventory.site.database.dump
+    if written is None:
+        return None, "the inventory names no dump"
+    path = inventory.resolve(written)
+    try:
+        tail = _tail(path)
+    except (OSError, EOFError, zlib.error) as error:
+        return None, f"the dump {path} cannot be used: {error}"
+    if DUMP_END not in tail:
+        return None, f"the dump {path} is cut off: it does not end with {DUMP_END.decode()!r}"
+    with path.open("rb") as file:
+        return Dump(str(path), hashlib.file_digest(file, "sha256").hexdigest()), ""
+
+
+def _tail(path: Path) -> bytes:
+    tail = b""
+    with open_dump(path) as file:
+        while data := file.read(1 << 20):
+            tail = (tail + data)[-4096:]
+    return tail

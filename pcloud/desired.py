@@ -1,0 +1,146 @@
+"""What a site should be: frozen facts resolved from an inventory, its images and templates.
+
+`Desired` is the other half of a plan's input (see `observed.py`). It holds digests where
+there are secrets: the rendered files themselves stay with the `World` that will need them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from pathlib import PurePosixPath
+
+from pcloud.model import Check, Site, TcpCheck
+from pcloud.playbook import Playbook
+
+
+@dataclass(frozen=True)
+class ImageFile:
+    """One file of an image: its name in the image's folder, its digest and size in bytes."""
+
+    name: str
+    sha256: str
+    size: int
+
+
+@dataclass(frozen=True)
+class ImageSpec:
+    """An image as the hosts need it. `digest` names its content; `cmdline` is the kernel's."""
+
+    name: str
+    recipe: str
+    digest: str
+    cmdline: str
+    disk: ImageFile
+    kernel: ImageFile | None
+    initrd: ImageFile | None
+
+    @property
+    def files(self) -> tuple[ImageFile, ...]:
+        return tuple(f for f in (self.disk, self.kernel, self.initrd) if f is not None)
+
+    def on_host(self, pool: str, file: ImageFile) -> str:
+        """The path of a file's copy: named by content, so that two builds never mix."""
+        return str(PurePosixPath(pool) / f"pcloud-image.{self.recipe}.{self.digest[:12]}.{file.name}")
+
+
+@dataclass(frozen=True)
+class ServerSpec:
+    """One server as it should be, wherever it runs. `spec` changes when any of it does."""
+
+    name: str
+    group: str
+    role: str
+    image: ImageSpec
+    vcpus: int
+    memory_mib: int
+    disk_gib: int
+    address: str
+    service_addresses: tuple[str, ...]
+    mac: str
+    uuid: str
+    spec: str
+
+
+@dataclass(frozen=True)
+class Dump:
+    """The database's latest dump: a path on this machine, and the digest of its bytes."""
+
+    path: str
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Options:
+    """What the person asked of this one run."""
+
+    from_scratch: bool = False
+    rebuild: tuple[str, ...] = ()
+    only: tuple[str, ...] = ()
+    empty_database: bool = False
+
+
+@dataclass(frozen=True)
+class Desired:
+    site: Site
+    playbook: Playbook
+    servers: tuple[ServerSpec, ...]
+    dump: Dump | None
+    dump_problem: str = ""
+    options: Options = Options()
+
+    def server(self, name: str) -> ServerSpec:
+        return next(s for s in self.servers if s.name == name)
+
+    def members(self, group: str) -> tuple[ServerSpec, ...]:
+        return tuple(s for s in self.servers if s.group == group)
+
+    def digest(self) -> str:
+        """Changes when a plan made from this would."""
+        parts = {
+            "site": self.site.model_dump(mode="json"),
+            "playbook": repr(self.playbook.phases),
+            "servers": {s.name: (s.spec, s.image.digest) for s in self.servers},
+            "dump": self.dump.sha256 if self.dump else self.dump_problem,
+            "options": asdict(self.options),
+        }
+        return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
+
+
+@dataclass(frozen=True)
+class Names:
+    """How one generation of one server is called on its host."""
+
+    site: str
+    server: str
+    generation: int = 0
+
+    @property
+    def domain(self) -> str:
+        return f"{self.site}.{self.server}"
+
+    @property
+    def _stem(self) -> str:
+        return f"{self.site}.{self.server}.g{self.generation}"
+
+    @property
+    def disk(self) -> str:
+        return f"{self._stem}.qcow2"
+
+    @property
+    def seed(self) -> str:
+        return f"{self._stem}.seed.iso"
+
+    @property
+    def console(self) -> str:
+        return f"{self._stem}.console.log"
+
+    def tombstone(self, date: str) -> str:
+        return f"{self._stem}.tombstone-{date}"
+
+
+def liveness(checks: Iterable[Check]) -> tuple[Check, ...]:
+    """The checks that blame a server alone: a search without its index only has to listen."""
+    return tuple(Check(name=c.name, tcp=TcpCheck(port=c.search.port), timeout_s=c.timeout_s) if c.search else c for c in checks)

@@ -1,0 +1,86 @@
+"""`observe`: what is on the hosts, asked of all of them at once, each within its deadline.
+
+A host that does not answer is a fact, not a failure. Checks are asked of running servers
+only, and of one copy of each.
+"""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+
+from pcloud.desired import Desired, ServerSpec, liveness
+from pcloud.errors import PcloudError
+from pcloud.model import Host
+from pcloud.observed import Data, Health, Observed, Power, SeenHost
+from pcloud.probe import read_sql
+from pcloud.world import World
+
+WORKERS = 64
+_PID_FILES = "/run/libvirt/qemu"
+
+
+def observe(desired: Desired, world: World) -> Observed:
+    """Asks every host, then every running server of the site. Takes as long as the slowest."""
+    with ThreadPoolExecutor(max_workers=WORKERS, thread_name_prefix="observe") as pool:
+        hosts = tuple(pool.map(lambda h: _observe_host(world, h), desired.site.hosts))
+        found = Observed(hosts)
+        up = [s for s in desired.servers if _runs(found, desired, s)]
+        health = dict(zip((s.name for s in up), pool.map(lambda s: _observe_server(world, s), up), strict=True))
+        data = _observe_data(desired, world, {s.name for s in up})
+    return replace(found, health=health, data=data)
+
+
+def _observe_host(world: World, host: Host) -> SeenHost:
+    try:
+        hypervisor = world.hypervisor(host.name)
+        servers = hypervisor.servers()
+        if any(s.power is Power.RUNNING for s in servers):
+            ages = _ages(world, host.name)
+            servers = tuple(replace(s, age_s=ages.get(s.name, 0.0)) for s in servers)
+        capacity = hypervisor.capacity(host.accel)
+        return SeenHost(host.name, "", capacity.memory_mib, capacity.accel, servers, hypervisor.volumes(host.pool))
+    except PcloudError as error:
+        return SeenHost(host.name, problem=error.what)
+
+
+def _ages(world: World, host: str) -> dict[str, float]:
+    """Seconds since each server's emulator started, by the age of its pid file on the host."""
+    shell = world.shell(host)
+    listing = shell.run(
+        ["find", _PID_FILES, "-maxdepth", "1", "-name", "*.pid", "-printf", r"%T@ %f\n"], deadline_s=10, check=False
+    ).stdout
+    now = float(shell.run(["date", "+%s.%N"], deadline_s=10).stdout)
+    started = (line.partition(" ") for line in listing.splitlines())
+    return {name.removesuffix(".pid"): max(0.0, now - float(at)) for at, _, name in started}
+
+
+def _runs(found: Observed, desired: Desired, spec: ServerSpec) -> bool:
+    return any(s.power is Power.RUNNING for _, s in found.copies(desired.site.site, spec.name))
+
+
+def _observe_server(world: World, spec: ServerSpec) -> Health:
+    for check in liveness(world.site.group(spec.group).checks):
+        verdict = world.probe(check, spec.name, spec.address)
+        if not verdict.ok:
+            return Health(False, verdict.detail)
+    return Health(True)
+
+
+def _observe_data(desired: Desired, world: World, up: set[str]) -> Data:
+    site = desired.site
+    database = desired.members(site.database.group)[0]
+    indexers = desired.members(site.search.group)
+    restored = _restored(world, database) if database.name in up else ""
+    checks = [(c, s) for s in indexers for c in site.group(s.group).checks if c.search]
+    indexed = all(s.name in up for s in indexers) and all(world.probe(c, s.name, s.address).ok for c, s in checks)
+    return Data(restored=restored, indexed=indexed)
+
+
+def _restored(world: World, spec: ServerSpec) -> str:
+    """The token of the last whole restore; empty when there is none or it cannot be read."""
+    check = next((c.sql for c in world.site.group(spec.group).checks if c.sql), None)
+    if check is None:
+        return ""
+    rows = read_sql(check, spec.address, "SELECT token FROM pcloud.restored WHERE state = 'restored'", world.reveal)
+    return str(rows[0][0]) if rows else ""

@@ -1,0 +1,63 @@
+"""The plans that take away: `destroy` puts a site's servers away, `purge` deletes what was put away."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+
+from pcloud.desired import Names
+from pcloud.errors import Blocked
+from pcloud.events import StepInfo
+from pcloud.observed import Observed
+from pcloud.plan import Need, Plan, PlanNode
+from pcloud.steps.server import Discard, Purge, Retire
+
+
+def plan_destroy(site: str, desired_digest: str, observed: Observed, date: str) -> Plan:
+    """Every server of the site, on every host that answers, becomes a tombstone.
+
+    Raises `Blocked` when a host does not answer: servers may be running there.
+    """
+    away = observed.unreachable()
+    if away:
+        raise Blocked(
+            f"{', '.join(away)} does not answer; servers may be running there",
+            where=site,
+            next=f"bring it back, then pcloud destroy {site}",
+        )
+    nodes = []
+    for host in observed.hosts:
+        for seen in host.servers:
+            if seen.mark is None or seen.mark.site != site:
+                continue
+            names = Names(site, seen.mark.server, seen.mark.generation)
+            key = f"{host.name}/{seen.mark.server}/retire"
+            info = StepInfo(key, "destroy", (), host.name, seen.mark.server, "retire", "you asked for it")
+            nodes.append(PlanNode(info, Retire(host.name, names, date)))
+    done = {n.key for n in nodes}
+    for host in observed.hosts:
+        left = tuple(v for v in host.volumes if re.match(rf"{re.escape(site)}\.[a-z0-9-]+\.g\d+\.", v) and "tombstone" not in v)
+        owned = {f for s in host.servers if s.mark and s.mark.site == site for f in _volumes(site, s.mark.server, s.mark.generation)}
+        logs = tuple(v for v in left if v not in owned or v.endswith(".console.log"))
+        if logs:
+            needs = sorted(k for k in done if k.startswith(f"{host.name}/"))
+            info = StepInfo(f"{host.name}/leftovers/discard", "destroy", tuple(needs), host.name, None, "discard",
+                            f"{len(logs)} files that belong to no server")  # fmt: skip
+            nodes.append(PlanNode(info, Discard(host.name, logs, date), frozenset(Need.all_of(k) for k in needs)))
+    return Plan(site, "destroy", ("destroy",), tuple(nodes), {}, desired_digest, observed.digest())
+
+
+def _volumes(site: str, server: str, generation: int) -> Iterable[str]:
+    names = Names(site, server, generation)
+    return names.disk, names.seed, names.console
+
+
+def plan_purge(site: str, desired_digest: str, observed: Observed) -> Plan:
+    """Every tombstone of the site, on every host that answers, is deleted for good."""
+    nodes = []
+    for host in observed.hosts:
+        stones = tuple(v for v in host.volumes if re.match(rf"{re.escape(site)}\.[a-z0-9-]+\.g\d+\.tombstone-", v))
+        if stones:
+            info = StepInfo(f"{host.name}/tombstones/purge", "purge", (), host.name, None, "purge", f"{len(stones)} tombstones")
+            nodes.append(PlanNode(info, Purge(host.name, stones)))
+    return Plan(site, "purge", ("purge",), tuple(nodes), {}, desired_digest, observed.digest())

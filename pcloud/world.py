@@ -1,0 +1,210 @@
+"""The connections and material of one run, opened when first needed and closed at the end.
+
+The operator's private key never touches the disk: ssh and libvirt read it from an anonymous
+file of this process (memfd_create). The site's own known_hosts is written anew each time
+from what is pinned (hosts) and derived (servers), so any machine with the secrets has it.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from pathlib import Path
+from tempfile import NamedTemporaryFile
+from typing import Self
+
+from pcloud import places
+from pcloud.clock import Clock, SystemClock
+from pcloud.desire import Material, Secret, templates_of
+from pcloud.desired import Desired, Names, ServerSpec
+from pcloud.errors import BadInput
+from pcloud.hypervisor import NAMESPACE, Hypervisor, ssh_uri
+from pcloud.inventory import Inventory
+from pcloud.journey import JourneyVerdict, walk
+from pcloud.keys import known_hosts_line
+from pcloud.model import Check, Host, Journey, SecretRef, Site, Visit
+from pcloud.probe import Verdict, probe
+from pcloud.seed import build_seed
+from pcloud.shell import Shell, ssh_argv
+
+_WRAPPER = """#!/bin/sh
+# Written by pcloud: ssh that knows only this site's pinned keys (libvirt's transport runs it).
+exec ssh -F none -o UserKnownHostsFile={known_hosts} -o GlobalKnownHostsFile=none \\
+  -o StrictHostKeyChecking=yes -o PasswordAuthentication=no -o BatchMode=yes -o ConnectTimeout={timeout} \\
+  -o ServerAliveInterval=2 -o ServerAliveCountMax=3 -o IdentitiesOnly=yes -i "$PCLOUD_KEY_FD" "$@"
+"""
+
+
+class World:
+    """What the steps act through. Safe to use from several threads."""
+
+    def __init__(self, inventory: Inventory, desired: Desired, material: Material, secret: Secret,
+                 image_folders: dict[str, Path], ask: Callable[[str], bool], clock: Clock | None = None) -> None:  # fmt: skip
+        self.site: Site = inventory.site
+        self.clock: Clock = clock or SystemClock()
+        self._desired = desired
+        self._material = material
+        self._secret = secret
+        self._image_folders = image_folders
+        self._ask = ask
+        self._templates = templates_of(inventory)
+        self._lock = threading.Lock()
+        self._locks: dict[str, threading.Lock] = {}
+        self._hypervisors: dict[str, Hypervisor] = {}
+        self._shells: dict[str, Shell] = {}
+        self._accel: dict[str, str] = {}
+        self._key = secret(self.site.access.key.secret)
+        self._key_fd = _anonymous_file(self._key)
+        folder = places.site_dir(self.site.site)
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self.known_hosts = folder / "known_hosts"
+        _replace(self.known_hosts, "".join(f"{line}\n" for line in self._pins(inventory)), 0o600)
+        self._wrapper = folder / "ssh"
+        timeout = max(1, round(self.site.access.connect_timeout_s))
+        _replace(self._wrapper, _WRAPPER.format(known_hosts=_quoted(self.known_hosts), timeout=timeout), 0o700)
+        os.environ["PCLOUD_KEY_FD"] = self.key_path
+
+    @property
+    def key_path(self) -> str:
+        """The operator's key, as a path that this process's children can read."""
+        return f"/proc/{os.getpid()}/fd/{self._key_fd}"
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        for hypervisor in self._hypervisors.values():
+            hypervisor.close()
+        for shell in self._shells.values():
+            shell.close()
+        with suppress(OSError):
+            os.close(self._key_fd)
+
+    def _pins(self, inventory: Inventory) -> list[str]:
+        """Every key this site may show: its hosts', as pinned; its servers', as derived."""
+        given = self.site.access.known_hosts
+        source = inventory.resolve(given) if given else None
+        if self.site.lab is not None:
+            source = places.lab_dir(self.site.site) / "known_hosts"
+        pins = []
+        if source is not None:
+            try:
+                pins = [line for line in source.read_text().splitlines() if line and not line.startswith(("#", "@"))]
+            except (OSError, UnicodeDecodeError) as error:
+                raise BadInput(f"the pinned host keys cannot be read: {error}", where=str(source)) from error
+        pins += [known_hosts_line(str(h.address), h.host_key) for h in self.site.hosts if h.host_key]
+        return pins + [known_hosts_line(s.address, self._material.host_keys[s.name]) for s in self._desired.servers]
+
+    # -- connections
+
+    def _once(self, name: str) -> threading.Lock:
+        with self._lock:
+            return self._locks.setdefault(name, threading.Lock())
+
+    def host(self, name: str) -> Host:
+        return self.site.host(name)
+
+    def hypervisor(self, host: str) -> Hypervisor:
+        with self._once(f"libvirt {host}"):
+            if host not in self._hypervisors or not self._hypervisors[host].alive():
+                spec = self.site.host(host)
+                uri = ssh_uri(str(spec.address), user=spec.user or self.site.access.user, ssh_command=self._wrapper)
+                opened = Hypervisor.open(uri, host)
+                opened.watch()
+                self._hypervisors[host] = opened
+            return self._hypervisors[host]
+
+    def shell(self, host: str) -> Shell:
+        spec = self.site.host(host)
+        return self._shell(host, str(spec.address), spec.user or self.site.access.user)
+
+    def server_shell(self, server: str) -> Shell:
+        return self._shell(server, self._desired.server(server).address, "root")
+
+    def _shell(self, name: str, address: str, user: str) -> Shell:
+        with self._once(f"ssh {name}"):
+            if name not in self._shells:
+                self._shells[name] = Shell.open(
+                    address,
+                    user=user,
+                    key=self._key,
+                    known_hosts=self.known_hosts,
+                    connect_timeout_s=self.site.access.connect_timeout_s,
+                    name=name,
+                )
+            return self._shells[name]
+
+    def ssh_argv(self, machine: str, command: Sequence[str], *, tty: bool) -> list[str]:
+        """The argv of the system's ssh to a host or a server, for a person to use."""
+        hosts = {h.name: (str(h.address), h.user or self.site.access.user) for h in self.site.hosts}
+        servers = {s.name: (s.address, "root") for s in self._desired.servers}
+        known = hosts | servers
+        if machine not in known:
+            raise BadInput(f"{self.site.site} has no host or server {machine}", next=f"one of {', '.join(known)}")
+        address, user = known[machine]
+        return ssh_argv(address, user, Path(self.key_path), self.known_hosts, tty=tty, command=command)
+
+    # -- material
+
+    def image_path(self, digest: str, file: str) -> Path:
+        return self._image_folders[digest] / file
+
+    def seed(self, server: str, generation: int) -> bytes:
+        uuid = self._desired.server(server).uuid
+        return build_seed(self._material.files[server], instance_id=f"{uuid}-g{generation}", hostname=server)
+
+    def domain_xml(self, spec: ServerSpec, host: str, generation: int) -> str:
+        place = self.site.host(host)
+        accel = self._accel.setdefault(host, self.hypervisor(host).capacity(place.accel).accel)
+        context = {
+            "spec": spec,
+            "names": Names(self.site.site, spec.name, generation),
+            "pool": place.pool,
+            "bridge": place.bridge,
+            "accel": accel,
+            "namespace": NAMESPACE,
+        }
+        return self._templates.render_xml("libvirt/domain.xml.j2", context)
+
+    # -- questions
+
+    def reveal(self, reference: SecretRef) -> str:
+        return self._secret(reference.secret)
+
+    def probe(self, check: Check, server: str, address: str) -> Verdict:
+        def run(argv: Sequence[str]) -> int:
+            return self.server_shell(server).run(argv, deadline_s=check.timeout_s, check=False).exit_code
+
+        return probe(check, address, secrets=self.reveal, run=run, timeout_s=check.timeout_s)
+
+    def walk(self, journey: Journey, on_visit: Callable[[Visit, float], None]) -> JourneyVerdict:
+        service = self.site.services[journey.service]
+        port = "" if service.port == 80 else f":{service.port}"
+        return walk(journey, f"http://{service.address}{port}", clock=self.clock, on_step=on_visit)
+
+    def ask(self, question: str) -> bool:
+        return self._ask(question)
+
+
+def _anonymous_file(text: str) -> int:
+    """A file descriptor on memory, readable by this user's processes alone."""
+    fd = os.memfd_create("pcloud-key", flags=0)  # not close-on-exec: `pcloud ssh` becomes ssh
+    os.fchmod(fd, 0o600)
+    os.write(fd, text.encode() + (b"" if text.endswith("\n") else b"\n"))
+    return fd
+
+
+def _replace(path: Path, text: str, mode: int) -> None:
+    with NamedTemporaryFile("w", dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
+        os.fchmod(file.fileno(), mode)
+        file.write(text)
+    Path(file.name).replace(path)
+
+
+def _quoted(path: Path) -> str:
+    return "'" + str(path).replace("'", "'\\''") + "'"
