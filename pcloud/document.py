@@ -52,7 +52,7 @@ def load_document(path: Path, *, private: bool = False) -> Document:
 
     `private` keeps values out of the messages: for files of secrets.
     """
-    return parse_document(_decode(read_file(path)[0], show_path(path)), show_path(path), private=private)
+    return parse_document(decode_text(read_file(path)[0], show_path(path)), show_path(path), private=private)
 
 
 def parse_document(text: str, name: str, *, private: bool = False) -> Document:
@@ -73,7 +73,7 @@ def parse(document: Document, model: type[M]) -> M:
 
 def load_model(path: Path, model: type[M]) -> tuple[Document, M]:
     """Like `load_document` then `parse`, with the problems of both in one go."""
-    reader = read(_decode(read_file(path)[0], show_path(path)), show_path(path))
+    reader = read(decode_text(read_file(path)[0], show_path(path)), show_path(path))
     document = _document(reader)
     if reader.stopped:
         raise BadDocument(_bounded(list(reader.problems.values())))
@@ -130,7 +130,8 @@ def _read_at_most(descriptor: int, limit: int) -> bytes:
     return b"".join(parts)
 
 
-def _decode(data: bytes, name: str) -> str:
+def decode_text(data: bytes, name: str) -> str:
+    """Raises `BadDocument` with the line of the first byte that is not UTF-8."""
     try:
         return data.decode("utf-8")
     except UnicodeDecodeError as error:

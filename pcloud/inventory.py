@@ -7,13 +7,14 @@ touches a host; reading an inventory runs nothing and opens only that one file.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
 from pcloud import places
 from pcloud.document import Document, load_model
-from pcloud.errors import BadDocument, BadInput
+from pcloud.errors import BadDocument, BadInput, Problem
 from pcloud.model import NAME, Site
 from pcloud.sitechecks import check_site
 from pcloud.wording import did_you_mean, show
@@ -38,7 +39,7 @@ class Inventory:
 def load_inventory(path: Path) -> Inventory:
     """Read and check one inventory. Raises `BadDocument` with every problem, or `BadInput`."""
     document, site = load_model(path, Site)
-    problems = check_site(site, document)
+    problems = [*check_site(site, document), *_missing_folders(site, path, document)]
     if path.stem != site.site:
         what = (
             f"the file {path.name} holds site {site.site}; name the file {site.site}.yaml, or write site: {path.stem}"
@@ -47,6 +48,20 @@ def load_inventory(path: Path) -> Inventory:
     if problems:
         raise BadDocument(problems)
     return Inventory(site, path, document)
+
+
+def _missing_folders(site: Site, path: Path, document: Document) -> Iterator[Problem]:
+    """A folder that is named must be there: without it, the defaults would be used unnoticed."""
+    for key, value in (("playbooks", site.playbooks), ("templates", site.templates)):
+        if value is None:
+            continue
+        try:
+            there = resolve_path(path, value).is_dir()
+        except (OSError, ValueError, RuntimeError):
+            there = False
+        if not there:
+            what = f"there is no folder {show(value)} beside this file; make it, or take the line out"
+            yield document.problem((key,), what)
 
 
 def load_site(path: Path) -> Site:

@@ -145,26 +145,37 @@ def plan(desired: Desired, observed: Observed, date: str) -> Plan:
     nodes = _sorted(draft)
     kept = {n: d.reason for n, d in draft.decisions.items() if d.act is Act.KEEP}
     phases = tuple(p.name for p in desired.playbook.phases)
-    return Plan(desired.site.site, desired.playbook.name, phases, nodes, kept, desired.digest(), observed.digest())
+    return Plan(desired.site.site, desired.playbook.playbook, phases, nodes, kept, desired.digest(), observed.digest())
 
 
 def _join(draft: _Draft, phase: Phase, keys: list[str]) -> None:
     """Ties a phase's nodes to the ends of the phases it needs, and notes its own ends.
 
     A gate on a server follows its own server's chain (`fe-1/ready` after `h1/fe-1/start`),
-    not every other server's: so one that fails to start holds up nobody else.
+    not every other server's: so one that fails to start holds up nobody else. What a person
+    or a command of the site's has to say first holds up every gate.
     """
     wanted = frozenset(need for name in phase.needs for need in draft.ends[name])
     for key in keys:
         node = draft.nodes[key]
-        gate = node.info.server is not None and phase.does in ("ready", "restore", "index")
-        tied = (w for w in wanted if not (gate and any(draft.does(k) == "servers" for k in w.keys)))
+        kinds = _LOOSE.get(type(node.step), _ALL)
+        tied = (w for w in wanted if any(draft.does(k) in kinds for k in w.keys))
         needs = node.needs | frozenset(tied)
         every = tuple(sorted({k for need in needs for k in need.keys}))
         draft.nodes[key] = PlanNode(replace(node.info, needs=every), node.step, needs)
     inner = {n for k in keys for n in draft.nodes[k].info.needs}
     ends = [k for k in keys if k not in inner]
     draft.ends[phase.name] = _ends(draft, ends) if ends else wanted
+
+
+_ALL = frozenset({"images", "servers", "ready", "restore", "index", "journey", "run", "ask"})
+_LOOSE: dict[type, frozenset[str]] = {
+    Ready: frozenset({"run", "ask"}),
+    Stop: frozenset({"run", "ask"}),
+    Restore: _ALL - {"servers"},
+    BuildIndex: _ALL - {"servers"},
+}
+"""Which kinds of phases hold up a step that has a chain of its own; all others are held up by all."""
 
 
 def _ends(draft: _Draft, keys: list[str]) -> frozenset[Need]:
@@ -197,7 +208,7 @@ def _sorted(draft: _Draft) -> tuple[PlanNode, ...]:
         circle = " -> ".join(error.args[1])
         raise BadInput(
             f"the phases cannot be in this order: {circle}",
-            where=f"playbook {draft.desired.playbook.name}",
+            where=f"playbook {draft.desired.playbook.playbook}",
             next="move the phase that closes the circle",
         ) from error
     ordered: list[PlanNode] = []
@@ -230,7 +241,7 @@ def _images(draft: _Draft, phase: Phase) -> None:
 def _servers(draft: _Draft, phase: Phase) -> None:
     for host, files in leftovers(draft.desired, draft.observed).items():
         draft.add(phase, f"{host}/leftovers/discard", Discard(host, files, draft.date), host=host, action="discard",
-                  reason=f"{len(files)} files of an interrupted run")  # fmt: skip
+                  reason=f"left by an interrupted run: {len(files)}")  # fmt: skip
     previous: dict[str, str] = {}
     for spec, d in _selected(draft, phase):
         if d.act is Act.CYCLE:
@@ -311,7 +322,7 @@ def _index(draft: _Draft, phase: Phase) -> None:
     site = draft.desired.site
     source = draft.desired.members(site.database.group)[0]
     anew = draft.decisions[source.name]
-    fresh = f"{source.name}/restore" in draft.nodes and anew.act in MAKES
+    fresh = f"{source.name}/restore" in draft.nodes
     for spec in draft.desired.members(site.search.group):
         d = draft.decisions[spec.name]
         if d.act is Act.KEEP and draft.observed.data.indexed and not fresh:

@@ -6,24 +6,25 @@ only `reveal()` gives the value. No message of this module holds one.
 
 from __future__ import annotations
 
+import contextlib
 import hmac
 import os
 import re
+import select
 import shlex
 import signal
 import stat
 import subprocess
-import tempfile
 import threading
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
 
 from pydantic import BaseModel
 
 from pcloud import places
-from pcloud.document import load_document, read_file, show_path
+from pcloud.clock import Deadline
+from pcloud.document import decode_text, load_document, parse_document, read_file, show_path
 from pcloud.errors import BadDocument, BadInput, PcloudError, Problem
 from pcloud.inventory import resolve_path
 from pcloud.model import SECRET, SecretRef, Site
@@ -182,15 +183,25 @@ def load_secrets(site: Site, inventory_path: Path, extra_file: Path | None = Non
     if file is None and site.lab is not None:
         file = places.lab_dir(site.site) / "secrets.yaml"
     values: Mapping[str, str] = {}
-    if file is not None and (extra_file is not None or file.exists()):
+    if file is not None and (extra_file is not None or _is_there(file)):
         values = _read_secrets_file(file)
     return Secrets(site, inventory_path, file, values, site.secrets.command)
+
+
+def _is_there(path: Path) -> bool:
+    try:
+        path.stat()
+    except FileNotFoundError:
+        return False
+    except (OSError, ValueError):
+        return True  # perhaps: reading it will say why it cannot be read
+    return True
 
 
 def _read_secrets_file(path: Path) -> dict[str, str]:
     """A flat YAML mapping of names to texts."""
     name = show_path(path)
-    _, status = read_file(path)
+    data, status = read_file(path)
     if stat.S_IMODE(status.st_mode) & 0o077:
         mode = stat.S_IMODE(status.st_mode)
         what = f"holds secrets and others may read or change it (mode {mode:04o})"
@@ -198,7 +209,7 @@ def _read_secrets_file(path: Path) -> dict[str, str]:
     if status.st_uid != os.geteuid():
         what = f"holds secrets and belongs to user {status.st_uid}, not to you ({os.geteuid()})"
         raise BadInput(what, where=name, next=f"chown {os.geteuid()} {shlex.quote(name)}")
-    document = load_document(path, private=True)
+    document = parse_document(decode_text(data, name), name, private=True)
     if not isinstance(document.data, dict):
         what = 'is not a mapping; write a line `db/root: "..."` for each secret'
         raise BadDocument([Problem(name, 1, "", what)])
@@ -228,52 +239,68 @@ def _run(command: tuple[str, ...], name: str) -> str:
     argv = [*command, name]
     shown = shlex.join(argv)
     environment = {k: v for k, v in os.environ.items() if not k.startswith("PCLOUD_SECRET_")}
-    # Files, not pipes: a child that outlives the command cannot keep us waiting for its end.
-    with tempfile.TemporaryFile() as output, tempfile.TemporaryFile() as errors:
-        try:
-            process = subprocess.Popen(
-                argv, stdin=subprocess.DEVNULL, stdout=output, stderr=errors, env=environment, start_new_session=True
-            )
-        except (OSError, ValueError) as error:
-            reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-            raise BadInput(f"cannot be run for the secret {name}: {reason}", where=shown, next=_MEND) from None
-        try:
-            code = process.wait(COMMAND_DEADLINE_S)
-        except subprocess.TimeoutExpired:
+    try:
+        process = subprocess.Popen(
+            argv,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            env=environment,
+            start_new_session=True,
+        )
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+        raise BadInput(f"cannot be run for the secret {name}: {reason}", where=shown, next=_MEND) from None
+    with process:
+        output, errors = _listen(process, Deadline.after(COMMAND_DEADLINE_S))
+    match output:
+        case None:
             what = f"did not print the secret {name} within {COMMAND_DEADLINE_S:g} s"
-            raise BadInput(what, where=shown, next="run it yourself; it must not ask anything") from None
-        finally:
-            _end(process)
-        if code != 0:
-            said = _last_line(errors)
-            raise BadInput(
-                f"ended with {code} for the secret {name}{': ' + said if said else ''}", where=shown, next=_MEND
-            )
-        return _text(output, name, shown)
+            raise BadInput(what, where=shown, next="run it yourself; it must not ask anything")
+        case _ if len(output) > MAX_OUTPUT:
+            raise BadInput(f"prints more than {MAX_OUTPUT // 1024} KiB for the secret {name}", where=shown, next=_MEND)
+    if process.returncode != 0:
+        said = _last_line(errors)
+        what = f"ended with {process.returncode} for the secret {name}{': ' + said if said else ''}"
+        raise BadInput(what, where=shown, next=_MEND)
+    try:
+        return output.decode("utf-8").rstrip("\r\n")
+    except UnicodeDecodeError:
+        raise BadInput(f"prints no UTF-8 text for the secret {name}", where=shown, next=_MEND) from None
 
 
 _MEND = "run it yourself, or mend secrets.command in the inventory"
 
 
-def _end(process: subprocess.Popen[bytes]) -> None:
-    """Kills the command and all it started; harmless when it has ended."""
-    if process.poll() is None:
-        os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
+def _listen(process: subprocess.Popen[bytes], deadline: Deadline) -> tuple[bytes | None, bytes]:
+    """What a command prints until it ends, and on its error output; None when its time ran out.
+
+    The end is the process's own, not the pipes': a child left behind may keep those open.
+    """
+    assert process.stdout is not None
+    assert process.stderr is not None
+    heard = {process.stdout.fileno(): b"", process.stderr.fileno(): b""}
+    with contextlib.closing(select.epoll()) as ready, contextlib.ExitStack() as stack:
+        end = os.pidfd_open(process.pid)
+        stack.callback(os.close, end)
+        for descriptor in (end, *heard):
+            ready.register(descriptor, select.EPOLLIN)
+        while True:
+            found = [descriptor for descriptor, _ in ready.poll(deadline.left())]
+            for descriptor in (d for d in found if d != end):
+                data = os.read(descriptor, MAX_OUTPUT)
+                heard[descriptor] += data
+                if not data:
+                    ready.unregister(descriptor)
+            output, errors = heard.values()
+            too_much = len(output) > MAX_OUTPUT or len(errors) > MAX_OUTPUT
+            if too_much or deadline.passed():
+                os.killpg(process.pid, signal.SIGKILL)
+                return (output if too_much else None), errors
+            if found == [end]:  # it has ended, and everything it said has been read
+                return output, errors
 
 
-def _text(output: IO[bytes], name: str, shown: str) -> str:
-    output.seek(0)
-    data = output.read(MAX_OUTPUT + 1)
-    if len(data) > MAX_OUTPUT:
-        raise BadInput(f"prints more than {MAX_OUTPUT // 1024} KiB for the secret {name}", where=shown, next=_MEND)
-    try:
-        return data.decode("utf-8").rstrip("\r\n")
-    except UnicodeDecodeError:
-        raise BadInput(f"prints no UTF-8 text for the secret {name}", where=shown, next=_MEND) from None
-
-
-def _last_line(errors: IO[bytes]) -> str:
-    errors.seek(0)
-    lines = errors.read(MAX_OUTPUT).decode("utf-8", "replace").strip().splitlines()
+def _last_line(errors: bytes) -> str:
+    lines = errors.decode("utf-8", "replace").strip().splitlines()
     return "".join(c for c in lines[-1] if c.isprintable())[:200] if lines else ""

@@ -80,6 +80,33 @@ def _written(path: Key, data: object) -> Key:
     return tuple(kept)
 
 
+def editor_schema(model: type[BaseModel]) -> dict[str, Any]:
+    """The model's JSON Schema for editors: what to write as its text, and no null, which is never read."""
+    schema: dict[str, Any] = _for_editor(_schema(model))
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}
+
+
+def _for_editor(schema: Any) -> Any:
+    if isinstance(schema, list):
+        return [_for_editor(item) for item in schema]
+    if not isinstance(schema, dict):
+        return schema
+    kept = {key: _for_editor(value) for key, value in schema.items() if key not in ("x-wants", "anyOf")}
+    if isinstance(kept.get("title"), str):
+        del kept["title"]
+    if kept.get("default", "") is None:
+        del kept["default"]
+    branches = [_for_editor(s) for s in schema.get("anyOf", ()) if s.get("type") != "null"]
+    if len(branches) == 1:
+        kept = {**branches[0], **kept}
+    elif branches:
+        kept["anyOf"] = branches
+    if isinstance(schema.get("x-wants"), str):
+        said = kept.get("description")
+        kept["description"] = f"{said} ({schema['x-wants']})" if said else schema["x-wants"]
+    return kept
+
+
 @lru_cache(maxsize=16)
 def _schema(model: type[BaseModel]) -> Schema:
     return model.model_json_schema()

@@ -10,16 +10,19 @@ from __future__ import annotations
 
 import gzip
 import io
-from collections.abc import Buffer, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any, ClassVar
+from typing import IO, TYPE_CHECKING, Any, ClassVar
 
 from pcloud.clock import Deadline
 from pcloud.desired import Dump
 from pcloud.errors import Blocked, CheckFailed
 from pcloud.model import Check
 from pcloud.steps.base import Met, Report, Unmet, World
+
+if TYPE_CHECKING:
+    from typing_extensions import Buffer
 
 CLIENT = ("mariadb", "--batch", "--skip-column-names", "--default-character-set=utf8mb4")
 RESTORED_QUERY = "SELECT state, token FROM pcloud.restored WHERE id = 1"

@@ -1,0 +1,73 @@
+"""When the database is away: a page that says so, at once, and health for the balancer.
+
+A frontend that just failed to reach the database does not try again for a second: shoppers get
+their answer quickly, threads are not all spent in connection time-outs, and the balancer's
+retry of a 503 finds a frontend that can answer, if there is one.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+from django.db import InterfaceError, OperationalError, close_old_connections, connection
+from django.http import HttpRequest, HttpResponse
+from django.template.loader import render_to_string
+
+PAUSE_S = 1.0
+# 1040 too many connections, 1045/1044 access denied (accounts not made yet), 1049 unknown
+# database, 1146 no such table (dump not restored yet), 1290 read-only server, 2002-2013 away.
+AWAY = {1040, 1044, 1045, 1049, 1053, 1077, 1079, 1129, 1130, 1146, 1290, 2002, 2003, 2005, 2006, 2013, 2026}
+
+
+class DatabaseAway:
+    """Middleware: turns a database that is away into a 503 that explains itself."""
+
+    def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
+        self.get_response = get_response
+        self.away_until = 0.0
+
+    def __call__(self, request: HttpRequest) -> HttpResponse:
+        if time.monotonic() < self.away_until:
+            return sorry()
+        return self.get_response(request)
+
+    def process_exception(self, request: HttpRequest, error: Exception) -> HttpResponse | None:
+        if not is_away(error):
+            return None
+        self.away_until = time.monotonic() + PAUSE_S
+        return sorry()
+
+
+def is_away(error: BaseException) -> bool:
+    """Whether an exception says that the database cannot be used now."""
+    if isinstance(error, InterfaceError):
+        return True
+    code = error.args[0] if getattr(error, "args", None) else None
+    return code in AWAY if isinstance(error, OperationalError) or code == 1146 else False
+
+
+def sorry() -> HttpResponse:
+    response = HttpResponse(render_to_string("away.html"), status=503)
+    response["Retry-After"] = "2"
+    response["Cache-Control"] = "no-store"
+    return response
+
+
+def readiness() -> tuple[int, str]:
+    """Status and text for `/readyz`: the database must answer, search is only reported."""
+    from .search import sphinx
+
+    close_old_connections()
+    try:
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT COUNT(*) FROM catalogue_product")
+            row: Any = cursor.fetchone()
+    except Exception as error:
+        if not is_away(error):
+            raise
+        return 503, f"database: away ({error.args[0] if error.args else error})\n"
+    finally:
+        close_old_connections()
+    return 200, f"database: ok, {row[0]} products\nsearch: {sphinx.state()}\n"

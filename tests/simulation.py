@@ -1,0 +1,392 @@
+"""Simulated hosts on virtual time: what the planner and the executor are proven against.
+
+Not a double of any module: `SimWorld` keeps what hosts, disks, a database and an index would
+hold, answers the questions steps ask, and can die or fail at any effect. The idea is Proxmox
+ha-manager's simulated hardware; the lab's tests do the same with real guests.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import shlex
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from pathlib import Path, PurePosixPath
+from typing import IO, Any, BinaryIO
+
+from pcloud.desired import Desired, ImageSpec, Names, ServerSpec
+from pcloud.errors import CommandFailed, HostUnreachable, HypervisorError
+from pcloud.model import Check, Host, Journey, Site, Visit
+from pcloud.observed import Data, Health, Mark, Observed, Power, SeenHost, SeenServer
+
+HOST_MEMORY_MIB = 16_384
+BOOT_S = 20.0
+
+
+class Died(BaseException):
+    """The operator's process was killed: nothing after this happens."""
+
+
+class SimClock:
+    """Time passes only when somebody sleeps."""
+
+    def __init__(self) -> None:
+        self._now = 0.0
+        self._lock = threading.Lock()
+
+    def now(self) -> float:
+        return self._now
+
+    def wall(self) -> datetime:
+        return datetime.fromtimestamp(1_353_100_000 + self._now, UTC)
+
+    def sleep(self, seconds: float) -> None:
+        with self._lock:
+            self._now += seconds
+
+
+@dataclass
+class SimDomain:
+    mark: Mark | None
+    uuid: str
+    memory_mib: int
+    macs: tuple[str, ...]
+    power: Power = Power.OFF
+    started_at: float = 0.0
+    broken: bool = False
+
+
+@dataclass
+class SimHost:
+    domains: dict[str, SimDomain] = field(default_factory=dict)
+    files: dict[str, str] = field(default_factory=dict)
+    """Path to the digest of its content."""
+    away: bool = False
+
+
+@dataclass(frozen=True)
+class Said:
+    exit_code: int = 0
+    stdout: str = ""
+    stderr: str = ""
+
+
+@dataclass
+class SimWorld:
+    desired: Desired
+    image_file: Path
+    clock: SimClock = field(default_factory=SimClock)
+    hosts: dict[str, SimHost] = field(default_factory=dict)
+    database: tuple[str, str] = ("", "")
+    """State and token of the restore, as in `pcloud.restored`."""
+    tables: int = 0
+    indexed: bool = False
+    stamp: str = ""
+    effects: int = 0
+    die_at: int | None = None
+    fail_at: int | None = None
+    answers: bool = True
+    lock: threading.RLock = field(default_factory=threading.RLock)
+
+    def __post_init__(self) -> None:
+        self.hosts = self.hosts or {h.name: SimHost() for h in self.desired.site.hosts}
+
+    @property
+    def site(self) -> Site:
+        return self.desired.site
+
+    # -- faults
+
+    def effect(self, host: str = "") -> None:
+        """Called before and after every change: both are moments to die or to fail in."""
+        if host and self.hosts[host].away:
+            raise HostUnreachable("no answer", where=host)
+        with self.lock:
+            self.effects += 1
+            if self.die_at is not None and self.effects >= self.die_at:
+                raise Died
+            if self.fail_at == self.effects:
+                raise HypervisorError("it failed, as the test wanted", where=host)
+
+    # -- what the steps ask
+
+    def host(self, name: str) -> Host:
+        return self.site.host(name)
+
+    def hypervisor(self, host: str) -> SimHypervisor:
+        return SimHypervisor(self, host)
+
+    def shell(self, host: str) -> SimShell:
+        return SimShell(self, host)
+
+    def server_shell(self, server: str) -> SimGuest:
+        return SimGuest(self, server)
+
+    def image_path(self, digest: str, file: str) -> Path:  # noqa: ARG002
+        return self.image_file
+
+    def seed(self, server: str, generation: int) -> bytes:
+        return f"{server} {generation} {self.desired.server(server).spec}".encode()
+
+    def domain_xml(self, spec: ServerSpec, host: str, generation: int) -> str:  # noqa: ARG002
+        names = Names(self.site.site, spec.name, generation)
+        mark = Mark(self.site.site, spec.name, spec.role, spec.spec, spec.image.digest, generation)
+        return json.dumps({"name": names.domain, "uuid": spec.uuid, "mac": spec.mac, "memory": spec.memory_mib,
+                           "mark": mark.__dict__})  # fmt: skip
+
+    def running(self, server: str) -> list[tuple[str, SimDomain]]:
+        name = Names(self.site.site, server).domain
+        return [
+            (h, d)
+            for h, host in self.hosts.items()
+            for n, d in host.domains.items()
+            if n == name and d.mark and d.power is Power.RUNNING and not host.away
+        ]
+
+    def answering(self, server: str) -> bool:
+        found = self.running(server)
+        return bool(found) and not found[0][1].broken and self.clock.now() - found[0][1].started_at >= BOOT_S
+
+    def probe(self, check: Check, server: str, address: str) -> Verdict:  # noqa: ARG002
+        if not self.answering(server):
+            return Verdict(False, "connection refused")
+        if check.search is not None and not self.indexed:
+            return Verdict(False, "no such index")
+        return Verdict(True, "")
+
+    def walk(self, journey: Journey, on_visit: Callable[[Visit, float], None]) -> Verdict:
+        for visit, needs in zip(journey.steps, ("balancer", "frontend", "database", "indexer"), strict=False):
+            servers = [s.name for s in self.desired.servers if s.role == needs]
+            if not any(self.answering(s) for s in servers):
+                return Verdict(False, f"{visit.name}: 503")
+            on_visit(visit, 0.1)
+        if self.database[0] != "restored" and not self.tables:
+            return Verdict(False, "product: an empty shop")
+        return Verdict(self.indexed, "" if self.indexed else "search: no hits")
+
+    def ask(self, question: str) -> bool:  # noqa: ARG002
+        return self.answers
+
+    def observe(self) -> Observed:
+        hosts = []
+        for name, host in self.hosts.items():
+            if host.away:
+                hosts.append(SeenHost(name, "no answer"))
+                continue
+            volumes = tuple(sorted(PurePosixPath(p).name for p in host.files))
+            servers = self.hypervisor(name).servers()
+            hosts.append(SeenHost(name, "", HOST_MEMORY_MIB, "tcg", servers, volumes))
+        up = {s.name: Health(self.answering(s.name), "connection refused") for s in self.desired.servers if self.running(s.name)}
+        data_up = any(self.answering(s.name) for s in self.desired.members(self.site.database.group))
+        restored = self.database[1] if self.database[0] == "restored" and data_up else ""
+        idx_up = all(self.answering(s.name) for s in self.desired.members(self.site.search.group))
+        return Observed(tuple(hosts), up, Data(restored, -1, self.indexed and idx_up))
+
+
+@dataclass(frozen=True)
+class Verdict:
+    ok: bool
+    detail: str
+
+
+@dataclass
+class SimHypervisor:
+    world: SimWorld
+    name: str
+
+    @property
+    def me(self) -> SimHost:
+        return self.world.hosts[self.name]
+
+    def servers(self) -> tuple[SeenServer, ...]:
+        now = self.world.clock.now()
+        with self.world.lock:
+            return tuple(
+                SeenServer(name, d.uuid, d.power, d.mark, d.memory_mib, d.macs, (), now - d.started_at)
+                for name, d in sorted(self.me.domains.items())
+            )
+
+    def power(self, name: str) -> Power | None:
+        found = self.me.domains.get(name)
+        return found.power if found else None
+
+    def cpu_s(self, name: str) -> float:  # noqa: ARG002
+        return 12.0
+
+    def stopped(self, name: str) -> str | None:  # noqa: ARG002
+        return None
+
+    def define(self, xml: str) -> None:
+        self.world.effect(self.name)
+        data = json.loads(xml)
+        with self.world.lock:
+            old = self.me.domains.get(data["name"])
+            if old is not None and old.mark is None:
+                raise HypervisorError("a domain of that name exists", where=self.name)
+            self.me.domains[data["name"]] = SimDomain(Mark(**data["mark"]), data["uuid"], data["memory"], (data["mac"],))
+        self.world.effect(self.name)
+
+    def start(self, name: str) -> None:
+        self.world.effect(self.name)
+        with self.world.lock:
+            domain = self.me.domains[name]
+            mark = domain.mark
+            assert mark is not None
+            names = Names(mark.site, mark.server, mark.generation)
+            pool = self.world.host(self.name).pool
+            for file in (names.disk, names.seed):
+                if f"{pool}/{file}" not in self.me.files:
+                    raise HypervisorError(f"{file} is not there", where=self.name)
+            elsewhere = [h for h, _ in self.world.running(mark.server)]
+            assert not elsewhere, f"{name} would run twice: {elsewhere} and {self.name}"
+            domain.power, domain.started_at = Power.RUNNING, self.world.clock.now()
+            if mark.role == "database":
+                state = self.me.files.get(f"{pool}/{names.disk}")
+                if state == "fresh":
+                    self.world.database, self.world.tables = ("", ""), 0
+                    self.me.files[f"{pool}/{names.disk}"] = "used"
+            if mark.role == "indexer" and self.me.files.get(f"{pool}/{names.disk}") == "fresh":
+                self.world.indexed, self.world.stamp = False, ""
+                self.me.files[f"{pool}/{names.disk}"] = "used"
+        self.world.effect(self.name)
+
+    def power_off(self, name: str) -> None:
+        self.world.effect(self.name)
+        if name in self.me.domains:
+            self.me.domains[name].power = Power.OFF
+        self.world.effect(self.name)
+
+    def definition(self, name: str) -> str | None:
+        return "<domain/>" if name in self.me.domains else None
+
+    def undefine(self, name: str) -> None:
+        self.world.effect(self.name)
+        domain = self.me.domains.get(name)
+        assert domain is None or domain.mark is not None, f"{name} is not pcloud's"
+        self.me.domains.pop(name, None)
+        self.world.effect(self.name)
+
+    def volumes(self, pool: str) -> tuple[str, ...]:  # noqa: ARG002
+        if self.me.away:
+            raise HostUnreachable("no answer", where=self.name)
+        return tuple(sorted(PurePosixPath(p).name for p in self.me.files))
+
+    def create_overlay(self, pool: str, name: str, *, backing: str, size_gib: int) -> None:  # noqa: ARG002
+        self.world.effect(self.name)
+        if backing not in self.me.files:
+            raise HypervisorError(f"{backing} is not there", where=self.name)
+        self.me.files[f"{pool}/{name}"] = "fresh"
+        self.world.effect(self.name)
+
+    def upload(self, pool: str, name: str, source: IO[bytes], size: int, progress: Callable[[int], None]) -> None:
+        self.world.effect(self.name)
+        data = source.read()
+        self.me.files[f"{pool}/{name}"] = hashlib.sha256(data).hexdigest()
+        progress(size)
+        self.world.effect(self.name)
+
+
+@dataclass
+class SimShell:
+    """A host's shell: the few commands that steps use, on the simulated files."""
+
+    world: SimWorld
+    name: str
+
+    @property
+    def files(self) -> dict[str, str]:
+        return self.world.hosts[self.name].files
+
+    def run(self, argv: Sequence[str], **_: Any) -> Said:
+        match list(argv):
+            case ["sha256sum", "--", *paths]:
+                return Said(0, "".join(f"{self.files[p]}  {p}\n" for p in paths if p in self.files))
+            case ["rm", "-f", *paths]:
+                self.world.effect(self.name)
+                for path in paths:
+                    self.files.pop(path, None)
+                self.world.effect(self.name)
+            case ["mv", "-n" | "-f", old, new]:
+                self.world.effect(self.name)
+                self.files[new] = self.files.pop(old)
+                self.world.effect(self.name)
+            case ["true"]:
+                self.world.effect(self.name)
+            case _:
+                raise AssertionError(f"the simulation knows no {shlex.join(argv)}")
+        return Said()
+
+    def write(self, path: str, data: bytes, **_: Any) -> None:
+        self.world.effect(self.name)
+        self.files[path] = hashlib.sha256(data).hexdigest()
+        self.world.effect(self.name)
+
+    def tail(self, path: str, **_: Any) -> str:  # noqa: ARG002
+        return "Kernel panic - not syncing"
+
+
+@dataclass
+class SimGuest:
+    """A server's shell: its database client and its indexer."""
+
+    world: SimWorld
+    name: str
+
+    def run(self, argv: Sequence[str], *, stdin: bytes | BinaryIO | None = None, **_: Any) -> Said:
+        if not self.world.answering(self.name):
+            raise HostUnreachable("no answer", where=self.name)
+        if argv[0] == "mariadb":
+            return self._sql(stdin if isinstance(stdin, bytes) else stdin.read() if stdin else b"")
+        if argv[0] == "indexer":
+            self.world.effect()
+            self.world.indexed = True
+            self.world.effect()
+        if argv[0] == "cat":
+            return Said(0, self.world.stamp)
+        return Said()
+
+    def _sql(self, text: bytes) -> Said:
+        sql = text.decode()
+        if "information_schema" in sql:
+            return Said(0, f"{self.world.tables}\n{1 if self.world.database[0] else 0}\n")
+        if sql.startswith("SELECT state"):
+            return Said(0, "\t".join(self.world.database))
+        marks = re.findall(r"VALUES \(1, '(\w+)', '([^']+)'", sql)
+        for state, token in marks:
+            self.world.effect()
+            self.world.database = (state, token)
+            self.world.tables = 60 if state == "restored" else self.world.tables
+            self.world.effect()
+        if not marks:
+            raise CommandFailed("the simulation knows no such statement")
+        return Said()
+
+    def write(self, path: str, data: bytes, **_: Any) -> None:  # noqa: ARG002
+        self.world.effect()
+        self.world.stamp = data.decode()
+        self.world.effect()
+
+    def tail(self, path: str, **_: Any) -> str:  # noqa: ARG002
+        return ""
+
+
+def image_spec(name: str, file: Path) -> ImageSpec:
+    """An image whose only file is `file`."""
+    from pcloud.desired import ImageFile
+
+    data = file.read_bytes()
+    one = ImageFile("disk.qcow2", hashlib.sha256(data).hexdigest(), len(data))
+    return ImageSpec(name, name, hashlib.sha256(name.encode()).hexdigest(), "quiet", one, None, None)
+
+
+def with_options(desired: Desired, **options: Any) -> Desired:
+    return replace(desired, options=replace(desired.options, **options))
+
+
+def marks_of(world: SimWorld) -> Mapping[str, list[str]]:
+    """Server to the hosts on which a copy of it runs."""
+    return {s.name: [h for h, _ in world.running(s.name)] for s in world.desired.servers}
