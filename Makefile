@@ -17,7 +17,7 @@ DEBIAN := qemu-system-x86 qemu-utils libvirt-daemon-system libvirt-daemon-driver
 # What only the tests run: the shop's own daemons, to check its configuration files and queries.
 DEBIAN_TEST := haproxy nginx-light mariadb-server sphinxsearch
 
-.PHONY: help setup demo recover test lint lab-down clean
+.PHONY: help setup demo test lint lab-down clean lock
 
 help:
 	@sed -n '2,4p' Makefile | cut -c3-
@@ -42,7 +42,7 @@ $(VENV)/.installed: pyproject.toml requirements.lock
 	@echo "== making the virtual environment $(VENV)"
 	@[ -x $(BIN)/python ] || $(PYTHON) -m venv $(VENV)
 	@$(BIN)/pip install -q --disable-pip-version-check --require-hashes -r requirements.lock
-	@$(BIN)/pip install -q --disable-pip-version-check --no-deps -e .
+	@$(BIN)/pip install -q --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@touch $@
 
 demo: setup
@@ -71,3 +71,9 @@ lab-down:
 
 clean:
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist
+
+# After a change of pyproject.toml's dependencies: every version and hash anew.
+lock: setup
+	@$(BIN)/pip install -q pip-tools
+	@$(BIN)/pip-compile -q --extra dev --generate-hashes --strip-extras --allow-unsafe --no-header \
+	  --no-emit-index-url --no-emit-find-links --no-emit-trusted-host -o requirements.lock pyproject.toml

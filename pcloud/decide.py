@@ -32,6 +32,8 @@ class Act(StrEnum):
     BLOCK = "block"
 
 
+UNHEALTHY = "unhealthy"
+
 MAKES = frozenset({Act.BUILD, Act.REBUILD})
 """Acts after which the server is a new one."""
 
@@ -64,20 +66,31 @@ def _decide_one(desired: Desired, observed: Observed, spec: ServerSpec) -> Decis
     running = [(h, s) for h, s in copies if s.power is not Power.OFF]
     if len(running) > 1:
         hosts = " and ".join(h.name for h, _ in running)
-        return Decision(spec.name, Act.BLOCK, f"it runs twice, on {hosts}",
-                        next=f"keep one, power the other off: pcloud ssh {site}/{running[-1][0].name} -- "
-                        f"virsh destroy {Names(site, spec.name).domain}")  # fmt: skip
+        return Decision(
+            spec.name,
+            Act.BLOCK,
+            f"it runs twice, on {hosts}",
+            next=f"keep one, power the other off: pcloud ssh {site}/{running[-1][0].name} -- "
+            f"virsh destroy {Names(site, spec.name).domain}",
+        )
     foreign = _foreign(observed, site, spec)
     if foreign is not None:
         host, seen = foreign
-        return Decision(spec.name, Act.BLOCK, f"{host.name} has a server {seen.name} with its name or address that is "
-                        "not pcloud's",
-                        next=f"rename or remove it: pcloud ssh {site}/{host.name} -- virsh domrename {seen.name} NEW-NAME")  # fmt: skip
+        return Decision(
+            spec.name,
+            Act.BLOCK,
+            f"{host.name} has a server {seen.name} with its name or address that is not pcloud's",
+            next=f"rename or remove it: pcloud ssh {site}/{host.name} -- virsh domrename {seen.name} NEW-NAME",
+        )
     if not copies:
         away = observed.unreachable()
         if away:
-            return Decision(spec.name, Act.BLOCK, f"it may be running on {', '.join(away)}, which does not answer",
-                            next=_bring_back(desired, away[0]))  # fmt: skip
+            return Decision(
+                spec.name,
+                Act.BLOCK,
+                f"it may be running on {', '.join(away)}, which does not answer",
+                next=_bring_back(desired, away[0]),
+            )
         generation = _last_generation(observed, site, spec.name) + 1
         return Decision(spec.name, Act.BUILD, "it is missing", generation=generation)
     host, seen = (running or copies)[0]
@@ -95,32 +108,54 @@ def _decide_present(
     def decision(act: Act, reason: str) -> Decision:
         if act is Act.REBUILD:
             return Decision(spec.name, act, reason, host.name, anew, generation, health.ok)
-        return Decision(spec.name, act, reason, host.name, generation, was_healthy=health.ok)
+        remedy = f"mount it and recover again, or make it anew from the dump: pcloud recover {site} --rebuild {spec.name}"
+        return Decision(spec.name, act, reason, host.name, generation, None, health.ok, remedy)
 
-    drift = _drift(spec, seen)
     if desired.options.from_scratch or spec.name in desired.options.rebuild:
         return decision(Act.REBUILD, "you asked for it")
-    if Names(site, spec.name, generation).disk not in host.volumes:
-        return decision(Act.REBUILD, "its disk is gone")
-    if drift and spec.role != "database":
-        return decision(Act.REBUILD, f"its {drift} changed")
-    if seen.power is not Power.RUNNING:
-        return decision(Act.START, f"it is {seen.power}")
-    if health.ok and drift:
-        return decision(Act.KEEP, f"healthy; its {drift} changed, but it holds data: --rebuild {spec.name}")
-    if health.ok:
-        return decision(Act.KEEP, "healthy")
-    patience = desired.site.group(spec.group).boot_timeout_s
-    if seen.age_s < patience:
-        return decision(Act.WAIT, f"it started {seen.age_s:.0f} s ago: {health.detail}")
+    drift = _drift(spec, seen)
+    lost = Names(site, spec.name, generation).disk not in host.volumes
     if spec.role == "database":
-        return decision(Act.CYCLE, f"unhealthy: {health.detail}")
-    return decision(Act.REBUILD, f"unhealthy: {health.detail}")
+        act, reason = _choose_for_data(desired, spec, seen, health, drift, lost)
+    else:
+        act, reason = _choose(desired, spec, seen, health, drift, lost)
+    return decision(act, reason)
+
+
+def _choose(
+    desired: Desired, spec: ServerSpec, seen: SeenServer, health: Health, drift: str, lost: bool
+) -> tuple[Act, str]:
+    """For a server that can be made anew at any time."""
+    if lost:
+        return Act.REBUILD, "its disk is gone"
+    if drift:
+        return Act.REBUILD, f"its {drift} changed"
+    if seen.power is not Power.RUNNING:
+        return Act.START, f"it is {seen.power}"
+    if health.ok:
+        return Act.KEEP, "healthy"
+    if seen.age_s < desired.site.group(spec.group).boot_timeout_s:
+        return Act.WAIT, f"it started {seen.age_s:.0f} s ago: {health.detail}"
+    return Act.REBUILD, f"{UNHEALTHY}: {health.detail}"
+
+
+def _choose_for_data(
+    desired: Desired, spec: ServerSpec, seen: SeenServer, health: Health, drift: str, lost: bool
+) -> tuple[Act, str]:
+    """For a server whose disk holds what nobody can make again."""
+    if lost:
+        return Act.BLOCK, "its disk is not in the pool (is the storage mounted?)"
+    act, reason = _choose(desired, spec, seen, health, "", lost=False)
+    if act is Act.REBUILD:
+        return Act.CYCLE, reason
+    if act is Act.KEEP and drift:
+        return act, f"{reason}; its {drift} changed, but it holds data: --rebuild {spec.name} makes it anew"
+    return act, reason
 
 
 def _spare_the_innocent(desired: Desired, decided: Mapping[str, Decision], d: Decision) -> Decision:
     """A running server whose only fault may be what it needs is waited for instead."""
-    if d.act is not Act.REBUILD or not d.reason.startswith("unhealthy"):
+    if d.act is not Act.REBUILD or not d.reason.startswith(UNHEALTHY):
         return d
     needs = desired.site.group(desired.server(d.server).group).needs
     guilty = [s.name for g in needs for s in desired.members(g) if decided[s.name].act is not Act.KEEP]
@@ -146,14 +181,18 @@ def _with_places(desired: Desired, observed: Observed, decided: Mapping[str, Dec
 def _placed(desired: Desired, d: Decision, placed: Placed | None) -> Decision:
     if placed is None:
         need = desired.server(d.server).memory_mib
-        return Decision(d.server, Act.BLOCK, f"no host that answers has {need} MiB left for it",
-                        next=f"pcloud status {desired.site.site}; then add a host to the inventory, or give it less memory_mib")  # fmt: skip
+        return Decision(
+            d.server,
+            Act.BLOCK,
+            f"no host that answers has {need} MiB left for it",
+            next=f"pcloud status {desired.site.site}; then add a host to the inventory, or give it less memory_mib",
+        )
     return Decision(d.server, d.act, f"{d.reason}; {placed.host}: {placed.reason}", placed.host, d.generation)
 
 
 def _drift(spec: ServerSpec, seen: SeenServer) -> str:
     mark = seen.mark
-    if mark is None or mark.spec == spec.spec and mark.image == spec.image.digest:
+    if mark is None or (mark.spec == spec.spec and mark.image == spec.image.digest):
         return ""
     return "image" if mark.image != spec.image.digest else "configuration"
 

@@ -98,7 +98,9 @@ def _shared(site: Site, views: tuple[ServerView, ...]) -> dict[str, Any]:
     return {
         "site": site,
         "servers": views,
-        "services": {name: {"address": str(s.address), "port": s.port, "group": s.group} for name, s in site.services.items()},
+        "services": {
+            name: {"address": str(s.address), "port": s.port, "group": s.group} for name, s in site.services.items()
+        },
         "database": site.database.name,
         "search": site.search.index,
     }

@@ -143,4 +143,6 @@ class Names:
 
 def liveness(checks: Iterable[Check]) -> tuple[Check, ...]:
     """The checks that blame a server alone: a search without its index only has to listen."""
-    return tuple(Check(name=c.name, tcp=TcpCheck(port=c.search.port), timeout_s=c.timeout_s) if c.search else c for c in checks)
+    return tuple(
+        Check(name=c.name, tcp=TcpCheck(port=c.search.port), timeout_s=c.timeout_s) if c.search else c for c in checks
+    )

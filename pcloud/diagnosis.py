@@ -11,16 +11,30 @@ import re
 _CAUSES: tuple[tuple[str, str], ...] = (
     (r"No space left on device", "its disk is full: give the group a larger disk_gib"),
     (r"Out of memory|oom-kill|Killed process", "it ran out of memory: give the group more memory_mib"),
-    (r"seed.*(not found|missing|corrupt|damaged)|no seed", "it found no usable seed disk: recover again to write it anew"),
-    (r"VFS: Unable to mount root|Cannot open root device|root.*not found|mount.*/dev/vda.*failed",
-     "it could not mount its disk: the image is damaged or has no driver for a virtio disk"),
-    (r"EXT4-fs error|I/O error|Buffer I/O|Structure needs cleaning|Corrupt", "its disk is damaged: rebuild it with --rebuild"),
+    (
+        r"seed.*(not found|missing|corrupt|damaged)|no seed",
+        "it found no usable seed disk: recover again to write it anew",
+    ),
+    (
+        r"VFS: Unable to mount root|Cannot open root device|root.*not found|mount.*/dev/vda.*failed",
+        "it could not mount its disk: the image is damaged or has no driver for a virtio disk",
+    ),
+    (
+        r"EXT4-fs error|I/O error|Buffer I/O|Structure needs cleaning|Corrupt",
+        "its disk is damaged: rebuild it with --rebuild",
+    ),
     (r"end Kernel panic|Kernel panic", "its kernel panicked: the line of the panic is in the console above"),
-    (r"emergency mode|Dependency failed for (Local|Remote)", "systemd stopped in emergency mode: a mount or an early unit failed"),
+    (
+        r"emergency mode|Dependency failed for (Local|Remote)",
+        "systemd stopped in emergency mode: a mount or an early unit failed",
+    ),
     (r"Failed to start ([^\n]{1,80})", r"the unit failed that should start \1"),
     (r"([\w@.-]+\.service): Failed with result", r"the unit \1 failed"),
-    (r"No bootable device|Boot failed|not a bootable disk", "its firmware found nothing to boot: the image needs a kernel or GRUB"),
-)  # fmt: skip
+    (
+        r"No bootable device|Boot failed|not a bootable disk",
+        "its firmware found nothing to boot: the image needs a kernel or GRUB",
+    ),
+)
 
 
 def find_cause(console: str) -> str:
@@ -28,11 +42,9 @@ def find_cause(console: str) -> str:
     if not console.strip():
         return "its console is empty: the emulator did not start the kernel, or the host has no CPU left for it"
     for pattern, cause in _CAUSES:
-        found = None
-        for found in re.finditer(pattern, console, re.IGNORECASE):
-            pass
-        if found is not None:
-            return found.expand(cause).rstrip(".")
+        found = list(re.finditer(pattern, console, re.IGNORECASE))
+        if found:
+            return found[-1].expand(cause).rstrip(".")
     if re.search(r"login:\s*$|Reached target|Startup finished", console):
         return "it booted, but its service or its network does not answer"
     return "it was still booting: a slow host, or boot_timeout_s is too short"

@@ -59,7 +59,7 @@ def parse_document(text: str, name: str, *, private: bool = False) -> Document:
     """The data of a YAML text. Raises `BadDocument` with every problem, and nothing else."""
     reader = read(text, name, private=private)
     if reader.problems:
-        raise BadDocument(_bounded(list(reader.problems.values())))
+        raise BadDocument(_bounded(reader.problems))
     return _document(reader)
 
 
@@ -76,13 +76,16 @@ def load_model(path: Path, model: type[M]) -> tuple[Document, M]:
     reader = read(decode_text(read_file(path)[0], show_path(path)), show_path(path))
     document = _document(reader)
     if reader.stopped:
-        raise BadDocument(_bounded(list(reader.problems.values())))
+        raise BadDocument(_bounded(reader.problems))
     found, problems = _validate(document, model)
     if found is None or reader.problems:
         # A value that YAML itself left in doubt is reported once, as what it is.
-        doubtful = set(reader.problems)
-        also = {at: p for at, p in problems.items() if not any(at[:n] in doubtful for n in range(1, len(at) + 1))}
-        raise BadDocument(_bounded([*reader.problems.values(), *also.values()]))
+        also = [
+            problem
+            for path, problem in problems.items()
+            if not any(path[:n] in reader.doubtful for n in range(1, len(path) + 1))
+        ]
+        raise BadDocument(_bounded([*reader.problems, *also]))
     return document, found
 
 

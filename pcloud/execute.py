@@ -212,7 +212,9 @@ def execute(plan: Plan, world: World, log: Log, face: Face, run_id: str, clock: 
     """
     date = clock.wall().isoformat(timespec="seconds")
     infos = tuple(n.info for n in plan.nodes)
-    run = _Run(plan, world, log, face, RunStarted(run_id, plan.site, plan.operation, plan.digest, date, plan.phases, infos))
+    run = _Run(
+        plan, world, log, face, RunStarted(run_id, plan.site, plan.operation, plan.digest, date, plan.phases, infos)
+    )
     pool = ThreadPoolExecutor(max_workers=WORKERS, thread_name_prefix="step")
     try:
         while run.running or (run.waiting and not run.stop.is_set()):

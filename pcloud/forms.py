@@ -68,7 +68,9 @@ def _controls(page: BeautifulSoup, form: Tag) -> list[Tag]:
         known = {id(tag) for tag in controls}
         outside = page.find_all(["input", "select", "textarea", "button"], attrs={"form": name})
         controls += [tag for tag in outside if id(tag) not in known]
-    return [tag for tag in controls if not tag.has_attr("disabled") and tag.find_parent("fieldset", disabled=True) is None]
+    return [
+        tag for tag in controls if not tag.has_attr("disabled") and tag.find_parent("fieldset", disabled=True) is None
+    ]
 
 
 def _kind(tag: Tag) -> str:
@@ -106,7 +108,12 @@ def _selected(select: Tag) -> list[str]:
     chosen = [option for option in options if option.has_attr("selected")]
     if not select.has_attr("multiple"):
         chosen = chosen[-1:] or options[:1]
-    return [attribute(o, "value") if o.has_attr("value") else " ".join(o.get_text().split()) for o in chosen]
+    return [attribute(o, "value") if o.has_attr("value") else _label(o) for o in chosen]
+
+
+def _label(option: Tag) -> str:
+    # Its own text only: html.parser puts the next <option> inside one that was left open.
+    return " ".join("".join(option.find_all(string=True, recursive=False)).split())
 
 
 def _override(pairs: list[tuple[str, str]], fields: Mapping[str, str]) -> list[tuple[str, str]]:

@@ -83,7 +83,9 @@ class Hypervisor:
                 connection.setKeepAlive(2, 2)
         except libvirt.libvirtError as error:
             raise HostUnreachable(
-                f"libvirt does not answer: {_words(error)}", where=name, next=f"pcloud ssh {name} -- systemctl status libvirtd"
+                f"libvirt does not answer: {_words(error)}",
+                where=name,
+                next=f"pcloud ssh {name} -- systemctl status libvirtd",
             ) from error
         return cls(connection, name)
 
@@ -205,7 +207,9 @@ class Hypervisor:
         if domain is None:
             raise HypervisorError(f"there is no server {name}", where=self.name)
         stream = self._try("open a stream", lambda: self._c.newStream(libvirt.VIR_STREAM_NONBLOCK))
-        self._try(f"open the console of {name}", lambda: domain.openConsole(None, stream, libvirt.VIR_DOMAIN_CONSOLE_FORCE))
+        self._try(
+            f"open the console of {name}", lambda: domain.openConsole(None, stream, libvirt.VIR_DOMAIN_CONSOLE_FORCE)
+        )
         return stream
 
     # -- events
@@ -222,7 +226,8 @@ class Hypervisor:
                 self._stopped.pop(domain.name(), None)
 
         self._watch = self._try(
-            "watch its servers", lambda: self._c.domainEventRegisterAny(None, libvirt.VIR_DOMAIN_EVENT_ID_LIFECYCLE, seen, None)
+            "watch its servers",
+            lambda: self._c.domainEventRegisterAny(None, libvirt.VIR_DOMAIN_EVENT_ID_LIFECYCLE, seen, None),
         )
 
     def stopped(self, name: str) -> str | None:
@@ -262,8 +267,11 @@ class Hypervisor:
         self._try(f"create the disk {name}", lambda: self._pool(pool).createXML(xml))
 
     def upload(self, pool: str, name: str, source: IO[bytes], size: int, progress: Callable[[int], None]) -> None:
-        """Fills a new raw volume `name` of `size` bytes from `source`, leaving its holes out."""
-        xml = f"<volume><name>{name}</name><capacity>{size}</capacity><allocation>0</allocation><target><format type='raw'/></target></volume>"
+        """Fills a new raw volume `name` of `size` bytes from `source`; `progress` is told the bytes sent."""
+        xml = (
+            f"<volume><name>{name}</name><capacity>{size}</capacity><allocation>0</allocation>"
+            "<target><format type='raw'/></target></volume>"
+        )
         found = self._pool(pool)
         volume = self._try(f"create {name}", lambda: found.createXML(xml))
         stream = self._c.newStream(0)

@@ -24,6 +24,11 @@ def _wants(words: str, example: str) -> Any:
     return Field(examples=[example], json_schema_extra={"x-wants": words})
 
 
+def _private(words: str, example: str) -> Any:
+    """Like `_wants`, where a person may write a password by mistake: messages do not repeat it."""
+    return Field(examples=[example], json_schema_extra={"x-wants": words, "x-private": True})
+
+
 def _plain_folders(path: str) -> str:
     if any(part in ("", ".", "..") for part in path.split("/")[1:]):
         raise ValueError(f'"{path}" must not hold //, /./, /../ or end in /; write the folder itself')
@@ -51,7 +56,9 @@ UrlPath = Annotated[
     _wants("a path on the shop itself: one leading slash, no spaces, no \\", "/search/?q=rose"),
 ]
 DomainName = Annotated[str, StringConstraints(pattern=DOMAIN), _wants("a domain name in small letters", "shop.example")]
-SecretName = Annotated[str, StringConstraints(pattern=SECRET), _wants("the secret's name, never its value", "db/root")]
+SecretName = Annotated[
+    str, StringConstraints(pattern=SECRET), _private("the secret's name, never its value", "db/root")
+]
 Identifier = Annotated[
     str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,60}$"), _wants("small letters, digits and _", "products")
 ]
@@ -85,6 +92,10 @@ class Frozen(BaseModel):
 
 class SecretRef(Frozen):
     """`{secret: db/root}`: a name, never a value."""
+
+    model_config = ConfigDict(
+        json_schema_extra={"x-wants": "a reference", "x-private": True, "examples": ["{secret: db/root}"]}
+    )
 
     secret: SecretName
 
@@ -134,7 +145,7 @@ class Bmc(Frozen):
     redfish: Annotated[
         str,
         StringConstraints(pattern=r"^https?://[^\s/@?#\\]{1,200}(/[^\s@?#\\]{0,200})?$"),
-        _wants("the controller's URL, without user or password", "https://10.0.9.11"),
+        _private("the controller's URL, without user or password", "https://10.0.9.11"),
     ]
     user: Name = "admin"
     password: SecretRef = SecretRef(secret="bmc/password")  # noqa: S106 -- a name
@@ -296,7 +307,7 @@ class Search(Frozen):
 
     group: Name
     index: Identifier
-    argv: Argv = ("indexer", "--all", "--rotate")
+    argv: Argv = ("indexer", "--config", "/etc/sphinxsearch/sphinx.conf", "--all", "--rotate")
     index_timeout_s: Annotated[float, Field(gt=0, le=86_400)] = 900
 
 

@@ -13,10 +13,12 @@ from pcloud.desired import Desired, ServerSpec, liveness
 from pcloud.errors import PcloudError
 from pcloud.model import Host
 from pcloud.observed import Data, Health, Observed, Power, SeenHost
-from pcloud.probe import read_sql
+from pcloud.sql import ask
+from pcloud.web import Unanswered
 from pcloud.world import World
 
 WORKERS = 64
+SQL_TIMEOUT_S = 10
 _PID_FILES = "/run/libvirt/qemu"
 
 
@@ -82,5 +84,15 @@ def _restored(world: World, spec: ServerSpec) -> str:
     check = next((c.sql for c in world.site.group(spec.group).checks if c.sql), None)
     if check is None:
         return ""
-    rows = read_sql(check, spec.address, "SELECT token FROM pcloud.restored WHERE state = 'restored'", world.reveal)
+    try:
+        rows = ask(
+            spec.address,
+            check.port,
+            ("SELECT token FROM pcloud.restored WHERE state = 'restored'", ()),
+            user=check.user,
+            password=world.reveal(check.password),
+            timeout_s=SQL_TIMEOUT_S,
+        )[0]
+    except Unanswered:  # no such table: nothing was restored by pcloud
+        return ""
     return str(rows[0][0]) if rows else ""

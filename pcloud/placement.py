@@ -65,9 +65,7 @@ def place(
     return placed
 
 
-def _rooms(
-    site: Site, observed: Observed, staying: Mapping[str, str], group_of: Mapping[str, str]
-) -> list[_Room]:
+def _rooms(site: Site, observed: Observed, staying: Mapping[str, str], group_of: Mapping[str, str]) -> list[_Room]:
     rooms = []
     for order, host in enumerate(site.hosts):
         seen = observed.host(host.name)

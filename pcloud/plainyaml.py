@@ -34,7 +34,7 @@ _NUMBERISH = re.compile(
     r"[-+]?(0x[0-9a-f_]+|0o[0-7_]+|0b[01_]+|\.inf|\.nan|(?=\.?[0-9])[0-9_]*(\.[0-9_]*)?(e[-+]?[0-9]+)?)", re.IGNORECASE
 )
 _TIMEISH = re.compile(r"[-+]?[0-9][0-9_]*(:[0-5]?[0-9])+(\.[0-9_]*)?|[0-9]{4}-[0-9]{1,2}-[0-9]{1,2}([Tt\s].*)?")
-_LONG_NUMBER = re.compile(r"[-+.0-9_:eE]+")
+_LONG_NUMBER = re.compile(r"[-+]?[0-9]{19,}|[-+.0-9_:eE]{65,}")
 
 
 class _StopError(Exception):
@@ -65,8 +65,11 @@ class Reader:
     private: bool
     data: Any = None
     lines: dict[Key, int] = field(default_factory=dict)
-    problems: dict[Key, Problem] = field(default_factory=dict)
+    problems: list[Problem] = field(default_factory=list)
     frames: list[_Frame] = field(default_factory=list)
+    doubtful: set[Key] = field(default_factory=set)
+    told: set[str] = field(default_factory=set)
+    last_line: int = 1
     nodes: int = 0
     documents: int = 0
     stopped: bool = False
@@ -75,15 +78,22 @@ class Reader:
         return "this value" if self.private else show(value)
 
     def refuse(self, path: Key, line: int, what: str) -> None:
-        self.problems.setdefault(path, Problem(self.name, line, format_path(path), what))
+        self.doubtful.add(path)
+        self.problems.append(Problem(self.name, line, format_path(path), what))
+
+    def refuse_once(self, path: Key, line: int, what: str) -> None:
+        """For what comes in hundreds when it comes: the first one tells."""
+        self.doubtful.add(path)
+        if what not in self.told:
+            self.told.add(what)
+            self.refuse(path, line, what)
 
     def stop(self, path: Key, line: int, what: str) -> None:
-        self.problems.pop(path, None)
         self.refuse(path, line, what)
         raise _StopError
 
     def take(self, event: yaml.Event) -> None:
-        line = event.start_mark.line + 1 if event.start_mark else 1
+        line = self.last_line = event.start_mark.line + 1 if event.start_mark else 1
         match event:
             case yaml.DocumentStartEvent():
                 self.begin(event, line)
@@ -139,9 +149,7 @@ class Reader:
         key = event.value
         if event.style is None and key == "<<":
             self.refuse((*at, key), line, "a merge key is not read here; write the values out")
-        elif event.style is None and (doubt := self.doubt(key)):
-            self.refuse((*at, key), line, f"as a key, {doubt}")
-        elif event.style is None and (_INT.fullmatch(key) or _FLOAT.fullmatch(key) or key in ("true", "false")):
+        elif event.style is None and (_INT.fullmatch(key) or _FLOAT.fullmatch(key) or self.doubt(key)):
             self.refuse((*at, key), line, f"a key must be a text; quote it: {show(key)}")
         elif _BAD_VALUE.search(key) or "\n" in key or len(key) > 200:
             self.stop(at, line, "a key must be a short word, without line breaks or control characters")
@@ -155,13 +163,15 @@ class Reader:
     def value(self, event: yaml.NodeEvent, path: Key, line: int) -> Any:
         """What stands for this node; a refused one keeps its text, so that reading can go on."""
         if isinstance(event, yaml.AliasEvent):
-            self.refuse(path, line, "an alias (*) is not read here; write the value out, or quote it if it is a text")
+            what = "an alias (*) is not read here; write the value out, or quote it if it is a text"
+            self.refuse_once(path, line, what)
             return ""
         if event.anchor:
-            self.refuse(path, line, "an anchor (&) is not read here; take it out, or quote it if it is a text")
+            what = "an anchor (&) is not read here; take it out, or quote it if it is a text"
+            self.refuse_once(path, line, what)
         tag = getattr(event, "tag", None)
         if tag:
-            self.refuse(path, line, "a tag (!) is not read here; take it out, or quote it if it is a text")
+            self.refuse_once(path, line, "a tag (!) is not read here; take it out, or quote it if it is a text")
         if isinstance(event, yaml.CollectionStartEvent):
             if len(self.frames) >= MAX_DEPTH:
                 self.stop(path[:3], line, f"is nested deeper than {MAX_DEPTH} levels; flatten it")
@@ -189,14 +199,14 @@ class Reader:
         """Why readers of YAML would not agree on this unquoted text."""
         if _NOTHING.fullmatch(text):
             return "has no value; write one, or take the line out"
-        if text in ("true", "false") or _INT.fullmatch(text) or _FLOAT.fullmatch(text):
-            return None
         shown = "it" if self.private else f"it: {show(text)}"
         if _BOOLISH.fullmatch(text):
+            # true and false themselves are values, and no doubt; as a key they get here.
             return f"{self.show(text)} may mean a text or a yes/no; write true or false, or quote {shown}"
+        if _LONG_NUMBER.fullmatch(text):
+            return f"{self.show(text)} is too long for a number; write a smaller one, or quote {shown}"
         if len(text) > 64:
-            digits = _LONG_NUMBER.fullmatch(text)
-            return f"{self.show(text)} is too long for a number; quote {shown}" if digits else None
+            return None
         if _TIMEISH.fullmatch(text):
             return f"{self.show(text)} may mean a text, a time or a number in base 60; quote {shown}"
         if _NUMBERISH.fullmatch(text):
@@ -222,26 +232,32 @@ def read(text: str, name: str, *, private: bool = False) -> Reader:
         reader.stopped = True
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
-        _refuse_syntax(reader, mark.line + 1 if mark else 1, error)
+        _refuse_syntax(reader, mark.line + 1 if mark else reader.last_line, error)
     except (yaml.YAMLError, ValueError, OverflowError):
         # PyYAML lets int() and chr() fail: a %YAML version or a \U escape out of bounds.
-        _refuse_syntax(reader, 1, None)
+        reader.stopped = True
+        what = "from here, a number or a \\ escape is out of range"
+        reader.problems.append(Problem(name, reader.last_line, "", what))
     return reader
 
 
-def _refuse_syntax(reader: Reader, line: int, error: yaml.MarkedYAMLError | None) -> None:
+def _refuse_syntax(reader: Reader, line: int, error: yaml.MarkedYAMLError) -> None:
     """A place where the text stops being YAML: nothing after it can be read."""
     reader.stopped = True
-    said = (error.problem or "") if error else ""
+    said, around = error.problem or "", error.context or ""
+    begins = error.context_mark.line + 1 if error.context_mark else line
     if "'\\t'" in said:
         what = "a tab stands where only spaces may; replace it by spaces"
     elif "mapping values are not allowed" in said:
-        what = "a second `: ` on one line, or a wrong indent; quote the text, or mend the indent"
+        what = "a `: ` where none can be: quote the text it is in, add the `:` missing before it, or mend the indent"
     elif "found character" in said:
         what = "a text that begins with a special character; quote it"
-    elif "quoted scalar" in (error.context or "" if error else ""):
-        what = "a quoted text does not end, or holds a \\ that is not an escape; close the quote, or write \\\\"
+    elif "quoted scalar" in around and "end of stream" in said:
+        line, what = begins, "the quote that begins here does not end; close it"
+    elif "quoted scalar" in around:
+        what = "a \\ in double quotes that is not an escape; write \\\\, or use single quotes"
+    elif "flow" in around:
+        line, what = begins, "the [ or { that begins here does not end well; close it, or quote the texts in it"
     else:
         what = "is not YAML from here; look at the indent, a missing `:`, an open bracket or quote"
-    reader.problems.pop((), None)
-    reader.problems[()] = Problem(reader.name, line, "", what)
+    reader.problems.append(Problem(reader.name, line, "", what))

@@ -115,8 +115,18 @@ class _Draft:
     nodes: dict[str, PlanNode] = field(default_factory=dict)
     ends: dict[str, frozenset[Need]] = field(default_factory=dict)
 
-    def add(self, phase: Phase, key: str, step: Step, *, needs: Iterable[str] = (), action: str, reason: str = "",
-            host: str | None = None, server: str | None = None) -> str:  # fmt: skip
+    def add(
+        self,
+        phase: Phase,
+        key: str,
+        step: Step,
+        *,
+        needs: Iterable[str] = (),
+        action: str,
+        reason: str = "",
+        host: str | None = None,
+        server: str | None = None,
+    ) -> str:
         """Adds a node unless another phase already has; needs that do not exist are dropped."""
         if key not in self.nodes:
             real = sorted({n for n in needs if n in self.nodes})
@@ -184,7 +194,8 @@ def _ends(draft: _Draft, keys: list[str]) -> frozenset[Need]:
     needs: set[Need] = set()
     for key in keys:
         node = draft.nodes[key]
-        group = draft.desired.server(node.info.server).group if node.info.server in draft.decisions else None
+        server = node.info.server
+        group = draft.desired.server(server).group if server in draft.decisions and server is not None else None
         if group is not None and len(draft.desired.members(group)) > 1 and isinstance(node.step, Ready | Stop):
             by_group.setdefault(group, set()).add(key)
         else:
@@ -234,19 +245,38 @@ def _image_key(host: str, spec: ServerSpec) -> str:
 def _images(draft: _Draft, phase: Phase) -> None:
     for spec, d in _selected(draft, phase):
         if d.act in MAKES | {Act.START}:
-            draft.add(phase, _image_key(d.host, spec), PlaceImage(d.host, spec.image), host=d.host, action="verify image",
-                      reason=f"{spec.image.recipe} {spec.image.digest[:12]}")  # fmt: skip
+            draft.add(
+                phase,
+                _image_key(d.host, spec),
+                PlaceImage(d.host, spec.image),
+                host=d.host,
+                action="verify image",
+                reason=f"{spec.image.recipe} {spec.image.digest[:12]}",
+            )
 
 
 def _servers(draft: _Draft, phase: Phase) -> None:
     for host, files in leftovers(draft.desired, draft.observed).items():
-        draft.add(phase, f"{host}/leftovers/discard", Discard(host, files, draft.date), host=host, action="discard",
-                  reason=f"left by an interrupted run: {len(files)}")  # fmt: skip
+        draft.add(
+            phase,
+            f"{host}/leftovers/discard",
+            Discard(host, files, draft.date),
+            host=host,
+            action="discard",
+            reason=f"left by an interrupted run: {len(files)}",
+        )
     previous: dict[str, str] = {}
     for spec, d in _selected(draft, phase):
         if d.act is Act.CYCLE:
-            draft.add(phase, f"{d.host}/{spec.name}/cycle", Cycle(d.host, draft.names(d)), host=d.host,
-                      server=spec.name, action="power-cycle", reason=d.reason)  # fmt: skip
+            draft.add(
+                phase,
+                f"{d.host}/{spec.name}/cycle",
+                Cycle(d.host, draft.names(d)),
+                host=d.host,
+                server=spec.name,
+                action="power-cycle",
+                reason=d.reason,
+            )
         elif d.act is Act.START:
             _start(draft, phase, spec, d, after=[_image_key(d.host, spec)])
         elif d.act in MAKES:
@@ -260,34 +290,83 @@ def _make(draft: _Draft, phase: Phase, spec: ServerSpec, d: Decision, after: str
     stem = f"{d.host}/{spec.name}"
     first = [after] if after else []
     if d.old is not None:
-        first = [draft.add(phase, f"{stem}/retire", Retire(d.host, draft.names(d, d.old), draft.date), needs=[*first, _image_key(d.host, spec)],
-                           host=d.host, server=spec.name, action="retire", reason=d.reason)]  # fmt: skip
+        first = [
+            draft.add(
+                phase,
+                f"{stem}/retire",
+                Retire(d.host, draft.names(d, d.old), draft.date),
+                needs=[*first, _image_key(d.host, spec)],
+                host=d.host,
+                server=spec.name,
+                action="retire",
+                reason=d.reason,
+            )
+        ]
     names = draft.names(d)
-    disk = draft.add(phase, f"{stem}/disk", MakeDisk(d.host, spec, names), needs=[*first, _image_key(d.host, spec)],
-                     host=d.host, server=spec.name, action="disk", reason=d.reason)  # fmt: skip
-    seed = draft.add(phase, f"{stem}/seed", MakeSeed(d.host, spec, names), needs=first, host=d.host, server=spec.name,
-                     action="seed", reason=d.reason)  # fmt: skip
-    made = draft.add(phase, f"{stem}/define", Define(d.host, spec, names), needs=[disk, seed], host=d.host,
-                     server=spec.name, action="define", reason=d.reason)  # fmt: skip
+    disk = draft.add(
+        phase,
+        f"{stem}/disk",
+        MakeDisk(d.host, spec, names),
+        needs=[*first, _image_key(d.host, spec)],
+        host=d.host,
+        server=spec.name,
+        action="disk",
+        reason=d.reason,
+    )
+    seed = draft.add(
+        phase,
+        f"{stem}/seed",
+        MakeSeed(d.host, spec, names),
+        needs=first,
+        host=d.host,
+        server=spec.name,
+        action="seed",
+        reason=d.reason,
+    )
+    made = draft.add(
+        phase,
+        f"{stem}/define",
+        Define(d.host, spec, names),
+        needs=[disk, seed],
+        host=d.host,
+        server=spec.name,
+        action="define",
+        reason=d.reason,
+    )
     _start(draft, phase, spec, d, after=[made])
 
 
 def _start(draft: _Draft, phase: Phase, spec: ServerSpec, d: Decision, after: Iterable[str]) -> None:
-    draft.add(phase, f"{d.host}/{spec.name}/start", Start(d.host, draft.names(d)), needs=after, host=d.host,
-              server=spec.name, action="start", reason=d.reason)  # fmt: skip
+    draft.add(
+        phase,
+        f"{d.host}/{spec.name}/start",
+        Start(d.host, draft.names(d)),
+        needs=after,
+        host=d.host,
+        server=spec.name,
+        action="start",
+        reason=d.reason,
+    )
 
 
 def _ready(draft: _Draft, phase: Phase, spec: ServerSpec, d: Decision) -> str:
     """The gate of one server; an indexer is up when it listens, its index comes later."""
     if d.act is Act.BLOCK:
-        return draft.add(phase, f"{spec.name}/blocked", Stop(spec.name, d.reason, d.next), server=spec.name,
-                         action="blocked", reason=d.reason)  # fmt: skip
+        return draft.add(
+            phase,
+            f"{spec.name}/blocked",
+            Stop(spec.name, d.reason, d.next),
+            server=spec.name,
+            action="blocked",
+            reason=d.reason,
+        )
     group = draft.desired.site.group(spec.group)
     checks = liveness(group.checks)
     before = [f"{d.host}/{spec.name}/start", f"{d.host}/{spec.name}/cycle"]
     step = Ready(spec.name, d.host, spec.address, draft.names(d), checks, group.boot_timeout_s)
-    return draft.add(phase, f"{spec.name}/ready", step, needs=before, host=d.host, server=spec.name, action="ready",
-                     reason=d.reason)  # fmt: skip
+    return draft.add(
+        phase, f"{spec.name}/ready", step, needs=before, host=d.host, server=spec.name, action="ready", reason=d.reason
+    )
 
 
 def _readies(draft: _Draft, phase: Phase) -> None:
@@ -305,14 +384,29 @@ def _restore(draft: _Draft, phase: Phase) -> None:
         needs = [_ready(draft, phase, spec, d)] if d.act is not Act.KEEP else []
         if d.act is Act.BLOCK:
             continue
-        token = _token(draft, spec, d)
-        step = Restore(spec.name, database.name, draft.desired.dump, draft.desired.dump_problem, token,
-                       draft.desired.options.empty_database, database.restore_timeout_s)  # fmt: skip
-        draft.add(phase, f"{spec.name}/restore", step, needs=needs, host=d.host, server=spec.name, action="restore",
-                  reason="the latest dump, where the database is empty")  # fmt: skip
+        token = _token(draft, d)
+        step = Restore(
+            spec.name,
+            database.name,
+            draft.desired.dump,
+            draft.desired.dump_problem,
+            token,
+            draft.desired.options.empty_database,
+            database.restore_timeout_s,
+        )
+        draft.add(
+            phase,
+            f"{spec.name}/restore",
+            step,
+            needs=needs,
+            host=d.host,
+            server=spec.name,
+            action="restore",
+            reason="the latest dump, where the database is empty",
+        )
 
 
-def _token(draft: _Draft, spec: ServerSpec, d: Decision) -> str:
+def _token(draft: _Draft, d: Decision) -> str:
     """Names one restored state of the data: which dump, into which generation of the server."""
     dump = draft.desired.dump
     return f"{draft.desired.site.site}.{dump.sha256[:16] if dump else 'empty'}.g{d.generation}"
@@ -331,16 +425,29 @@ def _index(draft: _Draft, phase: Phase) -> None:
         if d.act is Act.BLOCK:
             continue
         checks = tuple(c for c in site.group(spec.group).checks if c.search)
-        token = _token(draft, source, anew) if fresh else ""
+        token = _token(draft, anew) if fresh else ""
         step = BuildIndex(spec.name, spec.address, site.search.argv, checks, token, site.search.index_timeout_s)
-        draft.add(phase, f"{spec.name}/index", step, needs=[*needs, f"{source.name}/restore"], host=d.host,
-                  server=spec.name, action="index", reason="searches find what the database holds")  # fmt: skip
+        draft.add(
+            phase,
+            f"{spec.name}/index",
+            step,
+            needs=[*needs, f"{source.name}/restore"],
+            host=d.host,
+            server=spec.name,
+            action="index",
+            reason="searches find what the database holds",
+        )
 
 
 def _journey(draft: _Draft, phase: Phase) -> None:
     journey = draft.desired.site.journey
-    draft.add(phase, "journey", WalkJourney(journey), action="walk the journey",
-              reason=f"{len(journey.steps)} steps of a shopper prove it")  # fmt: skip
+    draft.add(
+        phase,
+        "journey",
+        WalkJourney(journey),
+        action="walk the journey",
+        reason=f"{len(journey.steps)} steps of a shopper prove it",
+    )
 
 
 def _run(draft: _Draft, phase: Phase) -> None:
@@ -348,7 +455,9 @@ def _run(draft: _Draft, phase: Phase) -> None:
     if run is None:
         raise BadInput("a run phase says what to run", where=f"phase {phase.name}")
     step = RunCommand(run.argv, run.host, run.server, run.deadline_s, run.exit_code, run.check)
-    draft.add(phase, f"{phase.name}/run", step, host=run.host, server=run.server, action="run", reason=" ".join(run.argv))
+    draft.add(
+        phase, f"{phase.name}/run", step, host=run.host, server=run.server, action="run", reason=" ".join(run.argv)
+    )
 
 
 def _ask(draft: _Draft, phase: Phase) -> None:

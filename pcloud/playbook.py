@@ -275,9 +275,8 @@ def _gaps(playbook: Playbook, site: Site) -> Iterator[Problem]:
         elif not kinds & set(WAITS):
             missing.append("ready")
         for kind in missing:
-            what = (
-                f"no phase does {kind} for group {group.name} of site {site.site}; add the phase, or the group to one"
-            )
+            what = f"no phase does {kind} for group {group.name} of site {site.site}; add "
+            what += f"a phase that does {kind}{', or the group to one' if kind in GROUPED else ''}"
             yield playbook.document.problem(("phases",), what)
 
 

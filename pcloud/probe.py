@@ -144,6 +144,7 @@ async def _http(check: HttpCheck, address: str, timeout_s: float) -> _Answer:
             page = await fetch(
                 session,
                 session.build_request("GET", base + check.path, headers=headers),
+                deadline=Deadline.after(timeout_s),
                 timeout_s=timeout_s,
                 limit=BODY_LIMIT,
             )

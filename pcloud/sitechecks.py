@@ -97,6 +97,8 @@ def _roles(site: Site, document: Document) -> Iterator[Problem]:
 
 def _circles(site: Site, document: Document) -> Iterator[Problem]:
     needs = {group.name: set(group.needs) for group in site.groups}
+    if len(needs) < len(site.groups):
+        return  # which of two groups of one name is needed, nobody knows
     try:
         TopologicalSorter(needs).prepare()
     except CycleError as error:

@@ -36,13 +36,27 @@ def plan_destroy(site: str, desired_digest: str, observed: Observed, date: str) 
             nodes.append(PlanNode(info, Retire(host.name, names, date)))
     done = {n.key for n in nodes}
     for host in observed.hosts:
-        left = tuple(v for v in host.volumes if re.match(rf"{re.escape(site)}\.[a-z0-9-]+\.g\d+\.", v) and "tombstone" not in v)
-        owned = {f for s in host.servers if s.mark and s.mark.site == site for f in _volumes(site, s.mark.server, s.mark.generation)}
+        left = tuple(
+            v for v in host.volumes if re.match(rf"{re.escape(site)}\.[a-z0-9-]+\.g\d+\.", v) and "tombstone" not in v
+        )
+        owned = {
+            f
+            for s in host.servers
+            if s.mark and s.mark.site == site
+            for f in _volumes(site, s.mark.server, s.mark.generation)
+        }
         logs = tuple(v for v in left if v not in owned or v.endswith(".console.log"))
         if logs:
             needs = sorted(k for k in done if k.startswith(f"{host.name}/"))
-            info = StepInfo(f"{host.name}/leftovers/discard", "destroy", tuple(needs), host.name, None, "discard",
-                            f"{len(logs)} files that belong to no server")  # fmt: skip
+            info = StepInfo(
+                f"{host.name}/leftovers/discard",
+                "destroy",
+                tuple(needs),
+                host.name,
+                None,
+                "discard",
+                f"{len(logs)} files that belong to no server",
+            )
             nodes.append(PlanNode(info, Discard(host.name, logs, date), frozenset(Need.all_of(k) for k in needs)))
     return Plan(site, "destroy", ("destroy",), tuple(nodes), {}, desired_digest, observed.digest())
 
@@ -58,6 +72,8 @@ def plan_purge(site: str, desired_digest: str, observed: Observed) -> Plan:
     for host in observed.hosts:
         stones = tuple(v for v in host.volumes if re.match(rf"{re.escape(site)}\.[a-z0-9-]+\.g\d+\.tombstone-", v))
         if stones:
-            info = StepInfo(f"{host.name}/tombstones/purge", "purge", (), host.name, None, "purge", f"{len(stones)} tombstones")
+            info = StepInfo(
+                f"{host.name}/tombstones/purge", "purge", (), host.name, None, "purge", f"{len(stones)} tombstones"
+            )
             nodes.append(PlanNode(info, Purge(host.name, stones)))
     return Plan(site, "purge", ("purge",), tuple(nodes), {}, desired_digest, observed.digest())

@@ -89,7 +89,7 @@ class Templates:
             "lstrip_blocks": True,
             "keep_trailing_newline": True,
         }
-        self._text = _Sandbox(autoescape=False, **options)  # noqa: S701 (configuration files, not HTML)
+        self._text = _Sandbox(autoescape=False, **options)
         self._xml = _Sandbox(autoescape=True, **options)
 
     def render_text(self, template: str, context: Mapping[str, Any]) -> str:

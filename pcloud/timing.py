@@ -111,6 +111,7 @@ def predicted_total_s(steps: Sequence[StepInfo], durations: Mapping[str, float])
 
 def remaining_s(state: RunState, now: float, durations: Mapping[str, float]) -> float:
     """Seconds still to go at `now`, along the longest chain of what is not over yet."""
+    now = max(now, state.at)
     left: dict[str, float] = {}
     for key, step in state.steps.items():
         if step.status is Status.WAITING:
@@ -129,10 +130,8 @@ def is_journey(step: StepInfo) -> bool:
 
 def journey_s(state: RunState) -> float | None:
     """Seconds from the run's start to the end of the first journey that passed whole."""
-    return min(
-        (s.ended_at for s in state.steps.values() if is_journey(s.info) and s.status is Status.DONE and s.ended_at),
-        default=None,
-    )
+    passed = [s for s in state.steps.values() if is_journey(s.info) and s.status is Status.DONE]
+    return min((s.ended_at for s in passed if s.ended_at is not None), default=None)
 
 
 def actual_path(state: RunState) -> tuple[str, ...]:

@@ -15,6 +15,8 @@ from dataclasses import dataclass, field
 
 import httpx
 
+from pcloud.clock import Deadline
+
 _REASONS: dict[type[httpx.HTTPError], str] = {
     httpx.ConnectError: "cannot connect",
     httpx.ReadError: "the connection was reset",
@@ -57,11 +59,16 @@ def client(base_url: str) -> httpx.AsyncClient:
     )
 
 
-async def fetch(session: httpx.AsyncClient, request: httpx.Request, *, timeout_s: float, limit: int) -> Page:
-    """The answer, at most `limit` bytes of its body. Raises `Unanswered`, in `timeout_s` at the latest."""
+async def fetch(
+    session: httpx.AsyncClient, request: httpx.Request, *, deadline: Deadline, timeout_s: float, limit: int
+) -> Page:
+    """The answer, at most `limit` bytes of its body. Raises `Unanswered`, at the deadline at the latest.
+
+    `timeout_s` is what the deadline allowed in all, for messages: earlier requests may have used some of it.
+    """
     page = Page(request)
     try:
-        async with asyncio.timeout(timeout_s):
+        async with asyncio.timeout(deadline.left()):
             await _receive(session, page, limit)
     except TimeoutError:
         raise Unanswered(f"{page.what}: {_late(page, timeout_s)}") from None
@@ -108,8 +115,7 @@ def _reason(error: httpx.HTTPError) -> str:
 
 def shown(url: httpx.URL) -> str:
     """A URL for people: letters beyond ASCII as themselves, all other escapes kept."""
-    path = _LETTERS.sub(lambda found: urllib.parse.unquote(found[0]), url.raw_path.decode("ascii", "replace"))
-    return one_line(f"{url.scheme}://{url.netloc.decode()}{path}")
+    return one_line(_LETTERS.sub(lambda found: urllib.parse.unquote(found[0]), str(url)))
 
 
 def fold(text: str) -> str:

@@ -11,6 +11,7 @@ import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
+from ipaddress import AddressValueError, NetmaskValueError, ip_network
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
@@ -19,6 +20,10 @@ Key = tuple[str | int, ...]
 Schema = Mapping[str, Any]
 
 _PLAIN_KEY = re.compile(r"[A-Za-z0-9_/-]{1,80}")
+_FORMATS = {
+    "ipv4": "an IPv4 address; write one such as 10.77.0.11",
+    "ipv4network": "an IPv4 network; write its first address and its size, such as 10.77.0.0/24",
+}
 _NUMBER = re.compile(r"-?[0-9]{1,18}(\.[0-9]{1,17})?")
 
 
@@ -59,6 +64,8 @@ def explain(error: ValidationError, model: type[BaseModel], data: object) -> Ite
     """Each problem's path in `data` and its words."""
     schema = _schema(model)
     for found in error.errors(include_url=False):
+        if found["type"] == "too_short" and len(found["input"]) >= found["ctx"]["min_length"]:
+            continue  # an entry is wrong, and is told about by itself
         path = tuple(part for part in found["loc"] if part != "[key]")
         if "[key]" in found["loc"]:
             yield path, _explain_key(path, schema)
@@ -141,15 +148,14 @@ def _schema_at(root: Schema, path: Key) -> Schema:
 
 def _explain_key(path: Key, root: Schema) -> str:
     names = _schema_at(root, path[:-1]).get("propertyNames", {})
-    patterns = list(_schema_at(root, path[:-1]).get("patternProperties", {}))
-    wants = _wants(_resolve(names, root)) if names else ""
-    if not wants and patterns:
-        wants = f"it must match {patterns[0]}"
-    return f"the name {show(path[-1])} is not right; {wants or 'write another'}"
+    wants = _wants({"type": "string", **_resolve(names, root)})
+    return f"the name {show(path[-1])} is not right; write {wants}"
 
 
 def _explain_one(found: Mapping[str, Any], here: Schema, path: Key, root: Schema) -> str:
     kind, value, said, context = found["type"], found.get("input"), found["msg"], found.get("ctx", {})
+    if here.get("x-private") and kind not in ("missing", "extra_forbidden"):
+        return f"is not right here (what is written is not shown); write {_wants(here)}"
     shown = show(value)
     match kind:
         case "missing":
@@ -160,18 +166,25 @@ def _explain_one(found: Mapping[str, Any], here: Schema, path: Key, root: Schema
         case "literal_error" | "enum":
             return f"{shown} is not possible here; {did_you_mean(str(value), here.get('enum', ()), 'write one of')}"
         case "string_pattern_mismatch":
-            return f"{shown} is not right here; {_wants(here) or 'it must match ' + str(context['pattern'])}"
+            return f"{shown} is not right here; write {_wants(here)}"
         case "string_too_short" | "string_too_long" | "too_short" | "too_long":
             return _explain_size(kind, value, here, context)
         case "greater_than" | "greater_than_equal" | "less_than" | "less_than_equal":
             return f"{shown} is out of range; write {_range(here)}"
-        case "ip_v4_address":
-            return f"{shown} is not an IPv4 address; write one such as 10.77.0.11"
-        case "ip_v4_network":
-            return f"{shown} is not an IPv4 network; write its first address and its size, such as 10.77.0.0/24"
         case "value_error":
-            return str(context.get("error", said))
+            return _explain_own(value, context["error"], here)
+        case "string_type" if here.get("format") in _FORMATS:
+            return f"{shown} is not {_FORMATS[here['format']]}"
     return _explain_type(kind, value, here) or f"{shown}: {said[:1].lower()}{said[1:]}"
+
+
+def _explain_own(value: object, error: Exception, here: Schema) -> str:
+    """A `ValueError` of our own models says it all; those of `ipaddress` do not say what to write."""
+    if str(error).endswith("has host bits set"):
+        return f"{show(value)} is the address of a host; write {ip_network(str(value), strict=False)} for its network"
+    if isinstance(error, AddressValueError | NetmaskValueError):
+        return f"{show(value)} is not {_FORMATS.get(here.get('format', ''), 'an address')}"
+    return str(error)
 
 
 def _explain_type(kind: str, value: object, here: Schema) -> str:
@@ -179,9 +192,9 @@ def _explain_type(kind: str, value: object, here: Schema) -> str:
     number = isinstance(value, str) and _NUMBER.fullmatch(value)
     match kind:
         case "int_type" | "int_parsing" | "int_from_float" | "int_parsing_size":
-            return f"{shown} is not a whole number; {'take the quotes off' if number else 'write ' + _range(here)}"
+            return f"{shown} is not a whole number; {'take the quotes off' if number else _write_one(here)}"
         case "float_type" | "float_parsing" | "finite_number":
-            return f"{shown} is not a number; {'take the quotes off' if number else 'write ' + _range(here)}"
+            return f"{shown} is not a number; {'take the quotes off' if number else _write_one(here)}"
         case "bool_type" | "bool_parsing":
             return f"{shown} is not a yes/no; write true or false"
         case "string_type":
@@ -202,8 +215,7 @@ def _explain_size(kind: str, value: object, here: Schema, context: Mapping[str, 
     unit = "characters" if kind.startswith("string") else "entries"
     has = len(value) if isinstance(value, str | list | tuple | dict) else context.get("actual_length", "?")
     if not has:
-        one = "character" if unit == "characters" else "entry"
-        return f"is empty; {_wants(here) or f'write at least one {one}'}"
+        return f"is empty; write {_wants(here) if unit == 'characters' else 'at least one entry'}"
     limit = f"at least {least}" if kind.endswith("short") else f"at most {most}"
     return f"has {has} {unit}; {limit} fit here"
 
@@ -227,6 +239,10 @@ def _range(here: Schema) -> str:
     return f"{noun} {' and '.join(parts)}".strip()
 
 
+def _write_one(here: Schema) -> str:
+    return "write " + _range(here).replace("a whole number", "one", 1).replace("a number", "one", 1)
+
+
 def _wants(here: Schema) -> str:
     """What belongs here, from the schema's description and example."""
     kind = here.get("type")
@@ -245,7 +261,7 @@ def _wants(here: Schema) -> str:
 
 
 def did_you_mean(word: str, choices: Sequence[object], lead: str = "the keys are") -> str:
-    names = [str(c) for c in choices]
+    names = list(dict.fromkeys(str(c) for c in choices))
     near = difflib.get_close_matches(word, names, n=1, cutoff=0.6)
     if near:
         return f"did you mean {near[0]}?"

@@ -22,7 +22,7 @@ from pcloud.desired import Desired, Names, ServerSpec
 from pcloud.errors import BadInput
 from pcloud.hypervisor import NAMESPACE, Hypervisor, ssh_uri
 from pcloud.inventory import Inventory
-from pcloud.journey import JourneyVerdict, walk
+from pcloud.journey import JourneyResult, walk
 from pcloud.keys import known_hosts_line
 from pcloud.model import Check, Host, Journey, SecretRef, Site, Visit
 from pcloud.probe import Verdict, probe
@@ -40,8 +40,16 @@ exec ssh -F none -o UserKnownHostsFile={known_hosts} -o GlobalKnownHostsFile=non
 class World:
     """What the steps act through. Safe to use from several threads."""
 
-    def __init__(self, inventory: Inventory, desired: Desired, material: Material, secret: Secret,
-                 image_folders: dict[str, Path], ask: Callable[[str], bool], clock: Clock | None = None) -> None:  # fmt: skip
+    def __init__(
+        self,
+        inventory: Inventory,
+        desired: Desired,
+        material: Material,
+        secret: Secret,
+        image_folders: dict[str, Path],
+        ask: Callable[[str], bool],
+        clock: Clock | None = None,
+    ) -> None:
         self.site: Site = inventory.site
         self.clock: Clock = clock or SystemClock()
         self._desired = desired
@@ -182,7 +190,7 @@ class World:
 
         return probe(check, address, secrets=self.reveal, run=run, timeout_s=check.timeout_s)
 
-    def walk(self, journey: Journey, on_visit: Callable[[Visit, float], None]) -> JourneyVerdict:
+    def walk(self, journey: Journey, on_visit: Callable[[Visit, float], None]) -> JourneyResult:
         service = self.site.services[journey.service]
         port = "" if service.port == 80 else f":{service.port}"
         return walk(journey, f"http://{service.address}{port}", clock=self.clock, on_step=on_visit)

@@ -43,23 +43,23 @@ def make_desired(site: Site, playbook: Playbook, image_file: Path) -> Desired:
     return Desired(site, playbook, servers, Dump(str(image_file), "d" * 64), "", Options())
 
 
-@pytest.fixture()
+@pytest.fixture
 def demo_site() -> Site:
     return load_site(defaults_dir("inventory") / "demo.yaml")
 
 
-@pytest.fixture()
+@pytest.fixture
 def image_file(tmp_path: Path) -> Path:
     path = tmp_path / "disk.qcow2"
     path.write_bytes(b"an image's bytes")
     return path
 
 
-@pytest.fixture()
+@pytest.fixture
 def desired(demo_site: Site, image_file: Path) -> Desired:
     return make_desired(demo_site, load_playbook(defaults_dir("playbooks") / "recover.yaml"), image_file)
 
 
-@pytest.fixture()
+@pytest.fixture
 def world(desired: Desired, image_file: Path) -> SimWorld:
     return SimWorld(desired, image_file)

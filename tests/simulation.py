@@ -126,17 +126,18 @@ class SimWorld:
     def server_shell(self, server: str) -> SimGuest:
         return SimGuest(self, server)
 
-    def image_path(self, digest: str, file: str) -> Path:  # noqa: ARG002
+    def image_path(self, digest: str, file: str) -> Path:
         return self.image_file
 
     def seed(self, server: str, generation: int) -> bytes:
         return f"{server} {generation} {self.desired.server(server).spec}".encode()
 
-    def domain_xml(self, spec: ServerSpec, host: str, generation: int) -> str:  # noqa: ARG002
+    def domain_xml(self, spec: ServerSpec, host: str, generation: int) -> str:
         names = Names(self.site.site, spec.name, generation)
         mark = Mark(self.site.site, spec.name, spec.role, spec.spec, spec.image.digest, generation)
-        return json.dumps({"name": names.domain, "uuid": spec.uuid, "mac": spec.mac, "memory": spec.memory_mib,
-                           "mark": mark.__dict__})  # fmt: skip
+        return json.dumps(
+            {"name": names.domain, "uuid": spec.uuid, "mac": spec.mac, "memory": spec.memory_mib, "mark": mark.__dict__}
+        )
 
     def running(self, server: str) -> list[tuple[str, SimDomain]]:
         name = Names(self.site.site, server).domain
@@ -151,7 +152,7 @@ class SimWorld:
         found = self.running(server)
         return bool(found) and not found[0][1].broken and self.clock.now() - found[0][1].started_at >= BOOT_S
 
-    def probe(self, check: Check, server: str, address: str) -> Verdict:  # noqa: ARG002
+    def probe(self, check: Check, server: str, address: str) -> Verdict:
         if not self.answering(server):
             return Verdict(False, "connection refused")
         if check.search is not None and not self.indexed:
@@ -168,7 +169,7 @@ class SimWorld:
             return Verdict(False, "product: an empty shop")
         return Verdict(self.indexed, "" if self.indexed else "search: no hits")
 
-    def ask(self, question: str) -> bool:  # noqa: ARG002
+    def ask(self, question: str) -> bool:
         return self.answers
 
     def observe(self) -> Observed:
@@ -180,7 +181,11 @@ class SimWorld:
             volumes = tuple(sorted(PurePosixPath(p).name for p in host.files))
             servers = self.hypervisor(name).servers()
             hosts.append(SeenHost(name, "", HOST_MEMORY_MIB, "tcg", servers, volumes))
-        up = {s.name: Health(self.answering(s.name), "connection refused") for s in self.desired.servers if self.running(s.name)}
+        up = {
+            s.name: Health(self.answering(s.name), "connection refused")
+            for s in self.desired.servers
+            if self.running(s.name)
+        }
         data_up = any(self.answering(s.name) for s in self.desired.members(self.site.database.group))
         restored = self.database[1] if self.database[0] == "restored" and data_up else ""
         idx_up = all(self.answering(s.name) for s in self.desired.members(self.site.search.group))
@@ -191,6 +196,11 @@ class SimWorld:
 class Verdict:
     ok: bool
     detail: str
+    name: str = ""
+
+    @property
+    def failed(self) -> Verdict | None:
+        return None if self.ok else self
 
 
 @dataclass
@@ -214,10 +224,10 @@ class SimHypervisor:
         found = self.me.domains.get(name)
         return found.power if found else None
 
-    def cpu_s(self, name: str) -> float:  # noqa: ARG002
+    def cpu_s(self, name: str) -> float:
         return 12.0
 
-    def stopped(self, name: str) -> str | None:  # noqa: ARG002
+    def stopped(self, name: str) -> str | None:
         return None
 
     def define(self, xml: str) -> None:
@@ -227,7 +237,9 @@ class SimHypervisor:
             old = self.me.domains.get(data["name"])
             if old is not None and old.mark is None:
                 raise HypervisorError("a domain of that name exists", where=self.name)
-            self.me.domains[data["name"]] = SimDomain(Mark(**data["mark"]), data["uuid"], data["memory"], (data["mac"],))
+            self.me.domains[data["name"]] = SimDomain(
+                Mark(**data["mark"]), data["uuid"], data["memory"], (data["mac"],)
+            )
         self.world.effect(self.name)
 
     def start(self, name: str) -> None:
@@ -270,12 +282,12 @@ class SimHypervisor:
         self.me.domains.pop(name, None)
         self.world.effect(self.name)
 
-    def volumes(self, pool: str) -> tuple[str, ...]:  # noqa: ARG002
+    def volumes(self, pool: str) -> tuple[str, ...]:
         if self.me.away:
             raise HostUnreachable("no answer", where=self.name)
         return tuple(sorted(PurePosixPath(p).name for p in self.me.files))
 
-    def create_overlay(self, pool: str, name: str, *, backing: str, size_gib: int) -> None:  # noqa: ARG002
+    def create_overlay(self, pool: str, name: str, *, backing: str, size_gib: int) -> None:
         self.world.effect(self.name)
         if backing not in self.me.files:
             raise HypervisorError(f"{backing} is not there", where=self.name)
@@ -325,7 +337,7 @@ class SimShell:
         self.files[path] = hashlib.sha256(data).hexdigest()
         self.world.effect(self.name)
 
-    def tail(self, path: str, **_: Any) -> str:  # noqa: ARG002
+    def tail(self, path: str, **_: Any) -> str:
         return "Kernel panic - not syncing"
 
 
@@ -365,12 +377,12 @@ class SimGuest:
             raise CommandFailed("the simulation knows no such statement")
         return Said()
 
-    def write(self, path: str, data: bytes, **_: Any) -> None:  # noqa: ARG002
+    def write(self, path: str, data: bytes, **_: Any) -> None:
         self.world.effect()
         self.world.stamp = data.decode()
         self.world.effect()
 
-    def tail(self, path: str, **_: Any) -> str:  # noqa: ARG002
+    def tail(self, path: str, **_: Any) -> str:
         return ""
 
 

@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import get_args
+
+from hypothesis import strategies as st
 
 from pcloud.events import (
     Event,
+    Interrupted,
     JourneyStepPassed,
+    Outcome,
     RunFinished,
     RunStarted,
+    StepBlocked,
     StepDone,
     StepFailed,
     StepInfo,
@@ -106,7 +112,7 @@ class Simulation:
                 found.append(self._end(key, now))
                 (bad if key == self.fails else over)[key] = now  # type: ignore[assignment]
         found.sort(key=lambda event: event.at)
-        outcome = "failed" if bad else "converged"
+        outcome: Outcome = "failed" if bad else "converged"
         found.append(RunFinished(outcome, now, "2025-03-01T03:18:00+00:00", {"storefront": "http://10.77.0.80/"}))
         return found
 
@@ -136,3 +142,86 @@ class Simulation:
             return StepFailed(key, at, FAILURE, "fe-2 on h4", "pcloud console demo/fe-2")
         cpu = {"cpu_s": round(11 + sum(key.encode()) % 70 / 10, 1)} if key.endswith("/ready") else {}
         return StepDone(key, at, True, {**cpu})
+
+
+_words = st.text(max_size=12)
+_names = st.sampled_from(
+    ["fe-1", "fe-2", "fe-10", "db-1", "lb-1", "h1", "h2", "日本-1", "é" * 40, "\x1b[2Jx", "a\nb", ""]
+)
+_seconds = st.floats(min_value=0, max_value=1e5)
+_values = st.none() | st.booleans() | st.integers() | st.floats() | _words
+_facts = st.dictionaries(st.sampled_from(["cpu_s", "waited_s", "bytes", "x"]), _values | st.lists(_values, max_size=2))
+
+
+@st.composite
+def plans(draw: st.DrawFn, most: int = 14) -> tuple[StepInfo, ...]:
+    """Any plan: every step needs some of those before it."""
+    steps: list[StepInfo] = []
+    for n in range(draw(st.integers(0, most))):
+        server = draw(st.none() | _names)
+        action = draw(st.sampled_from([*SECONDS, "run", "ask", "", "odd"]) | _words)
+        needs = draw(st.lists(st.sampled_from(steps), max_size=3)) if steps else []
+        key = draw(st.sampled_from(["", "h1/fe-1/", "journey", "é\u2028/"])) + str(n)
+        steps.append(
+            StepInfo(
+                key=key,
+                phase=draw(st.sampled_from(PHASES) | _words),
+                needs=tuple(dict.fromkeys(need.key for need in needs)),
+                host=draw(st.none() | _names),
+                server=server,
+                action=action,
+                reason=draw(_words),
+            )
+        )
+    return tuple(steps)
+
+
+@st.composite
+def legal_runs(draw: st.DrawFn) -> list[Event]:
+    """Any sequence of events that `fold` accepts, finished or not."""
+    steps = draw(plans())
+    phases = tuple(draw(st.permutations(PHASES))[: draw(st.integers(0, 5))])
+    kept = draw(st.dictionaries(_names, _words, max_size=3))
+    date = "2025-03-01T03:15:02+00:00"
+    events: list[Event] = [RunStarted("run-1", draw(_names), draw(_words), "d", date, phases, steps, kept=kept)]
+    waiting, running, at = [step.key for step in steps], list[str](), 0.0
+    for _ in range(draw(st.integers(0, 50))):
+        at += draw(st.floats(min_value=0, max_value=500))
+        moves = ["interrupt"] if draw(st.integers(0, 20)) == 0 else []
+        moves += ["start", "start", "skip"] * bool(waiting) + ["end", "progress", "visit"] * bool(running)
+        if not moves:
+            break
+        move = draw(st.sampled_from(moves))
+        if move == "interrupt":
+            events.append(Interrupted(at))
+        elif move in ("start", "skip"):
+            key = waiting.pop(draw(st.integers(0, len(waiting) - 1)))
+            because = draw(st.sampled_from(steps)).key
+            events.append(StepStarted(key, at) if move == "start" else StepSkipped(key, at, because))
+            running += [key] * (move == "start")
+        else:
+            key = draw(st.sampled_from(running))
+            events.append(draw(_happenings(move, key, at)))
+            if move == "end":
+                running.remove(key)
+    if draw(st.booleans()):
+        outcome: Outcome = draw(st.sampled_from(get_args(Outcome)))
+        events.append(RunFinished(outcome, at, date, draw(_facts)))
+    return events
+
+
+def _happenings(move: str, key: str, at: float) -> st.SearchStrategy[Event]:
+    """What may happen to a running step."""
+    text = _words | st.text(min_size=200, max_size=300) | st.just(FAILURE)
+    if move == "progress":
+        number = st.floats() | st.integers()
+        return st.builds(
+            StepProgress, st.just(key), st.just(at), number, number, st.sampled_from(["", "B", "s", "rows"]), text
+        )
+    if move == "visit":
+        return st.builds(JourneyStepPassed, st.just(key), st.sampled_from(VISITS) | _words, _seconds, st.just(at))
+    return st.one_of(
+        st.builds(StepDone, st.just(key), st.just(at), st.booleans(), _facts),
+        st.builds(StepFailed, st.just(key), st.just(at), text, _words, _words),
+        st.builds(StepBlocked, st.just(key), st.just(at), text, _words, _words),
+    )

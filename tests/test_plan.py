@@ -41,7 +41,14 @@ def put(world: SimWorld, text: str, server: str) -> None:
     host, generation, power, *words = text.split()
     spec = world.desired.server(server)
     names = Names(world.site.site, server, int(generation[1:]))
-    mark = Mark(world.site.site, server, spec.role, "old" if "redrawn" in words else spec.spec, spec.image.digest, int(generation[1:]))
+    mark = Mark(
+        world.site.site,
+        server,
+        spec.role,
+        "old" if "redrawn" in words else spec.spec,
+        spec.image.digest,
+        int(generation[1:]),
+    )
     domain = SimDomain(mark, spec.uuid, spec.memory_mib, (spec.mac,), Power(power), broken="broken" in words)
     domain.started_at = world.clock.now() - (5 if "young" in words else 100_000)
     world.hosts[host].domains[names.domain] = domain
@@ -74,7 +81,9 @@ def told(made: Plan) -> str:
 def test_case(path: Path, world: SimWorld) -> None:
     case = yaml.safe_load(path.read_text())
     arrange(world, case)
-    desired = with_options(world.desired, **{k: tuple(v) if isinstance(v, list) else v for k, v in case.get("options", {}).items()})
+    desired = with_options(
+        world.desired, **{k: tuple(v) if isinstance(v, list) else v for k, v in case.get("options", {}).items()}
+    )
     assert told(plan(desired, world.observe(), DATE)) == case["expect"].strip()
 
 
@@ -224,7 +233,11 @@ def test_safety_holds_whatever_is_there(desired: Desired, image_file: Path, case
     before = {h: set(hosts.domains) for h, hosts in world.hosts.items()}
     run_all(world)
     running = [s for s, hosts in marks_of(world).items() if len(hosts) > 1]
-    twice_before = [s for s, text in case["servers"].items() if text.count("running") + text.count("paused") + text.count("crashed") > 1]
+    twice_before = [
+        s
+        for s, text in case["servers"].items()
+        if text.count("running") + text.count("paused") + text.count("crashed") > 1
+    ]
     assert set(running) <= set(twice_before), "pcloud starts no second copy"
     for host in case["away"]:
         assert set(world.hosts[host].domains) == before[host], "a silent host is left alone"
@@ -232,7 +245,9 @@ def test_safety_holds_whatever_is_there(desired: Desired, image_file: Path, case
 
 @settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(case=_case)
-def test_whatever_is_there_two_runs_converge_or_say_why(desired: Desired, image_file: Path, case: dict[str, Any]) -> None:
+def test_whatever_is_there_two_runs_converge_or_say_why(
+    desired: Desired, image_file: Path, case: dict[str, Any]
+) -> None:
     world = SimWorld(desired, image_file)
     arrange(world, {**case, "away": []})
     for _ in range(4):

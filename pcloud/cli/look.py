@@ -30,14 +30,20 @@ def status(site: SiteName = "demo", json: Json = False) -> None:
         rows = _rows(session, found)
     if json:
         hosts = [{"host": h.name, "reachable": h.reachable, "problem": h.problem} for h in found.hosts]
-        typer.echo(jsonlib.dumps({"site": session.site.site, "hosts": hosts, "servers": rows, "data": asdict(found.data)}, indent=2))
+        typer.echo(
+            jsonlib.dumps(
+                {"site": session.site.site, "hosts": hosts, "servers": rows, "data": asdict(found.data)}, indent=2
+            )
+        )
         return
     table = Table(box=None, header_style="bold", pad_edge=False)
     for column in ("server", "host", "power", "generation", "address", "health"):
         table.add_column(column)
     for row in rows:
         mark = "✓" if row["healthy"] else "✗"
-        table.add_row(row["server"], row["host"], row["power"], row["generation"], row["address"], f"{mark} {row['detail']}")
+        table.add_row(
+            row["server"], row["host"], row["power"], row["generation"], row["address"], f"{mark} {row['detail']}"
+        )
     out.print(table)
     for host in found.hosts:
         if not host.reachable:
@@ -85,17 +91,29 @@ def _check_once(session: Session, json: bool) -> bool:
     for spec in session.desired.servers:
         for one in session.site.group(spec.group).checks:
             verdict = session.world.probe(one, spec.name, spec.address)
-            results.append({"what": f"{spec.name} {one.name}", "ok": verdict.ok, "elapsed_s": verdict.elapsed_s,
-                            "detail": verdict.detail})  # fmt: skip
+            results.append(
+                {
+                    "what": f"{spec.name} {one.name}",
+                    "ok": verdict.ok,
+                    "elapsed_s": verdict.elapsed_s,
+                    "detail": verdict.detail,
+                }
+            )
     journey = session.world.walk(session.site.journey, lambda _visit, _elapsed: None)
-    results += [{"what": f"journey {s.name}", "ok": s.ok, "elapsed_s": s.elapsed_s, "detail": s.detail} for s in journey.steps]
+    results += [
+        {"what": f"journey {s.name}", "ok": s.ok, "elapsed_s": s.elapsed_s, "detail": s.detail} for s in journey.steps
+    ]
     ok = all(r["ok"] for r in results)
     if json:
         typer.echo(jsonlib.dumps({"site": session.site.site, "ok": ok, "results": results}, ensure_ascii=False))
         return ok
     for row in results:
         out.print(f"{'✓' if row['ok'] else '✗'} {row['what']:<24} {row['elapsed_s'] * 1000:7.0f} ms  {row['detail']}")
-    out.print(f"[bold]{session.site.site}: a shopper can buy[/bold]" if journey.ok else f"[bold]{session.site.site}: no shopper can buy[/bold]")
+    out.print(
+        f"[bold]{session.site.site}: a shopper can buy[/bold]"
+        if journey.ok
+        else f"[bold]{session.site.site}: no shopper can buy[/bold]"
+    )
     return ok
 
 

@@ -7,9 +7,10 @@ import signal
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
+from rich.console import RenderableType
 
 from pcloud import places, timing
 from pcloud.cli.session import Session, confirm, err, open_session, out, stamp
@@ -18,24 +19,29 @@ from pcloud.desired import Options
 from pcloud.errors import BadInput
 from pcloud.events import RunState
 from pcloud.execute import execute
-from pcloud.journal import Journal, RunLock, new_run_id, past_runs
+from pcloud.journal import Journal, RunLock, list_runs, new_run_id, read_run
 from pcloud.observe import observe
 from pcloud.plan import Plan, check_same, plan
 from pcloud.render.faces import Face, choose_face
 from pcloud.render.plan import render_plan
-from pcloud.render.report import make_report
+from pcloud.render.report import report_of
 from pcloud.render.report_text import render_report
+from pcloud.steps.stop import Stop
 from pcloud.teardown import plan_destroy, plan_purge
 
 app = typer.Typer()
 
 SiteName = Annotated[str, typer.Argument(help="A site: the name of its inventory, or a path to one.", metavar="SITE")]
-Only = Annotated[list[str] | None, typer.Option("--only", help="Only this server or group; may be repeated.", metavar="NAME")]
+Only = Annotated[
+    list[str] | None, typer.Option("--only", help="Only this server or group; may be repeated.", metavar="NAME")
+]
 Rebuild = Annotated[
     list[str] | None,
     typer.Option("--rebuild", help="Make this server anew, whatever its state; may be repeated.", metavar="SERVER"),
 ]
-FromScratch = Annotated[bool, typer.Option("--from-scratch", help="Make every server anew; old disks become tombstones.")]
+FromScratch = Annotated[
+    bool, typer.Option("--from-scratch", help="Make every server anew; old disks become tombstones.")
+]
 Empty = Annotated[bool, typer.Option("--empty-database", help="Accept a shop without data when there is no dump.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
@@ -45,11 +51,30 @@ def _options(only: list[str] | None, rebuild: list[str] | None, scratch: bool, e
     return Options(scratch, tuple(sorted(rebuild or ())), tuple(sorted(only or ())), empty)
 
 
-def _show_plan(made: Plan, durations: dict[str, float]) -> Any:
-    return render_plan([n.info for n in made.nodes], kept=made.kept, durations=durations, title=f"{made.operation} {made.site}")
+PAST_RUNS = 10
+"""How many runs back predictions look."""
 
 
-@app.command("plan", epilog="Examples: pcloud plan demo · pcloud plan demo --out night.json · pcloud plan demo --from-scratch")
+def _durations(site: str) -> dict[str, float]:
+    """What steps took in the site's latest finished runs."""
+    runs = list_runs(site, PAST_RUNS)
+    return timing.durations_from([read_run(r.path, progress=False) for r in runs if r.outcome == "converged"])
+
+
+def _show_plan(made: Plan, durations: dict[str, float]) -> RenderableType:
+    infos = [n.info for n in made.nodes]
+    return render_plan(
+        infos,
+        kept=made.kept,
+        durations=durations,
+        title=f"{made.operation} {made.site}",
+        blocked=[n.step for n in made.nodes if isinstance(n.step, Stop)],
+    )
+
+
+@app.command(
+    "plan", epilog="Examples: pcloud plan demo · pcloud plan demo --out night.json · pcloud plan demo --from-scratch"
+)
 def plan_command(
     site: SiteName = "demo",
     write: Annotated[Path | None, typer.Option("--out", help="Write the plan to a file for `recover --plan`.")] = None,
@@ -67,7 +92,7 @@ def plan_command(
     if json:
         typer.echo(made.to_json(), nl=False)
     else:
-        out.print(_show_plan(made, timing.durations_from(past_runs(made.site))))
+        out.print(_show_plan(made, _durations(made.site)))
         if write is not None:
             out.print(f"\nwritten to {write}; run it with: pcloud recover {site} --plan {write}")
 
@@ -78,7 +103,9 @@ def _write_plan(path: Path, made: Plan) -> None:
         part.write_text(made.to_json())
         part.replace(path)
     except OSError as error:
-        raise BadInput(f"the plan cannot be written: {error.strerror}", where=str(path), next="name a file that can be") from error
+        raise BadInput(
+            f"the plan cannot be written: {error.strerror}", where=str(path), next="name a file that can be"
+        ) from error
 
 
 @app.command(
@@ -111,7 +138,9 @@ def _read_plan(path: Path) -> str:
     try:
         return path.read_text()
     except (OSError, UnicodeDecodeError) as error:
-        raise BadInput(f"the plan cannot be read: {error}", where=str(path), next="pcloud plan SITE --out FILE") from error
+        raise BadInput(
+            f"the plan cannot be read: {error}", where=str(path), next="pcloud plan SITE --out FILE"
+        ) from error
 
 
 @app.command(epilog="Example: pcloud destroy demo")
@@ -149,7 +178,7 @@ def run(name: str, options: Options, make: Callable[[Session], Plan], operation:
         site = session.site.site
         with RunLock(site, run_id):
             made = make(session)
-            durations = timing.durations_from(past_runs(site))
+            durations = _durations(site)
             if not json:
                 out.print(_show_plan(made, durations))
             if made.changes:
@@ -161,7 +190,7 @@ def run(name: str, options: Options, make: Callable[[Session], Plan], operation:
                 faces.append(choose_face(json, out, durations))
                 state = _execute(made, session, journal, faces[0], run_id)
     if not json:
-        out.print(render_report(make_report(state)))
+        out.print(render_report(report_of(state)))
     _exit(state, name, operation)
 
 

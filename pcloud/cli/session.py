@@ -53,14 +53,11 @@ def open_session(
     extra = places.lab_dir(site.site) / "secrets.yaml" if site.lab is not None else None
     secrets = load_secrets(site, inventory.path, extra)
 
-    def secret(reference: str) -> str:
-        return secrets.resolve(reference).reveal()
-
     images = {name: _find(name, ref.recipe, ref.digest) for name, ref in site.images.items()}
     specs = {name: image_spec(name, image) for name, image in images.items()}
-    desired, material = desire(inventory, chosen, specs, secret, options)
+    desired, material = desire(inventory, chosen, specs, secrets.reveal, options)
     folders = {specs[name].digest: image.folder for name, image in images.items()}
-    with World(inventory, desired, material, secret, folders, ask or _refuse) as world:
+    with World(inventory, desired, material, secrets.reveal, folders, ask or _refuse) as world:
         yield Session(inventory, desired, world)
 
 
@@ -106,11 +103,11 @@ def _find(name: str, recipe: str | None, digest: str | None) -> Image:
 
 def image_spec(name: str, image: Image) -> ImageSpec:
     """What the hosts need of an image, from its manifest."""
-    files = {f.name: ImageFile(f.name, f.sha256, f.size) for f in image.manifest.files}
-    disk = next(f for n, f in files.items() if n.endswith(".qcow2"))
-    return ImageSpec(
-        name, image.recipe, image.digest, image.manifest.cmdline, disk, files.get("vmlinuz"), files.get("initrd")
+    disk, kernel, initrd = (
+        ImageFile(path.name, image.manifest.files[path.name].sha256, image.manifest.files[path.name].size)
+        for path in (image.disk, image.kernel, image.initrd)
     )
+    return ImageSpec(name, image.recipe, image.digest, image.cmdline, disk, kernel, initrd)
 
 
 def site_of(target: str) -> tuple[str, str]:

@@ -20,20 +20,21 @@ from pydantic import Field, StringConstraints, model_validator
 
 from pcloud.document import load_model
 from pcloud.errors import BadInput
-from pcloud.model import AbsolutePath, Argv, Frozen, Name
+from pcloud.model import Argv, Frozen, Name
 
 BUILDER_VERSION = 1
 """Raised when the builder makes something else of the same recipe."""
 
 MAX_LAYERS = 8
 
+InImage = Annotated[str, StringConstraints(pattern=r"^/[A-Za-z0-9._@:+/\\-]{1,240}$")]
 DebianPackage = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9+.-]{1,80}(=[A-Za-z0-9.+:~-]{1,60})?$")]
 PypiPackage = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._\[\],-]{0,80}([=<>!~]=?[A-Za-z0-9.*,<>=!~-]{1,60})?$")]
 Mode = Annotated[str, StringConstraints(pattern=r"^[0-7]{4}$")]
 Owner = Annotated[str, StringConstraints(pattern=r"^[a-z_][a-z0-9_-]{0,31}:[a-z_][a-z0-9_-]{0,31}$")]
 Beside = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9._][A-Za-z0-9._/-]{0,200}$")]
 Unit = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9@._:\\-]{1,100}\.(service|socket|timer|mount|automount|path|target|swap|slice)$")]
-Pattern = Annotated[str, StringConstraints(pattern=r"^/[A-Za-z0-9._/*?\[\]@+-]{1,200}$")]
+Pattern = Annotated[str, StringConstraints(pattern=r"^/[A-Za-z0-9._/*?!\[\]@+-]{1,200}$")]
 Module = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_-]{0,60}$")]
 CommandLine = Annotated[str, StringConstraints(pattern=r"^[ -~]{0,1000}$")]
 
@@ -41,14 +42,14 @@ CommandLine = Annotated[str, StringConstraints(pattern=r"^[ -~]{0,1000}$")]
 class Pypi(Frozen):
     """Python packages, put in `target` by this machine's pip and byte-compiled there."""
 
-    target: AbsolutePath
+    target: InImage
     packages: Annotated[tuple[PypiPackage, ...], Field(min_length=1, max_length=200)]
 
 
 class File(Frozen):
     """One file, folder or link of the image. `source` is relative to the recipe's folder."""
 
-    path: AbsolutePath
+    path: InImage
     content: Annotated[str, StringConstraints(max_length=500_000)] | None = None
     source: Beside | None = None
     link: Annotated[str, StringConstraints(min_length=1, max_length=200)] | None = None

@@ -126,14 +126,16 @@ def _add_rest(layer: Layer, tree: Path, sandbox: Sandbox, say: Say) -> None:
 
 def _install(layer: Layer, tree: Path, cache: Path, sandbox: Sandbox) -> None:
     name = layer.recipe.recipe
-    lists, archives = cache / "lists", cache / f"archives-{name}"
-    for folder in (lists / "partial", archives / "partial"):
+    lists, kept, archives = cache / "lists", cache / f"archives-{name}", tree / "var/cache/apt/archives"
+    for folder in (lists / "partial", archives / "partial", kept):
         folder.mkdir(parents=True, exist_ok=True)
+    # dpkg, in the tree, must see the archives there; links cost nothing and keep the cache outside.
+    for archive in kept.glob("*.deb"):
+        (archives / archive.name).hardlink_to(archive)
     config = tree.with_suffix(".apt.conf")
     options = [
         f'Dir "{tree}/";',
         f'Dir::State::lists "{lists}/";',
-        f'Dir::Cache::archives "{archives}/";',
         'Dir::Cache::pkgcache "";',
         'Dir::Cache::srcpkgcache "";',
         f'DPkg::Chroot-Directory "{tree}";',
@@ -150,8 +152,13 @@ def _install(layer: Layer, tree: Path, cache: Path, sandbox: Sandbox) -> None:
     with _locked(cache / "lists.lock"):
         sandbox.run_beside(tree, ["apt-get", "update"], env=env, timeout_s=600)
     sandbox.run_beside(tree, ["apt-get", "install", *layer.recipe.packages], env=env)
-    sandbox.run_beside(tree, ["apt-get", "autoclean"], env=env, timeout_s=120)
     config.unlink()
+    installed = tuple(f"{package}_{version.replace(':', '%3a')}_" for package, version in list_packages(tree).items())
+    for archive in kept.glob("*.deb"):
+        archive.unlink()
+    for archive in archives.glob("*.deb"):
+        if archive.name.startswith(installed):
+            archive.rename(kept / archive.name)
 
 
 def _add_pypi(pypi: Pypi, tree: Path, sandbox: Sandbox) -> None:

@@ -31,9 +31,11 @@ from pcloud.lab.centre import (
 )
 from pcloud.lab.layout import inventory_line
 from pcloud.lab.namespaces import enter
+from pcloud.lab.network import Direction
 from pcloud.lab.relay import open_storefront
 
 __all__ = [
+    "Direction",
     "DownReport",
     "HostStatus",
     "UpReport",

@@ -58,9 +58,7 @@ def _call(name: str, *arguments: object) -> None:
 
 
 def _mount(source: str, target: str, kind: str | None, flags: int = 0, options: str = "") -> None:
-    _call(
-        "mount", source.encode(), target.encode(), kind.encode() if kind else None, flags, options.encode() or None
-    )
+    _call("mount", source.encode(), target.encode(), kind.encode() if kind else None, flags, options.encode() or None)
 
 
 def _enter(pid: int, kind: str, flag: int) -> None:
@@ -100,7 +98,7 @@ def _become(argv: list[str], spec: dict[str, Any]) -> NoReturn:
     os.umask(0o022)
     os.closerange(3, spec["report"])
     os.closerange(spec["report"] + 1, 4096)
-    os.execve(argv[0], spec.get("title", argv), environ)
+    os.execve(argv[0], spec.get("title", argv), environ)  # noqa: S606 - an argv, no shell
 
 
 def _fabric(spec: dict[str, Any]) -> None:
@@ -199,7 +197,8 @@ def _overlay(layer: str) -> None:
     options = f"lowerdir=/{layer},upperdir={layer}.upper,workdir={layer}.work"
     for left in range(50, -1, -1):
         try:
-            return _mount("overlay", f"root/{layer}", "overlay", 0, options)
+            _mount("overlay", f"root/{layer}", "overlay", 0, options)
+            return
         except OSError as error:
             # After a power cut the kernel may still be taking the last mount of these folders apart.
             if error.errno != errno.EBUSY or left == 0:
@@ -215,10 +214,10 @@ def _devices(extra: list[str]) -> None:
     for name, major, minor in DEVICES:
         os.mknod(dev / name, stat.S_IFCHR | 0o666, os.makedev(major, minor))
     for path in extra:
-        os.mknod(dev / Path(path).name, stat.S_IFCHR | 0o660, Path(path).stat().st_rdev)
-    for path in dev.rglob("*"):
-        if path.is_char_device():
-            path.chmod(0o666)
+        os.mknod(dev / Path(path).name, stat.S_IFCHR | 0o666, Path(path).stat().st_rdev)
+    for node in dev.rglob("*"):
+        if node.is_char_device():
+            node.chmod(0o666)  # mknod obeys the umask
     _mount("devpts", "root/dev/pts", "devpts", MS_NOSUID | MS_NOEXEC, "newinstance,ptmxmode=0666,mode=0620,gid=5")
     _mount("tmpfs", "root/dev/shm", "tmpfs", MS_NOSUID | MS_NODEV, "mode=1777")
     (dev / "ptmx").symlink_to("pts/ptmx")
@@ -232,7 +231,7 @@ def _reported(spec: dict[str, Any]) -> Any:
     """In a child: whatever goes wrong travels through the pipe, and the child ends there."""
     try:
         yield
-    except BaseException as error:
+    except BaseException as error:  # noqa: BLE001 - a forked child: it reports and ends, it cannot raise
         os.write(spec["report"], f"{spec['part']}: {error}".encode()[:4000])
         os._exit(1)
 
@@ -253,7 +252,7 @@ def main() -> int:
     except OSError as error:
         problem = f"{spec['part']}: {error}".encode()
     os.close(spec["report"])
-    with open(reading, "rb") as report:
+    with os.fdopen(reading, "rb") as report:
         problem = report.read() or problem
     if problem:
         os.write(said, problem + b"\n")

@@ -25,7 +25,7 @@ from pcloud.clock import Deadline
 from pcloud.errors import Blocked, CommandFailed, DeadlineExceeded
 from pcloud.lab import boot, capabilities, disk, keys, kvm, network, processes, ready
 from pcloud.lab.boot import FABRIC
-from pcloud.lab.layout import HostFolder, LabFolder, extended, find_member, locked, members, remove
+from pcloud.lab.layout import LabFolder, extended, find_member, locked, members, remove
 from pcloud.lab.namespaces import call_in_network
 from pcloud.lab.network import Direction, Link, port_name
 from pcloud.lab.processes import Part
@@ -145,7 +145,9 @@ def _warm(folder: LabFolder, host: Host, learned: Path) -> None:
     done = subprocess.run(argv, capture_output=True, text=True, timeout=WARM_S, check=False)
     if done.returncode != 0 or not capabilities.keep(folder.host(host.name), learned):
         raise CommandFailed(
-            f"libvirt does not say what QEMU can do: {done.stderr.strip()}", where=host.name, next="look at its console.log"
+            f"libvirt does not say what QEMU can do: {done.stderr.strip()}",
+            where=host.name,
+            next="read its console.log",
         )
 
 
@@ -165,7 +167,7 @@ def _boot(site: Site, folder: LabFolder, fabric: Part, hosts: list[Host], show_k
             "disk": str(place.disk),
             "layers": disk.layers(),
             "shown": disk.shown(),
-            "hidden": _hidden(place),
+            "hidden": _hidden(),
             "extra_devices": ["/dev/kvm"] if show_kvm else [],
             "init": find_program("busybox"),
             "cut": place.cut.exists(),
@@ -178,10 +180,11 @@ def _boot(site: Site, folder: LabFolder, fabric: Part, hosts: list[Host], show_k
             network.cut_port(fabric, host, _direction(direction))
 
 
-def _hidden(place: HostFolder) -> list[str]:
+def _hidden() -> list[str]:
     """The operator's folders, where they are in a folder of the machine that hosts can read."""
     found = []
-    for path in (places.lab_dir("x").parent, places.images_dir().parent, places.site_dir("x").parent, places.config_dir()):
+    state, cache = places.lab_dir("x").parent.parent, places.images_dir().parent
+    for path in (state, cache, places.config_dir()):
         inside = path.resolve()
         if any(inside.is_relative_to(f"/{layer}") for layer in disk.layers()) and inside.is_dir():
             found.append(str(inside))
@@ -224,7 +227,7 @@ def _wait_ready(folder: LabFolder, fabric: Part, hosts: list[Host], deadline: De
         while not (ssh and libvirt):
             part = processes.find_parts(folder.path).get(host.name)
             if part is None:
-                raise CommandFailed("it stopped while starting", where=host.name, next=place.console_tail() or "try again")
+                raise CommandFailed("it stopped while starting", where=host.name, next=place.console_tail())
             ssh = ssh or place.cut.exists() or call_in_network(fabric.pid, lambda: ready.ssh_answers(str(host.address)))
             libvirt = libvirt or ready.libvirt_answers(part.pid)
             if not (ssh and libvirt) and deadline.passed():
@@ -319,7 +322,10 @@ def _direction(text: str) -> Direction:
 
 
 def cut(site: Site, name: str, direction: Direction = "both") -> None:
-    """Cuts the host's cable: `in` is what the host would receive, `out` what it sends. It stays cut over a power cut."""
+    """Cuts the host's cable: `in` is what the host would receive, `out` what it sends.
+
+    It stays cut until it is mended, also while the host has no power.
+    """
     with _changing(site, name) as (folder, host, fabric, part, _):
         folder.host(name).cut.write_text(f"{direction}\n")
         if part is not None:
@@ -347,7 +353,7 @@ def thaw_host(site: Site, name: str) -> None:
 def _signal(site: Site, name: str, number: signal.Signals) -> None:
     with _changing(site, name) as (_, _, _, part, _):
         if part is None:
-            raise Blocked("it has no power", where=f"host {name}", next=f"pcloud lab power-on {name} --site {site.site}")
+            raise Blocked("it has no power", where=f"host {name}", next=f"pcloud lab power-on {site.site}/{name}")
         processes.signal_all(part, number, Deadline.after(KILL_S))
 
 
@@ -367,5 +373,3 @@ def shell(site: Site, name: str, command: list[str]) -> list[str]:
     require_root()
     folder = LabFolder.of(site)
     return shell_argv(folder, find_member(site, folder, name), command)
-
-

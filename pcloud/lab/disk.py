@@ -19,17 +19,22 @@ from pcloud.lab.boot import PATH
 from pcloud.lab.layout import HostFolder
 from pcloud.model import Host, Site
 
-EMPTY = (
-    "boot dev etc/libvirt/qemu/networks etc/ssh home media mnt opt proc root/.ssh run srv sys tmp usr var/cache/libvirt/qemu "
-    "var/lib/libvirt/images var/local var/log/libvirt/qemu var/mail var/opt var/spool var/tmp"
-).split()
-COPIED = (
-    "bash.bashrc debian_version environment ethertypes group host.conf inputrc ld.so.cache ld.so.conf ld.so.conf.d "
-    "localtime login.defs nsswitch.conf passwd profile protocols rpc services shells timezone xattr.conf"
-).split()
+EMPTY = """
+boot dev etc/libvirt/qemu/networks etc/ssh home media mnt opt proc root/.ssh run srv sys tmp var/cache/libvirt/qemu
+var/lib/libvirt/images var/local var/log/libvirt/qemu var/mail var/opt var/spool var/tmp
+"""
+COPIED = """
+bash.bashrc debian_version environment ethertypes group host.conf inputrc ld.so.cache ld.so.conf ld.so.conf.d
+localtime login.defs nsswitch.conf passwd profile protocols rpc services shells timezone xattr.conf
+"""
 # Hundreds of links, the same everywhere: shown read-only rather than copied for every host.
 SHOWN = ("etc/alternatives",)
-LINKS = {"var/run": "/run", "var/lock": "/run/lock", "etc/mtab": "/proc/self/mounts", "etc/os-release": "../usr/lib/os-release"}
+LINKS = {
+    "var/run": "/run",
+    "var/lock": "/run/lock",
+    "etc/mtab": "/proc/self/mounts",
+    "etc/os-release": "../usr/lib/os-release",
+}
 SYSTEM_FOLDERS = ("bin", "sbin", "lib", "lib32", "lib64", "libx32")
 
 # Measured: libvirt without cgroups, mount namespaces, security labels or virtlogd, as a host without systemd needs it.
@@ -88,7 +93,7 @@ def make(site: Site, host: Host, folder: HostFolder, neighbours: tuple[Host, ...
     if folder.path.exists():
         shutil.rmtree(folder.path)
     root = folder.root
-    for path in EMPTY:
+    for path in EMPTY.split():
         (root / path).mkdir(parents=True, exist_ok=True)
     for path in ("tmp", "var/tmp"):
         (root / path).chmod(0o1777)
@@ -97,8 +102,8 @@ def make(site: Site, host: Host, folder: HostFolder, neighbours: tuple[Host, ...
     for path in shown():
         (root / path).mkdir()
     for layer in layers():
-        for path in (root / layer, folder.disk / f"{layer}.upper", folder.disk / f"{layer}.work"):
-            path.mkdir(exist_ok=True)
+        for part in (root / layer, folder.disk / f"{layer}.upper", folder.disk / f"{layer}.work"):
+            part.mkdir(exist_ok=True)
     _copy(root)
     _write_etc(root / "etc", site, host, neighbours)
     _write(root / "root/.ssh/authorized_keys", operator + "\n", 0o600)
@@ -108,7 +113,7 @@ def make(site: Site, host: Host, folder: HostFolder, neighbours: tuple[Host, ...
 
 
 def _copy(root: Path) -> None:
-    for name in COPIED:
+    for name in COPIED.split():
         source, target = Path("/etc", name), root / "etc" / name
         if source.is_dir():
             shutil.copytree(source, target, symlinks=True)

@@ -59,12 +59,15 @@ def _processor() -> str:
 
 
 def _boots(emulator: str, kernel: Path) -> bool:
-    argv = [emulator, "-accel", "kvm", "-cpu", "host", "-m", "256", "-nodefaults", "-no-user-config", "-no-reboot"]
+    argv = [emulator, "-accel", "kvm", "-m", "256", "-nodefaults", "-no-user-config", "-no-reboot"]
     argv += ["-display", "none", "-serial", "stdio", "-kernel", str(kernel), "-append", "console=ttyS0 panic=-1"]
     deadline = Deadline.after(TRIAL_S)
-    with subprocess.Popen(
-        argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, bufsize=0
-    ) as trial, selectors.DefaultSelector() as selector:
+    with (
+        subprocess.Popen(
+            argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, bufsize=0
+        ) as trial,
+        selectors.DefaultSelector() as selector,
+    ):
         assert trial.stdout is not None
         selector.register(trial.stdout, selectors.EVENT_READ)
         said = b""

@@ -1,17 +1,18 @@
 """Which hosts a lab has, and where their files are.
 
-    <lab folder>/operator_key, known_hosts, secrets.yaml
-    <lab folder>/hosts/<host>/host.json     as it was made
-                              made          it has answered once: from now on it is switched by a person
-                              cut           its cable is cut: both, in or out
-                              console.log   what its services print
-                              disk/         its disk
+<lab folder>/operator_key, known_hosts, secrets.yaml
+<lab folder>/hosts/<host>/host.json     as it was made
+                          made          it has answered once: from now on it is switched by a person
+                          cut           its cable is cut: both, in or out
+                          console.log   what its services print
+                          disk/         its disk
 """
 
 from __future__ import annotations
 
 import contextlib
 import fcntl
+import itertools
 import os
 import re
 import shutil
@@ -91,12 +92,12 @@ class LabFolder:
         return HostFolder(self.path / "hosts" / name)
 
     def recorded(self) -> tuple[Host, ...]:
-        """The hosts that were made here, by name, whatever the inventory says now."""
+        """The hosts that were made here, by address, whatever the inventory says now."""
         hosts = []
-        for record in sorted(self.path.glob("hosts/*/host.json")):
+        for record in self.path.glob("hosts/*/host.json"):
             with contextlib.suppress(OSError, ValidationError):
                 hosts.append(Host.model_validate_json(record.read_text()))
-        return tuple(hosts)
+        return tuple(sorted(hosts, key=lambda host: host.address))
 
 
 @contextlib.contextmanager
@@ -121,7 +122,9 @@ def locked(folder: LabFolder, deadline: Deadline) -> Iterator[int]:
                 os.close(fd)
         if deadline.passed():
             raise DeadlineExceeded(
-                "another pcloud is changing this lab", where=str(folder.path), next="wait for it, or end it, and try again"
+                "another pcloud is changing this lab",
+                where=str(folder.path),
+                next="wait for it, or end it, and try again",
             )
         time.sleep(0.05)
     try:
@@ -195,10 +198,12 @@ def _numbered(name: str) -> tuple[str, int]:
 
 def _next_free(site: Site, address: int, taken: set[int]) -> int:
     first, last = int(site.network.cidr.network_address), int(site.network.cidr.broadcast_address)
-    for candidate in (*range(address + 1, last), *range(first + 1, address)):
+    for candidate in itertools.chain(range(address + 1, last), range(first + 1, address)):
         if candidate not in taken:
             return candidate
-    raise BadInput(f"{site.network.cidr} has no free address", where="--hosts", next="ask for fewer, or widen the network")
+    raise BadInput(
+        f"{site.network.cidr} has no free address", where="--hosts", next="ask for fewer, or widen the network"
+    )
 
 
 def _taken(site: Site) -> set[int]:
@@ -215,6 +220,8 @@ def _taken(site: Site) -> set[int]:
 def inventory_line(host: Host) -> str:
     """The line that makes the host part of an inventory."""
     rest = "".join(
-        f", {key}: {getattr(host, key)}" for key in ("pool", "bridge") if getattr(host, key) != Host.model_fields[key].default
+        f", {key}: {getattr(host, key)}"
+        for key in ("pool", "bridge")
+        if getattr(host, key) != Host.model_fields[key].default
     )
     return f"  - {{name: {host.name}, address: {host.address}, rack: {host.rack}{rest}}}"

@@ -69,7 +69,7 @@ def enter(site: Site) -> None:
     fabric = find_fabric(places.lab_dir(site.site))
     if fabric is None:
         raise Blocked("the lab is not up", where=f"lab {site.site}", next=f"pcloud lab up {site.site}")
-    if os.readlink("/proc/thread-self/ns/net") == fabric.net_ns:
+    if str(Path("/proc/thread-self/ns/net").readlink()) == fabric.net_ns:
         return
     if len(list(Path("/proc/self/task").iterdir())) == 1:
         join_network(fabric.pid)

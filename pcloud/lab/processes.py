@@ -50,7 +50,7 @@ def find_fabric(lab: Path) -> Part | None:
 
 
 def _pids() -> Iterator[int]:
-    for name in os.listdir("/proc"):
+    for name in os.listdir("/proc"):  # noqa: PTH208 - numbers, not paths
         if name.isdigit():
             yield int(name)
 
@@ -66,7 +66,8 @@ def _find_part(lab: Path, pid: int) -> Part | None:
         numbers, state = status["NSpid"].split(), status["State"][:1]
         if not name or state in DEAD or len(numbers) < 2 or numbers[-1] != "1":
             return None
-        return Part(name, pid, state in STOPPED, os.readlink(proc / "ns/pid"), os.readlink(proc / "ns/net"))
+        pid_ns, net_ns = _link(pid, "pid"), _link(pid, "net")
+        return Part(name, pid, state in STOPPED, pid_ns, net_ns) if pid_ns and net_ns else None
     except (OSError, KeyError):
         return None
 
@@ -78,10 +79,9 @@ def kill(lab: Path, part: Part, deadline: Deadline) -> None:
     Raises `DeadlineExceeded`.
     """
     with _pidfd(part.pid) as fd:
-        if fd is None or _find_part(lab, part.pid) != part:
-            current = _find_part(lab, part.pid)
-            if fd is None or current is None or current.pid_ns != part.pid_ns:
-                return
+        current = _find_part(lab, part.pid)
+        if fd is None or current is None or current.pid_ns != part.pid_ns:
+            return
         with contextlib.suppress(ProcessLookupError):
             signal.pidfd_send_signal(fd, signal.SIGKILL)
         if not select.select([fd], [], [], deadline.left())[0]:
@@ -147,7 +147,7 @@ def guests(parts: dict[str, Part]) -> dict[str, int]:
 
 def _link(pid: int, kind: str) -> str:
     try:
-        return os.readlink(f"/proc/{pid}/ns/{kind}")
+        return str(Path(f"/proc/{pid}/ns/{kind}").readlink())
     except OSError:
         return ""
 

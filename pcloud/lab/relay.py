@@ -20,7 +20,7 @@ CONNECT_S = 5
 
 
 def open_storefront(
-    site: Site, port: int = 8080, opened: Callable[[str, str], None] = lambda url, target: None, idle_s: float = IDLE_S
+    site: Site, port: int = 8080, opened: Callable[[str, str], None] | None = None, idle_s: float = IDLE_S
 ) -> None:
     """Forwards 127.0.0.1:`port` to the storefront until KeyboardInterrupt; `opened(url, target)` is called once.
 
@@ -49,7 +49,8 @@ def open_storefront(
             free.release()
 
     with _listen(port) as listener:
-        opened("http://127.0.0.1:%d/" % listener.getsockname()[1], "%s:%d" % target)
+        if opened is not None:
+            opened(f"http://127.0.0.1:{listener.getsockname()[1]}/", f"{target[0]}:{target[1]}")
         while True:
             client, _ = listener.accept()
             free.acquire()
@@ -60,7 +61,9 @@ def _listen(port: int) -> socket.socket:
     try:
         return socket.create_server(("127.0.0.1", port), backlog=128)
     except OSError as error:
-        raise BadInput(f"port {port}: {error.strerror}", where="--port", next="give a free one, such as --port 0") from error
+        raise BadInput(
+            f"port {port}: {error.strerror}", where="--port", next="give a free one, such as --port 0"
+        ) from error
 
 
 def _relay(one: socket.socket, other: socket.socket, idle_s: float) -> None:

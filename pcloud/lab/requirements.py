@@ -22,6 +22,7 @@ PROGRAMS = {
     "tini": "tini",
     "virsh": "libvirt-clients",
 }
+DRIVER = "libvirt/connection-driver/libvirt_driver_qemu.so"
 SEARCH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 # File systems that cannot hold the upper layer of an overlay.
 UNFIT = {"overlay", "nfs", "nfs4", "9p", "fuse", "fuseblk", "vfat", "exfat"}
@@ -51,6 +52,8 @@ def require_machine(folder: Path) -> None:
     """Raises `Blocked` with everything that is missing, in one message."""
     require_root()
     missing = {program: package for program, package in PROGRAMS.items() if find_program(program) is None}
+    if not any(Path("/usr/lib").glob("*/" + DRIVER)):
+        missing["libvirt's QEMU driver"] = "libvirt-daemon-driver-qemu"
     if missing:
         raise Blocked(
             f"the lab needs {', '.join(sorted(missing))}",

@@ -20,6 +20,7 @@ from pcloud.render.words import (
     OUTCOME_MARKS,
     STYLES,
     SYMBOLS,
+    UNREACHED,
     amount,
     clock,
     doing,
@@ -169,7 +170,7 @@ def _subjects(scene: Scene, room: int) -> list[Text]:
     groups: dict[str, list[Part]] = {}
     for subject in subjects:
         groups.setdefault(subject.status, []).append(subject)
-    order = [CUT, Status.FAILED, Status.BLOCKED, Status.RUNNING, Status.SKIPPED, Status.WAITING, Status.DONE]
+    order = [CUT, Status.FAILED, Status.BLOCKED, Status.RUNNING, Status.SKIPPED, Status.WAITING, UNREACHED, Status.DONE]
     present = [status for status in order if status in groups]
     room = max(room, 1)
     lines: list[Text] = []
@@ -177,7 +178,7 @@ def _subjects(scene: Scene, room: int) -> list[Text]:
         parts = groups[status]
         kept_free = min(len(present) - n - 1, max(0, room - len(lines) - 1))
         left = room - len(lines) - kept_free
-        loud = status not in (Status.DONE, Status.WAITING, Status.SKIPPED)
+        loud = status not in (Status.DONE, Status.WAITING, Status.SKIPPED, UNREACHED)
         shown = len(parts) if len(parts) <= left and loud else (left - 1 if loud else 0)
         lines += _subject_lines(scene, parts[: max(0, shown)])
         if len(lines) < room and shown < len(parts):

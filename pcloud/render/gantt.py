@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from pcloud.render.report import Report, StepReport
-from pcloud.render.words import CUT, clock, doing_of, one_line, span
+from pcloud.render.words import CUT, SYMBOLS, clock, doing_of, one_line, span
 
 Kind = Literal["prepare", "boot", "data", "prove", "other"]
 
@@ -105,7 +105,7 @@ def _bar(step: StepReport, y: float, scale: float, end_s: float) -> Bar:
     end = end_s if step.end_s is None else step.end_s
     width = max(1.5, (end - begin) * scale)
     bad = step.status in ("failed", "blocked", CUT)
-    label = f"✗ {step.action}" if bad else step.action
+    label = f"{SYMBOLS[step.status]} {step.action}" if bad else step.action
     fits = len(label) * _CHARACTER + 6 <= width
     title = f"{one_line(step.step)}: {doing_of(step.action)}, {span(end - begin)}, {step.status}"
     if step.critical:

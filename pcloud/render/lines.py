@@ -70,9 +70,9 @@ class LogFace:
     def _write(self, at: float, word: str, key: str, text: str) -> None:
         if self._gone:
             return
-        line = Text(end="")
+        line = Text()
         line.append(f"{stamp(at):<10}", "dim").append(f"{word:<{_WORD_WIDTH}} ", _style(word))
-        line.append(f"{one_line(key):<{_KEY_WIDTH}} {text}".rstrip())
+        line.append(f"{one_line(key):<{_KEY_WIDTH}} {clean(text)}".replace("\n", " ").rstrip())
         try:
             self._console.print(Folded(line), soft_wrap=True)
         except (OSError, SystemExit):  # nobody reads any more (rich exits on a broken pipe): the run goes on

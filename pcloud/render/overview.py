@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from pcloud.events import JourneyStepPassed, RunState, Status, StepBlocked, StepFailed, StepInfo, StepSkipped, StepState
-from pcloud.render.words import CUT, status_of
+from pcloud.render.words import CUT, UNREACHED, status_of
 from pcloud.timing import is_journey
 
 _OVER = (Status.DONE, Status.FAILED, Status.BLOCKED, Status.SKIPPED)
@@ -19,7 +19,7 @@ _OVER = (Status.DONE, Status.FAILED, Status.BLOCKED, Status.SKIPPED)
 class Part:
     """Steps that belong together: a phase, or one server's (or host's) share of the run.
 
-    `status` is a `Status` or `CUT`; `begin` and `end` are seconds since the run's start, `end`
+    `status` is a `Status`, `CUT` or `UNREACHED`; `begin` and `end` are seconds since the run's start, `end`
     is `None` while it goes on.
     """
 
@@ -124,7 +124,7 @@ def _part(name: str, host: str, steps: Sequence[StepState], dead: bool) -> Part:
     begins = [step.started_at for step in steps if step.started_at is not None]
     ends = [step.ended_at for step in steps if step.ended_at is not None]
     running = any(step.status is Status.RUNNING for step in steps)
-    status = CUT if running and dead else status_of([step.status for step in steps])
+    status = status_of([step_status(step, dead) for step in steps])
     unfinished = any(step.status not in _OVER for step in steps)
     return Part(
         name=name,
@@ -134,6 +134,13 @@ def _part(name: str, host: str, steps: Sequence[StepState], dead: bool) -> Part:
         begin=min(begins, default=None),
         end=None if unfinished and (running or not dead) else max(ends, default=None),
     )
+
+
+def step_status(step: StepState, dead: bool) -> str:
+    """Its `Status`, or what becomes of a step without an end when the run has one."""
+    if dead and step.status is Status.RUNNING:
+        return CUT
+    return UNREACHED if dead and step.status is Status.WAITING else step.status
 
 
 def last_walk(visits: Sequence[JourneyStepPassed]) -> tuple[JourneyStepPassed, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Protocol
 
@@ -52,7 +53,7 @@ def render_plan(
         for owner in dict.fromkeys(owners[step.key] for step in mine):
             branch.add(_owner_line(owner, [step for step in mine if owners[step.key] == owner], set(path)))
     if kept:
-        branch = tree.add(Text.assemble(("kept", "bold"), (f"  {len(kept)} servers are left alone", "dim")))
+        branch = tree.add(Text.assemble(("kept", "bold"), (f"  healthy, left alone: {len(kept)}", "dim")))
         for server, why in kept.items():
             mark = (f"{SYMBOLS[Status.DONE]} ", STYLES[Status.DONE])
             branch.add(Text.assemble(mark, one_line(server), (f"  {one_line(why)}", "dim")))
@@ -69,21 +70,26 @@ def _count(steps: Sequence[StepInfo]) -> str:
 
 
 def _owner_line(owner: tuple[str, str], steps: Sequence[StepInfo], critical: set[str]) -> Text:
-    """`fe-1 on h3: missing` and below it `image → disk → ◆ start → ◆ ready`."""
+    """`fe-1 on h3  missing` and below it `image → disk → ◆start → ◆ready`.
+
+    The reason that most of its steps share stands beside the name, another one beside its step.
+    """
     name, host = owner
-    reasons = list(dict.fromkeys(one_line(step.reason) for step in steps if step.reason))
+    reasons = Counter(one_line(step.reason) for step in steps if step.reason)
+    shared = reasons.most_common(1)[0][0] if reasons else ""
     line = Text.assemble((one_line(name), "bold"), (f" on {one_line(host)}" if host else "", ""))
-    if len(reasons) == 1:
-        line.append(f"  {reasons[0]}", "italic")
-    line.append("\n")
+    if len(steps) > 1:
+        line.append(f"  {shared}\n" if shared else "\n", "italic")
+    else:
+        line.append("  ")
     for n, step in enumerate(steps):
         line.append(" → " if n else "", "dim")
         action = one_line(step.action) or one_line(step.key)
         if step.key in critical:
-            line.append(f"{CRITICAL} {action}", _CRITICAL_STYLE)
+            line.append(f"{CRITICAL}{action}", _CRITICAL_STYLE)
         else:
             line.append(action)
-        if len(reasons) > 1 and step.reason:
+        if step.reason and (len(steps) == 1 or one_line(step.reason) != shared):
             line.append(f" ({one_line(step.reason)})", "italic")
     return line
 

@@ -11,8 +11,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from pcloud.events import RunState, Status, StepState
-from pcloud.render.overview import Overview, Part, Trouble, overview, subjects_of
-from pcloud.render.words import CUT
+from pcloud.render.overview import Overview, Part, Trouble, overview, step_status, subjects_of
 from pcloud.timing import actual_path, is_journey, journey_s
 
 
@@ -172,7 +171,7 @@ def _steps(state: RunState, critical: set[str], dead: bool) -> tuple[StepReport,
             subject="journey" if is_journey(step.info) else owners[key][0],
             phase=step.info.phase,
             action=step.info.action,
-            status=CUT if dead and step.status is Status.RUNNING else step.status,
+            status=step_status(step, dead),
             reason=step.info.reason,
             begin_s=step.started_at,
             end_s=step.ended_at,

@@ -22,6 +22,9 @@ from pcloud.events import Status, StepInfo, StepProgress
 CUT = "cut off"
 """The state of a step that ran when pcloud was killed; no `Status`, since no event tells it."""
 
+UNREACHED = "not reached"
+"""The state of a step that never began, once the run is over."""
+
 SYMBOLS: Mapping[str, str] = {
     Status.WAITING: "·",
     Status.RUNNING: "▸",
@@ -30,6 +33,7 @@ SYMBOLS: Mapping[str, str] = {
     Status.BLOCKED: "‖",
     Status.SKIPPED: "–",
     CUT: "≀",
+    UNREACHED: "·",
 }
 STYLES: Mapping[str, str] = {
     Status.WAITING: "dim",
@@ -39,6 +43,7 @@ STYLES: Mapping[str, str] = {
     Status.BLOCKED: "bold magenta",
     Status.SKIPPED: "dim",
     CUT: "bold red",
+    UNREACHED: "dim",
 }
 OUTCOME_MARKS: Mapping[str, str] = {
     "converged": Status.DONE,
@@ -223,4 +228,7 @@ def status_of(statuses: Sequence[str]) -> str:
             return worst
     if all(status == Status.DONE for status in statuses):
         return Status.DONE
-    return Status.SKIPPED if Status.SKIPPED in statuses else Status.WAITING
+    for left in (Status.SKIPPED, UNREACHED):
+        if left in statuses:
+            return left
+    return Status.WAITING

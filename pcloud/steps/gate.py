@@ -87,20 +87,22 @@ class WalkJourney:
     def do(self, world: World, report: Report) -> Mapping[str, Any]:
         deadline = Deadline.after(self.journey.deadline_s, world.clock)
         tries = 0
+        wrong = ""
 
         def passed(visit: Visit, elapsed_s: float) -> None:
             report.visit(visit.name, elapsed_s)
 
         while True:
             tries += 1
-            report.progress("walking" if tries == 1 else f"walking again ({verdict.detail})")
+            report.progress("walking" if tries == 1 else f"walking again ({wrong})")
             started = world.clock.now()
-            verdict = world.walk(self.journey, passed)
-            if verdict.ok:
+            walked = world.walk(self.journey, passed)
+            if walked.ok:
                 return {"tries": tries, "walk_s": round(world.clock.now() - started, 2)}
+            wrong = f"{walked.failed.name}: {walked.failed.detail}" if walked.failed else "no step"
             if deadline.passed() or report.stopping():
                 raise CheckFailed(
-                    f"no shopper could buy after {tries} walks: {verdict.detail}",
+                    f"no shopper could buy after {tries} walks: {wrong}",
                     where=self.journey.service,
                     next=f"pcloud check {world.site.site}",
                 )

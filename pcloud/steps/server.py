@@ -98,9 +98,7 @@ class MakeDisk:
     def do(self, world: World, report: Report) -> Mapping[str, Any]:  # noqa: ARG002
         pool = world.host(self.host).pool
         backing = self.spec.image.on_host(pool, self.spec.image.disk)
-        world.hypervisor(self.host).create_overlay(
-            pool, self.names.disk, backing=backing, size_gib=self.spec.disk_gib
-        )
+        world.hypervisor(self.host).create_overlay(pool, self.names.disk, backing=backing, size_gib=self.spec.disk_gib)
         return {}
 
 
@@ -117,7 +115,9 @@ class MakeSeed:
         path = path_in(world.host(self.host).pool, self.names.seed)
         want = hashlib.sha256(world.seed(self.spec.name, self.names.generation)).hexdigest()
         found = digests_on(world.shell(self.host), [path], 1 << 20).get(path)
-        return Met() if found == want else Unmet(f"{self.names.seed} is {'not there' if found is None else 'different'}")
+        return (
+            Met() if found == want else Unmet(f"{self.names.seed} is {'not there' if found is None else 'different'}")
+        )
 
     def do(self, world: World, report: Report) -> Mapping[str, Any]:  # noqa: ARG002
         data = world.seed(self.spec.name, self.names.generation)

@@ -14,13 +14,13 @@ from pcloud.steps.base import Met, Report, Unmet, World
 class Stop:
     """Blocks everything that needs this server, and says which command goes on."""
 
-    server: str
+    where: str
     what: str
     next: str
     waits: ClassVar[bool] = True
 
     def check(self, world: World) -> Met | Unmet:  # noqa: ARG002
-        raise Blocked(self.what, where=self.server, next=self.next)
+        raise Blocked(self.what, where=self.where, next=self.next)
 
     def do(self, world: World, report: Report) -> Mapping[str, Any]:  # noqa: ARG002
-        raise Blocked(self.what, where=self.server, next=self.next)
+        raise Blocked(self.what, where=self.where, next=self.next)

@@ -305,10 +305,15 @@ SHAPES: dict[str, Draw] = {
 }  # fmt: skip
 
 
+FLOWERS = {"bulb", "bush", "climber", "daisy", "iris", "perennial", "rose", "shrub", "spike"}
+
+
 def picture(article: Product) -> str:
     """The article's SVG. Its colours are the species', its details depend on the title."""
     chance = Random(article.title)
     main, second = (COLOURS[name] for name in article.colours)
+    if article.shape in FLOWERS and chance.random() < 0.5:
+        main, second = second, main
     sky = _between(chance, 70, 130)
     ground = f'<ellipse cx="120" cy="210" rx="84" ry="12" fill="{SOIL}"/>'
     return (

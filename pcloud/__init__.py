@@ -1,0 +1,33 @@
+"""pcloud rebuilds a broken shop's cluster from prepared images, and does not stop before a shopper could buy again.
+
+One sentence holds the architecture: `plan(desired, observed)` is a pure function; rebuild,
+repair and resume are that function with different inputs, and resuming after a crash is:
+observe again, plan again.
+
+The map, each layer importing only what stands lower (import-linter enforces it):
+
+    cli/            the commands; the only place that prints and exits
+    render/         events -> picture, log, JSON lines, report; no decisions
+    execute         the only scheduler; observe: what is on the hosts, in parallel
+    world           the connections and material of one run
+    hypervisor      libvirt, and only it          shell/   SSH, and only it (paramiko)
+    probe journey   checks, and a shopper's walk (over web, forms, sql: HTTP, HTML, MySQL protocol)
+    images/         recipe -> verified image      lab/     a data centre on one machine
+    desire          inventory + images + templates -> Desired; secrets by reference
+    plan decide placement teardown                pure: what is to be done, and where
+    journal timing  a run's events on disk; what they say about time
+    steps/          one effect each, with its own check
+    desired         what the planner reads        inventory playbook   YAML -> checked models
+    templating      Jinja2, fenced in             seed     what makes a server itself
+    document        YAML as hostile input         identity keys   derived, never stored
+    model observed events                         frozen data, no I/O
+    errors clock places
+
+Where the code differs from the design it started from, and why:
+
+- The seed of a prepared image is unpacked by its initrd, before systemd starts: units and
+  addresses are simply there, and nothing is reloaded.
+- The planner's decisions (`decide`) stand apart from the graph made of them (`plan`).
+- A database is never made anew by the way: drift is reported, silence is answered with a
+  power cycle, and only a missing one or one that a person names is built from the dump.
+"""
