@@ -50,9 +50,9 @@ def _start_event_loop() -> None:
         _events_running = True
 
 
-def ssh_uri(address: str, *, user: str, ssh_command: Path, driver: str = "qemu") -> str:
-    """The URI of a host's libvirt; `ssh_command` is a program that runs ssh with pinned keys."""
-    return f"{driver}+ssh://{user}@{address}/system?command={quote(str(ssh_command))}&no_tty=1"
+def ssh_uri(address: str, *, user: str, ssh_command: Path, key: str) -> str:
+    """The URI of a host's libvirt; `ssh_command` is a program that runs ssh with pinned keys, `key` a path."""
+    return f"qemu+ssh://{user}@{address}/system?command={quote(str(ssh_command))}&keyfile={quote(key)}&no_tty=1"
 
 
 @dataclass(frozen=True)

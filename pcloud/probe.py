@@ -185,10 +185,10 @@ def _sql(check: SqlCheck, address: str, password: str, timeout_s: float) -> _Ans
 def _search(check: SearchCheck, address: str, timeout_s: float) -> _Answer:
     what = f"{address}:{check.port}: '{check.match}' in {check.index}"
     # The name is of letters, digits and underscores (the model's pattern); the text goes as a value.
-    match = f"SELECT id FROM {check.index} WHERE MATCH(%s) LIMIT 1"  # noqa: S608
+    match = f"SELECT id FROM {check.index} WHERE MATCH(%s) LIMIT 1"
     queries = (match, (search_text(check.match),)), ("SHOW META", ())
     try:
-        rows, meta = sql.ask(address, check.port, *queries, user="", password="", timeout_s=timeout_s)
+        rows, meta = sql.ask(address, check.port, *queries, user="pcloud", password="", timeout_s=timeout_s)
     except Unanswered as problem:
         return False, f"{what}: {problem}"
     found = {str(row[0]): row[1] for row in meta if len(row) > 1}.get("total_found", "")

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from _typeshed import ReadableBuffer, WriteableBuffer
 
 LIMIT = 2 << 20
+_NO_MYSQL = "what answers does not speak the MySQL protocol"
 Rows = tuple[tuple[Any, ...], ...]
 # What PyMySQL's parser raises for bytes that are not the protocol.
 _NONSENSE = (ValueError, LookupError, TypeError, AttributeError, AssertionError, RuntimeError, struct.error)
@@ -71,7 +72,7 @@ def ask(
     except OSError as error:
         raise Unanswered(connect_problem(error, timeout_s)) from None
     except _NONSENSE as error:
-        raise Unanswered(f"what answers does not speak the MySQL protocol ({type(error).__name__})") from None
+        raise Unanswered(f"{_NO_MYSQL} ({type(error).__name__})") from None
 
 
 def _ask(
@@ -116,4 +117,6 @@ def _problem(error: pymysql.MySQLError) -> str:
     number, text = error.args if len(error.args) == 2 else (0, error)
     if number in (CR.CR_SERVER_LOST, CR.CR_CONN_HOST_ERROR, CR.CR_SERVER_GONE_ERROR):
         return f"the connection ended ({one_line(str(text))})"
-    return f"error {number}: {one_line(str(text))}" if number else one_line(str(text))
+    if not number:  # PyMySQL's own complaints about what it read have none
+        return f"{_NO_MYSQL} ({one_line(str(text))})"
+    return f"error {number}: {one_line(str(text))}"

@@ -33,7 +33,7 @@ _WRAPPER = """#!/bin/sh
 # Written by pcloud: ssh that knows only this site's pinned keys (libvirt's transport runs it).
 exec ssh -F none -o UserKnownHostsFile={known_hosts} -o GlobalKnownHostsFile=none \\
   -o StrictHostKeyChecking=yes -o PasswordAuthentication=no -o BatchMode=yes -o ConnectTimeout={timeout} \\
-  -o ServerAliveInterval=2 -o ServerAliveCountMax=3 -o IdentitiesOnly=yes -i "$PCLOUD_KEY_FD" "$@"
+  -o ServerAliveInterval=2 -o ServerAliveCountMax=3 -o IdentitiesOnly=yes "$@"
 """
 
 
@@ -72,7 +72,6 @@ class World:
         self._wrapper = folder / "ssh"
         timeout = max(1, round(self.site.access.connect_timeout_s))
         _replace(self._wrapper, _WRAPPER.format(known_hosts=_quoted(self.known_hosts), timeout=timeout), 0o700)
-        os.environ["PCLOUD_KEY_FD"] = self.key_path
 
     @property
     def key_path(self) -> str:
@@ -121,7 +120,12 @@ class World:
         with self._once(f"libvirt {host}"):
             if host not in self._hypervisors or not self._hypervisors[host].alive():
                 spec = self.site.host(host)
-                uri = ssh_uri(str(spec.address), user=spec.user or self.site.access.user, ssh_command=self._wrapper)
+                uri = ssh_uri(
+                    str(spec.address),
+                    user=spec.user or self.site.access.user,
+                    ssh_command=self._wrapper,
+                    key=self.key_path,
+                )
                 opened = Hypervisor.open(uri, host)
                 opened.watch()
                 self._hypervisors[host] = opened
@@ -201,7 +205,7 @@ class World:
 
 def _anonymous_file(text: str) -> int:
     """A file descriptor on memory, readable by this user's processes alone."""
-    fd = os.memfd_create("pcloud-key", flags=0)  # not close-on-exec: `pcloud ssh` becomes ssh
+    fd = os.memfd_create("pcloud-key")
     os.fchmod(fd, 0o600)
     os.write(fd, text.encode() + (b"" if text.endswith("\n") else b"\n"))
     return fd

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from ipaddress import IPv4Address
 from pathlib import Path
@@ -207,11 +206,9 @@ def test_ranges_hold_both_ends_and_all_between(ranges: list[tuple[int, int]]) ->
     assert expand_addresses(specs) == tuple(IPv4Address(low + n) for low, size in ranges for n in range(size + 1))
 
 
-@pytest.mark.parametrize(
-    "spec", ["0.0.0.0-255.255.255.255", "10.0.0.2-10.0.0.1", "10.0.0.1-", "-", "x", "10.0.0.1-2", ""]
-)
+@pytest.mark.parametrize("spec", ["0.0.0.0-255.255.255.255", "10.0.0.1-", "-", "x", "10.0.0.1-2", ""])
 def test_a_bad_range_is_a_value_error(spec: str) -> None:
-    with pytest.raises(ValueError, match=".+"):
+    with pytest.raises(ValueError, match="address"):
         expand_addresses([spec])
 
 
@@ -333,7 +330,7 @@ def test_init_never_overwrites_and_never_leaves_its_folder(tmp_path: Path) -> No
         assert isinstance(result.exception, BadInput)
         assert what in str(result.exception)
     assert path.read_bytes() == before
-    assert os.listdir(tmp_path / "inventory") == ["shop.yaml"]
+    assert [file.name for file in (tmp_path / "inventory").iterdir()] == ["shop.yaml"]
 
 
 def test_init_refuses_to_guess(tmp_path: Path) -> None:

@@ -37,15 +37,11 @@ def test_the_default_playbook_fits_the_demonstration_site() -> None:
 
 def test_needs_left_out_mean_the_phase_before(tmp_path: Path) -> None:
     path = tmp_path / "drill.yaml"
-    path.write_text(
-        "playbook: drill\nphases:\n  - {name: one, ask: Shall we?}\n".replace("Shall we?", '"Shall we?"')
-        + "  - {name: two, does: servers}\n  - {name: three, does: images, needs: []}\n  - {name: four, does: journey}\n"
-    )
-    with pytest.raises(BadDocument) as caught:
+    phases = ['{name: one, ask: "Shall we?"}', "{name: two, does: servers}"]
+    phases += ["{name: three, does: images, needs: []}", "{name: four, does: journey}"]
+    path.write_text("playbook: drill\nphases:\n" + "".join(f"  - {phase}\n" for phase in phases))
+    with pytest.raises(BadDocument, match=r"drill.yaml:3: phases\[0\]: the journey does not wait for phase one"):
         load_playbook(path)
-    assert [str(problem).rpartition("drill.yaml:")[2] for problem in caught.value.problems] == [
-        "3: phases[0]: the journey does not wait for phase one; add it to the needs of phase journey",
-    ] or caught.value.problems
     path.write_text(path.read_text().replace("needs: []", "needs: [two]"))
     playbook = load_playbook(path)
     assert [phase.needs for phase in playbook.phases] == [(), ("one",), ("two",), ("three",)]

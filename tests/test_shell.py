@@ -170,16 +170,18 @@ def test_a_deadline_ends_the_command_here_and_there(shell: Shell) -> None:
     started = time.monotonic()
     with pytest.raises(DeadlineExceeded, match=r"h1: `sleep 12345.*` did not end within 1 s"):
         shell.run(["sleep", "12345.678"], deadline_s=1)
-    assert 0.9 < time.monotonic() - started < 1.8
+    assert 0.9 < time.monotonic() - started < 4
     assert shell.run(["echo", "still here"], deadline_s=5).stdout == "still here\n"
-    time.sleep(max(0.0, started + 3 - time.monotonic()))
-    assert shell.run(["pgrep", "-f", "^sleep 12345.678"], deadline_s=5, check=False).exit_code == 1
+    ends = time.monotonic() + 15
+    while shell.run(["pgrep", "-f", "^sleep 12345.678"], deadline_s=5, check=False).exit_code == 0:
+        assert time.monotonic() < ends
+        time.sleep(0.2)
 
 
 def test_a_child_in_the_background_does_not_hold_the_command(shell: Shell) -> None:
     started = time.monotonic()
     assert shell.run(["sh", "-c", "sleep 15 & echo done"], deadline_s=30).stdout == "done\n"
-    assert time.monotonic() - started < 5
+    assert time.monotonic() - started < 10
 
 
 def test_closed_output_is_not_the_end(shell: Shell) -> None:
@@ -377,7 +379,7 @@ def test_a_port_that_says_nothing_or_nonsense(tmp_path: Path) -> None:
         started = time.monotonic()
         with silent.shell(timeout_s=0.5) as shell, pytest.raises(HostUnreachable, match=r"was silent for 1\.5 s"):
             shell.run(["true"], deadline_s=60)
-        assert time.monotonic() - started < 3
+        assert time.monotonic() - started < 5
         with silent.shell() as shell, pytest.raises(HostUnreachable, match="was silent for 1 s"):
             shell.run(["true"], deadline_s=1)
 
@@ -395,16 +397,16 @@ def test_a_frozen_sshd_is_an_error_in_bounded_time(
     start_sshd: Callable[[], Sshd], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(connection, "BEAT_S", 0.2)
-    monkeypatch.setattr(connection, "SILENCE_S", 2.0)
+    monkeypatch.setattr(connection, "SILENCE_S", 4.0)
     frozen = start_sshd()
-    with frozen.shell(timeout_s=0.5) as shell:
+    with frozen.shell(timeout_s=1) as shell:
         shell.run(["true"], deadline_s=10)
         threading.Timer(0.5, frozen.signal, [signal.SIGSTOP]).start()
         started = time.monotonic()
-        with pytest.raises(HostUnreachable, match="silent for 2 s"):
+        with pytest.raises(HostUnreachable, match="silent for 4 s"):
             shell.run(["sleep", "60"], deadline_s=60)
-        assert time.monotonic() - started < 5
-        with pytest.raises(HostUnreachable, match=r"was silent for 1\.5 s"):
+        assert time.monotonic() - started < 12
+        with pytest.raises(HostUnreachable, match=r"was silent for 3 s"):
             shell.run(["true"], deadline_s=60)
         frozen.signal(signal.SIGCONT)
         assert shell.run(["echo", "back"], deadline_s=10).stdout == "back\n"
@@ -412,7 +414,7 @@ def test_a_frozen_sshd_is_an_error_in_bounded_time(
 
 def test_deadlines_hold_on_a_stuck_line(start_sshd: Callable[[], Sshd], monkeypatch: pytest.MonkeyPatch) -> None:
     """The socket's buffers are full: even opening or closing a channel would block."""
-    monkeypatch.setattr(connection, "SILENCE_S", 8.0)
+    monkeypatch.setattr(connection, "SILENCE_S", 20.0)
     frozen = start_sshd()
     with frozen.shell() as shell:
         shell.run(["true"], deadline_s=10)
@@ -421,7 +423,7 @@ def test_deadlines_hold_on_a_stuck_line(start_sshd: Callable[[], Sshd], monkeypa
             started = time.monotonic()
             with pytest.raises(DeadlineExceeded):
                 shell.run(["sh", "-c", "cat >/dev/null; sleep 60"], deadline_s=deadline_s, stdin=stdin)
-            assert time.monotonic() - started < deadline_s + 0.7
+            assert time.monotonic() - started < deadline_s + 3
         frozen.signal(signal.SIGCONT)
 
 
@@ -446,7 +448,7 @@ def test_closing_ends_what_runs(sshd: Sshd) -> None:
     started = time.monotonic()
     with pytest.raises(HostUnreachable):
         shell.run(["sleep", "20"], deadline_s=20)
-    assert time.monotonic() - started < 3
+    assert time.monotonic() - started < 8
 
 
 def test_ssh_argv_drives_the_real_ssh_as_strictly(sshd: Sshd, tmp_path: Path) -> None:

@@ -199,16 +199,19 @@ _PATHS: tuple[Key, ...] = (("database", "dump"), ("playbooks",), ("templates",),
 
 def _check_copy(origin: Inventory, text: str, path: Path, site: str) -> None:
     """An origin written in an unusual style is not guessed at."""
-    copy = parse_document(text, show_path(path))
-    same = all(
-        _written(copy.data, key) is None
-        or resolve_path(path.absolute(), _written(copy.data, key) or "")
-        == origin.resolve(_written(origin.document.data, key) or "")
-        for key in _PATHS
-    )
-    if parse(copy, Site).site != site or not same:
+    try:
+        copy = parse_document(text, show_path(path))
+        right = parse(copy, Site).site == site and _paths(copy, path.absolute()) == _paths(origin.document, origin.path)
+    except BadDocument:
+        right = False
+    if not right:
         what = "is written in a style that cannot be copied by itself"
         raise BadInput(what, where=show_path(origin.path), next=f"copy it by hand to {path}, and change site and paths")
+
+
+def _paths(document: Document, path: Path) -> list[Path | None]:
+    written = [_written(document.data, key) for key in _PATHS]
+    return [None if value is None else resolve_path(path, value) for value in written]
 
 
 def _written(data: Any, key: Key) -> str | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json as jsonlib
-import os
+import subprocess
 import time
 from dataclasses import asdict
 from typing import Annotated, Any
@@ -132,7 +132,9 @@ def ssh(
     site, name = site_of(machine)
     with open_session(site) as session:
         argv = session.world.ssh_argv(name, command or (), tty=not command)
-        os.execvp(argv[0], argv)  # noqa: S606 (an argv, and nothing else is left to do here)
+        # A child, not exec: ssh closes what it inherits, and the key lives in this process.
+        code = subprocess.call(argv)
+    raise typer.Exit(code)
 
 
 @app.command(epilog="Example: pcloud console fe-1 (leave with Ctrl-])")

@@ -132,8 +132,8 @@ def _phase_line(scene: Scene, phase: Part, name_width: int) -> Text:
     name = Text(one_line(phase.name), "bold" if phase.status == Status.RUNNING else "")
     name.truncate(name_width, overflow="ellipsis", pad=True)
     line = Text.assemble((f"{symbol} ", style), name, "  ")
-    line.append_text(_bar(phase.over / total if total else 1.0, 16, style))
-    line.append(f"  {phase.over}/{total} steps" if total else "  nothing to do", "dim")
+    line.append_text(_bar(phase.done / total if total else 1.0, 16, style))
+    line.append(f"  {phase.done}/{total} steps" if total else "  nothing to do", "dim")
     took = phase.seconds(scene.now)
     return _spread(line, Text(clock(took) if took is not None else ""), scene.width)
 

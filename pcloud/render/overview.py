@@ -31,8 +31,8 @@ class Part:
     end: float | None
 
     @property
-    def over(self) -> int:
-        return sum(step.status in _OVER for step in self.steps)
+    def done(self) -> int:
+        return sum(step.status is Status.DONE for step in self.steps)
 
     @property
     def running(self) -> StepState | None:

@@ -44,17 +44,12 @@ def render_report(report: Report) -> RenderableType:
 
 
 def render_runs(runs: Sequence[RunSummary]) -> RenderableType:
-    """A list of runs, oldest first; `journey` is the time to the first full one."""
-    table = _table("run", "site", "started (UTC)", "outcome", ">took", ">journey")
+    """A list of runs, oldest first, whose names tell when; `journey` is the time to the first full one."""
+    table = _table("run (UTC)", "site", "outcome", ">took", ">journey")
+    table.columns[0].no_wrap = True
     for run in runs:
-        table.add_row(
-            one_line(run.run),
-            one_line(run.site),
-            one_line(run.started)[:16].replace("T", " "),
-            _outcome(run.outcome),
-            span(run.duration_s),
-            span(run.journey_s),
-        )
+        times = (span(run.duration_s), span(run.journey_s))
+        table.add_row(one_line(run.run), one_line(run.site), _outcome(run.outcome), *times)
     return Folded(table)
 
 

@@ -149,7 +149,7 @@ def rough(seconds: float) -> str:
     seconds = _sound(seconds)
     if seconds < 10:
         return "under 10 s"
-    return f"about {math.ceil(seconds / 10) * 10} s" if seconds <= 90 else f"about {math.ceil(seconds / 60)} min"
+    return f"about {math.ceil(seconds / 10) * 10} s" if seconds <= 90 else f"about {round(seconds / 60)} min"
 
 
 def _scaled(value: float) -> tuple[float, str]:

@@ -1,8 +1,9 @@
 """When the database is away: a page that says so, at once, and health for the balancer.
 
-A frontend that just failed to reach the database does not try again for a second: shoppers get
-their answer quickly, threads are not all spent in connection time-outs, and the balancer's
-retry of a 503 finds a frontend that can answer, if there is one.
+A frontend that just failed to reach the database does not try again for a second or two:
+shoppers get their answer quickly and threads are not all spent in time-outs. A database that
+refuses gives 503, which the balancer tries on another frontend, if one can answer; a database
+that is silent gives 504, which it does not, as that would add up the waiting of each.
 """
 
 from __future__ import annotations
@@ -15,7 +16,8 @@ from django.db import InterfaceError, OperationalError, close_old_connections, c
 from django.http import HttpRequest, HttpResponse
 from django.template.loader import render_to_string
 
-PAUSE_S = 1.0
+SLOW_S = 2.0
+PAUSE_S, SLOW_PAUSE_S = 1.0, 2.0
 # 1040 too many connections, 1045/1044 access denied (accounts not made yet), 1049 unknown
 # database, 1146 no such table (dump not restored yet), 1290 read-only server, 2002-2013 away.
 AWAY = {1040, 1044, 1045, 1049, 1053, 1077, 1079, 1129, 1130, 1146, 1290, 2002, 2003, 2005, 2006, 2013, 2026}
@@ -29,15 +31,17 @@ class DatabaseAway:
         self.away_until = 0.0
 
     def __call__(self, request: HttpRequest) -> HttpResponse:
-        if time.monotonic() < self.away_until:
-            return sorry()
-        return self.get_response(request)
+        request.came_at = time.monotonic()
+        if request.came_at < self.away_until:
+            return sorry(503)
+        response = self.get_response(request)
+        if response.status_code in (503, 504):
+            slow = response.status_code == 504
+            self.away_until = time.monotonic() + (SLOW_PAUSE_S if slow else PAUSE_S)
+        return response
 
     def process_exception(self, request: HttpRequest, error: Exception) -> HttpResponse | None:
-        if not is_away(error):
-            return None
-        self.away_until = time.monotonic() + PAUSE_S
-        return sorry()
+        return after(request) if is_away(error) else None
 
 
 def is_away(error: BaseException) -> bool:
@@ -48,8 +52,13 @@ def is_away(error: BaseException) -> bool:
     return code in AWAY if isinstance(error, OperationalError) or code == 1146 else False
 
 
-def sorry() -> HttpResponse:
-    response = HttpResponse(render_to_string("away.html"), status=503)
+def after(request: HttpRequest) -> HttpResponse:
+    """The answer to a request that met a database that is away: 504 when that took long."""
+    return sorry(504 if time.monotonic() - getattr(request, "came_at", float("inf")) > SLOW_S else 503)
+
+
+def sorry(status: int) -> HttpResponse:
+    response = HttpResponse(render_to_string("away.html"), status=status)
     response["Retry-After"] = "2"
     response["Cache-Control"] = "no-store"
     return response

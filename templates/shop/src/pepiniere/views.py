@@ -28,12 +28,12 @@ def not_found(request: HttpRequest, exception: Exception) -> HttpResponse:
     try:
         return render(request, "404.html", status=404)
     except DatabaseError:
-        return away.sorry()
+        return away.after(request)
 
 
 def broken(request: HttpRequest) -> HttpResponse:
     """Also where a database error ends that a middleware met (the session, the basket)."""
     error = sys.exc_info()[1]
     if error is not None and away.is_away(error):
-        return away.sorry()
+        return away.after(request)
     return HttpResponse(render_to_string("away.html"), status=500)
