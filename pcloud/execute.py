@@ -212,9 +212,9 @@ def execute(plan: Plan, world: World, log: Log, face: Face, run_id: str, clock: 
     """
     date = clock.wall().isoformat(timespec="seconds")
     infos = tuple(n.info for n in plan.nodes)
-    run = _Run(
-        plan, world, log, face, RunStarted(run_id, plan.site, plan.operation, plan.digest, date, plan.phases, infos)
-    )
+    kept = dict(plan.kept)
+    started = RunStarted(run_id, plan.site, plan.operation, plan.digest, date, plan.phases, infos, kept)
+    run = _Run(plan, world, log, face, started)
     pool = ThreadPoolExecutor(max_workers=WORKERS, thread_name_prefix="step")
     try:
         while run.running or (run.waiting and not run.stop.is_set()):
@@ -231,6 +231,6 @@ def execute(plan: Plan, world: World, log: Log, face: Face, run_id: str, clock: 
         run.stop.set()
         pool.shutdown(wait=False, cancel_futures=True)
     changed = sum(s.changed and not run.nodes[k].step.waits for k, s in run.state.steps.items())
-    facts = {"changed": changed, "kept": dict(plan.kept)}
+    facts = {"changed": changed}
     run.record(RunFinished(run.outcome(), run.now(), clock.wall().isoformat(timespec="seconds"), facts))
     return run.state

@@ -16,6 +16,10 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstra
 NAME = r"^[a-z0-9][a-z0-9-]{0,30}$"
 SECRET = r"^[a-z0-9][a-z0-9_-]{0,30}(/[a-z0-9][a-z0-9_-]{0,30}){0,3}$"  # noqa: S105 -- the pattern of a name
 SAFE_PATH = r"^/[A-Za-z0-9._/-]{1,200}$"
+HOST_RESERVE_MIB = 256
+"""Memory of a host that no server is given."""
+SERVER_OVERHEAD_MIB = 64
+"""Memory that a server's emulator takes beside the guest's own."""
 URL_PATH = r"^/([^/\\\s\x00-\x1f][^\\\s\x00-\x1f]{0,499})?$"
 DOMAIN = r"^[a-z0-9]([a-z0-9-]{0,30}[a-z0-9])?(\.[a-z0-9]([a-z0-9-]{0,30}[a-z0-9])?){0,5}$"
 

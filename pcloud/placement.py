@@ -11,14 +11,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from pcloud.desired import ServerSpec
-from pcloud.model import Site
+from pcloud.model import HOST_RESERVE_MIB, SERVER_OVERHEAD_MIB, Site
 from pcloud.observed import Observed
-
-HOST_RESERVE_MIB = 256
-"""Memory of a host that no server is given."""
-
-SERVER_OVERHEAD_MIB = 64
-"""Memory that a server's emulator takes beside the guest's own."""
 
 
 @dataclass

@@ -12,8 +12,7 @@ from ipaddress import IPv4Address
 from pcloud.document import Document
 from pcloud.errors import Problem
 from pcloud.identity import MAX_ADDRESSES, range_ends, server_mac, server_names
-from pcloud.model import Group, Site
-from pcloud.placement import HOST_RESERVE_MIB, SERVER_OVERHEAD_MIB
+from pcloud.model import HOST_RESERVE_MIB, SERVER_OVERHEAD_MIB, Group, Site
 from pcloud.wording import Key, did_you_mean
 
 MAX_SERVERS = 10_000

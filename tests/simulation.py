@@ -256,6 +256,7 @@ class SimHypervisor:
             elsewhere = [h for h, _ in self.world.running(mark.server)]
             assert not elsewhere, f"{name} would run twice: {elsewhere} and {self.name}"
             domain.power, domain.started_at = Power.RUNNING, self.world.clock.now()
+            self.me.files[f"{pool}/{names.console}"] = "log"
             if mark.role == "database":
                 state = self.me.files.get(f"{pool}/{names.disk}")
                 if state == "fresh":

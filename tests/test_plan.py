@@ -123,6 +123,16 @@ def test_a_recovery_from_nothing_converges_and_a_second_one_changes_nothing(worl
     assert again.changes == ()
 
 
+@pytest.mark.parametrize("options", [{"from_scratch": True}, {"rebuild": ("fe-2",)}, {"rebuild": ("db-1",)}])
+def test_after_a_rebuild_a_second_run_changes_nothing(world: SimWorld, options: dict[str, Any]) -> None:
+    run_all(world)
+    world.clock.sleep(600)
+    made = plan(with_options(world.desired, **options), world.observe(), DATE)
+    state = execute(made, world, Memory(), Memory(), "run", world.clock)
+    assert state.finished is not None and state.finished.outcome == "converged", state.steps
+    assert [n.key for n in plan(world.desired, world.observe(), DATE).nodes] == ["journey"]
+
+
 def test_every_moment_of_death_is_survived(desired: Desired, image_file: Path) -> None:
     """Killed before and after each effect of a recovery from nothing; the next run completes it."""
     whole = SimWorld(desired, image_file)

@@ -153,7 +153,7 @@ def open_(
     """Let this machine's browser into the lab's storefront, until Ctrl-C."""
 
     def opened(url: str, target: str) -> None:
-        out.print(f"{url} is the storefront of {site} ({target} in the lab); Ctrl-C ends it")
+        out.print(f"{url} is the storefront of {site} ({target} in the lab); Ctrl-C ends it", soft_wrap=True)
 
     try:
         lab.open_storefront(_site(site), port, opened)

@@ -190,17 +190,22 @@ def run(name: str, options: Options, make: Callable[[Session], Plan], operation:
                 faces.append(choose_face(json, out, durations))
                 state = _execute(made, session, journal, faces[0], run_id)
     if not json:
-        out.print(render_report(report_of(state)))
+        out.print(_closing(made, state))
     _exit(state, name, operation)
+
+
+def _closing(made: Plan, state: RunState) -> RenderableType:
+    """The report; one line when there was nothing to report."""
+    if made.changes or state.finished is None or state.finished.outcome != "converged":
+        return render_report(report_of(state))
+    return f"{made.site}: nothing was changed, {len(made.kept)} servers are healthy, and a shopper could buy"
 
 
 def _question(made: Plan) -> str:
     servers = sorted({n.info.server for n in made.changes if n.info.server})
     retired = sum(n.info.action == "retire" for n in made.nodes)
     gone = f", {retired} of them in place of one that is there now (its disk is kept as a tombstone)" if retired else ""
-    if made.operation != "recover":
-        return f"{made.operation} on {made.site}: {len(made.changes)} steps?"
-    return f"Work on {len(servers)} servers of {made.site}{gone}?"
+    return f"{made.operation} {made.site}: {len(made.changes)} steps on {len(servers)} servers{gone}?"
 
 
 def _execute(made: Plan, session: Session, journal: Journal, face: Face, run_id: str) -> RunState:

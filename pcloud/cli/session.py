@@ -71,7 +71,7 @@ def confirm(question: str, *, yes: bool, command: str) -> None:
         return
     if not sys.stdin.isatty():
         raise Blocked(f"{question} Nobody is here to say yes", next=f"{command} --yes")
-    err.print(f"{question} [y/N] ", end="")
+    err.print(f"{question} [y/N] ", end="", markup=False)
     if input().strip().lower() not in ("y", "yes"):
         raise Blocked("not confirmed; nothing was done", next=command)
 

@@ -141,7 +141,7 @@ def _start_hosts(site: Site, folder: LabFolder, fabric: Part, hosts: list[Host],
 
 
 def _warm(folder: LabFolder, host: Host, learned: Path) -> None:
-    argv = shell_argv(folder, host, ["virsh", "--connect", "qemu:///system", "domcapabilities"])
+    argv = shell_argv(folder, host, ["virsh", "--connect", "qemu:///system", "capabilities"])
     done = subprocess.run(argv, capture_output=True, text=True, timeout=WARM_S, check=False)
     if done.returncode != 0 or not capabilities.keep(folder.host(host.name), learned):
         raise CommandFailed(

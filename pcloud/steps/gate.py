@@ -16,6 +16,9 @@ from pcloud.steps.base import Met, Report, Unmet, World, path_in
 POLL_S = (0.25, 1.0)
 """The first and the longest pause between two probes: each costs an emulated guest CPU."""
 
+CONSOLE_LINES = 15
+"""How much of a server's console is shown when it does not come up."""
+
 SETTLE_S = 2.0
 """A failed walk is tried again after this long."""
 
@@ -61,11 +64,13 @@ class Ready:
     def _never(self, world: World, what: str) -> PcloudError:
         console = path_in(world.host(self.host).pool, self.names.console)
         try:
-            tail = world.shell(self.host).tail(console, lines=15)
+            tail = world.shell(self.host).tail(console, lines=2 * CONSOLE_LINES)
         except PcloudError as error:
             tail = ""
             what += f"; its console could not be read: {error.what}"
-        shown = "\n".join(f"  | {line}" for line in tail.splitlines()[-15:])
+        lines = [line.rstrip() for line in tail.replace("\r", "\n").splitlines() if line.strip()]
+        tail = "\n".join(lines)
+        shown = "\n".join(f"  | {line}" for line in lines[-CONSOLE_LINES:])
         return CheckFailed(
             f"{what}; likely: {find_cause(tail)}" + (f"\nits console ends with:\n{shown}" if shown else ""),
             where=f"{self.server} on {self.host}",

@@ -37,7 +37,8 @@ class Retire:
             )
         if seen is not None and seen.mark is not None and seen.mark.generation <= self.names.generation:
             return Unmet(f"generation {seen.mark.generation} is still defined")
-        left = {self.names.disk, self.names.seed} & set(world.hypervisor(self.host).volumes(world.host(self.host).pool))
+        mine = {self.names.disk, self.names.seed, self.names.console}
+        left = mine & set(world.hypervisor(self.host).volumes(world.host(self.host).pool))
         return Unmet(f"{sorted(left)[0]} is still there") if left else Met()
 
     def do(self, world: World, report: Report) -> Mapping[str, Any]:
@@ -50,8 +51,10 @@ class Retire:
         if definition is not None:
             shell.write(f"{tombstone}.xml", definition.encode(), mode=0o600)
         report.progress("putting away")
-        if self.names.disk in hypervisor.volumes(pool):
-            shell.run(["mv", "-n", path_in(pool, self.names.disk), f"{tombstone}.qcow2"], deadline_s=30)
+        there = hypervisor.volumes(pool)
+        for name, kept in ((self.names.disk, f"{tombstone}.qcow2"), (self.names.console, f"{tombstone}.console.log")):
+            if name in there:
+                shell.run(["mv", "-n", path_in(pool, name), kept], deadline_s=30)
         shell.run(["rm", "-f", path_in(pool, self.names.seed)], deadline_s=30)
         hypervisor.undefine(self.names.domain)
         return {"tombstone": f"{tombstone}.qcow2"}

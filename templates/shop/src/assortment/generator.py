@@ -69,7 +69,7 @@ def _price(title: str, span: str) -> Decimal:
 
 
 def _stock(title: str) -> int:
-    return 12 + draw(title, "stock", below=240)
+    return 200 + draw(title, "stock", below=1800)
 
 
 HABITS = (
