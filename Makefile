@@ -11,11 +11,11 @@ BIN := $(VENV)/bin
 
 # What runs (QEMU, libvirt, the lab), what builds images, what compiles libvirt-python.
 DEBIAN := qemu-system-x86 qemu-utils libvirt-daemon-system libvirt-daemon-driver-qemu libvirt-clients \
-  openssh-server openssh-client iproute2 tini util-linux \
+  openssh-server openssh-client iproute2 nftables tini util-linux \
   mmdebstrap e2fsprogs busybox-static cpio zstd xz-utils \
   libvirt-dev pkg-config gcc python3-venv python3-dev
 # What only the tests run: the shop's own daemons, to check its configuration files and queries.
-DEBIAN_TEST := haproxy nginx-light mariadb-server sphinxsearch
+DEBIAN_TEST := haproxy nginx-light mariadb-server sphinxsearch procps
 
 .PHONY: help setup demo test lint lab-down clean lock
 

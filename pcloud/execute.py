@@ -213,7 +213,7 @@ def execute(plan: Plan, world: World, log: Log, face: Face, run_id: str, clock: 
     date = clock.wall().isoformat(timespec="seconds")
     infos = tuple(n.info for n in plan.nodes)
     kept = dict(plan.kept)
-    started = RunStarted(run_id, plan.site, plan.operation, plan.digest, date, plan.phases, infos, kept)
+    started = RunStarted(run_id, plan.site, plan.operation, plan.digest, date, plan.phases, infos, kept=kept)
     run = _Run(plan, world, log, face, started)
     pool = ThreadPoolExecutor(max_workers=WORKERS, thread_name_prefix="step")
     try:

@@ -13,7 +13,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from typer.testing import CliRunner, Result
 
-from pcloud import model, placement
 from pcloud.cli.inventory import app
 from pcloud.errors import BadDocument, BadInput, PcloudError
 from pcloud.identity import expand_addresses, server_mac, server_names, server_uuid
@@ -89,13 +88,6 @@ def test_hosts_that_do_not_say_their_memory_are_not_judged() -> None:
     text = SMALL.read_text().replace("lab: {host_memory_mib: 4096}\n", "")
     Path("small.yaml").write_text(text.replace("memory_mib: 512", "memory_mib: 65536"))
     load_site(Path("small.yaml"))
-
-
-def test_what_fits_on_paper_is_what_placement_counts() -> None:
-    assert (model.HOST_RESERVE_MIB, model.SERVER_OVERHEAD_MIB) == (
-        placement.HOST_RESERVE_MIB,
-        placement.SERVER_OVERHEAD_MIB,
-    )
 
 
 @pytest.mark.parametrize(

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import sys
+from typing import Any
 
 import typer
-from click import ClickException
+from typer.core import TyperGroup
 
 from pcloud.errors import PcloudError
 
@@ -15,11 +15,29 @@ Exit codes: 0 converged, 1 failed, 2 bad input, 3 blocked, waiting for a person.
 """
 
 
+class _Explained(TyperGroup):
+    """An error that pcloud can explain ends as its text and its exit code, never as a traceback."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except PcloudError as error:
+            typer.echo(f"pcloud: {error}", err=True)
+            raise typer.Exit(error.exit_code) from None
+        except BrokenPipeError:  # whoever read the output has left
+            raise typer.Exit(1) from None
+        except KeyboardInterrupt:
+            typer.echo("pcloud: stopped", err=True)
+            raise typer.Exit(1) from None
+
+
 def make_app() -> typer.Typer:
-    """Every command. Imports live here so that `--version` and completion need no libvirt."""
+    """Every command, by families: a file each."""
     from pcloud.cli import image, inventory, lab, look, recover, runs
 
-    app = typer.Typer(help=HELP, no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode="rich")
+    app = typer.Typer(
+        cls=_Explained, help=HELP, no_args_is_help=True, pretty_exceptions_enable=False, add_completion=False
+    )
     for family in (recover, look, runs, inventory):
         app.registered_commands += family.app.registered_commands
     app.add_typer(image.app, name="image", help="Build, list and verify prepared images.")
@@ -28,16 +46,5 @@ def make_app() -> typer.Typer:
 
 
 def main() -> None:
-    """The console script: an explained error on stderr, never a traceback for a user's mistake."""
-    try:
-        code = make_app()(standalone_mode=False) or 0
-    except ClickException as error:
-        error.show()
-        code = 2
-    except PcloudError as error:
-        sys.stderr.write(f"pcloud: {error}\n")
-        code = error.exit_code
-    except KeyboardInterrupt:
-        sys.stderr.write("pcloud: stopped; nothing was left half done\n")
-        code = 1
-    sys.exit(code)
+    """The console script."""
+    make_app()()

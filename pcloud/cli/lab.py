@@ -39,7 +39,9 @@ def up(
     json: Json = False,
 ) -> None:
     """Make and start the hosts; on a lab that runs, only those that are missing."""
-    report = lab.up(_site(site), hosts)
+    wanted = _site(site)
+    with err.status(f"starting the hosts of {site}"):
+        report = lab.up(wanted, hosts)
     lines = [lab.inventory_line(host) for host in report.extra]
     if json:
         facts = {"started": report.started, "running": report.running, "off": report.off, "inventory": lines}

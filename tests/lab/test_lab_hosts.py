@@ -310,17 +310,17 @@ def test_secrets_are_made_once_and_private(running: Site) -> None:
     folder = places.lab_dir("demo")
     path = folder / "secrets.yaml"
     secrets = yaml.safe_load(path.read_text())
-    assert {"ssh/operator", "site/identity", "db/root", "db/shop", "db/monitor", "shop/django"} <= secrets.keys()
+    assert {"ssh/operator", "site/identity", "db/shop", "db/monitor", "shop/django"} <= secrets.keys()
     assert secrets["ssh/operator"] == (folder / "operator_key").read_text()
     assert len(set(secrets.values())) == len(secrets)
     assert all(isinstance(value, str) and len(value) >= 32 for value in secrets.values())
     for file in (path, folder / "operator_key"):
         assert stat.S_IMODE(file.stat().st_mode) == 0o600
-    path.write_text("# mine\ndb/root: chosen\n")
+    path.write_text("# mine\ndb/shop: chosen\n")
     lab.up(running)
     again = yaml.safe_load(path.read_text())
     assert again.keys() == secrets.keys()
-    assert again["db/root"] == "chosen"
+    assert again["db/shop"] == "chosen"
     assert path.read_text().startswith("# mine\n")
 
 
