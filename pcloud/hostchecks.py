@@ -1,4 +1,4 @@
-"""What a host is like, and what is wrong with it: frozen facts to findings, no I/O.
+"""What is wrong with a host: frozen facts to findings, no I/O.
 
 `HostFacts` is what `hostfacts` could learn of one host, `Need` what the inventory puts there
 (`hostneeds`). Every finding says what was found, and how to mend it: as a command, or as a
@@ -7,140 +7,23 @@ sentence where a person must decide. What `pcloud hosts prepare` can do has that
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+import shlex
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Literal
 
 from pcloud.desired import Names
-from pcloud.hostneeds import Need
+from pcloud.hostneeds import GIB, Need
+from pcloud.hoststate import GUESTS_UNIT, LIBVIRT_UNITS, PACKAGES, TOOLS, HostFacts, Refused
 from pcloud.identity import server_mac, server_names, server_uuid
 from pcloud.model import HOST_RESERVE_MIB, Host, Site
 from pcloud.observed import SeenServer
 
 Level = Literal["ok", "warn", "bad"]
-Access = Literal["silent", "unpinned", "changed", "login"]
 
-# Debian package -> a file of it that something of pcloud or libvirt runs.
-PACKAGES = {
-    "qemu-system-x86": "/usr/bin/qemu-system-x86_64",
-    "qemu-utils": "/usr/bin/qemu-img",
-    "libvirt-daemon-system": "/usr/sbin/libvirtd",
-    "libvirt-daemon-driver-qemu": "/usr/lib/x86_64-linux-gnu/libvirt/connection-driver/libvirt_driver_qemu.so",
-    "libvirt-clients": "/usr/bin/virsh",
-}
-TOOLS = ("sha256sum", "find", "stat")
-SYSTEMD = "/run/systemd/system"  # the test of sd_booted(3)
-LIBVIRT_UNITS = ("libvirtd.service", "libvirtd.socket", "virtqemud.service", "virtqemud.socket")
-GUESTS_UNIT = "libvirt-guests.service"
 DEBIAN = 12
 MAX_OFFSET_S = 2.0
-GIB = 1024**3
 LITTLE_INODES = 1000
-
-
-@dataclass(frozen=True)
-class Refused:
-    """Why nothing is known of a host: it is silent, its key is not pinned, or it lets nobody in."""
-
-    kind: Access
-    what: str
-    next: str
-    key: str = ""
-    """The public key that it showed, `ssh-ed25519 AAAA…`, when its key is the question."""
-
-
-@dataclass(frozen=True)
-class Folder:
-    """A folder on the host: its permission bits and its owner's number."""
-
-    mode: int
-    uid: int
-
-
-@dataclass(frozen=True)
-class FileSystem:
-    """What the pool is, or would be, on. Bytes and inodes; a file system without inodes says 0 of 0."""
-
-    target: str
-    kind: str
-    size: int
-    free: int
-    inodes: int
-    inodes_free: int
-
-
-@dataclass(frozen=True)
-class Link:
-    """A network interface: `kind` is `bridge`, `tun`, `veth`, `vlan`, …, or "" for hardware."""
-
-    name: str
-    kind: str = ""
-    up: bool = True
-    master: str = ""
-    addresses: tuple[str, ...] = ()
-    """With their size, `10.77.0.11/24`."""
-
-
-@dataclass(frozen=True)
-class Unit:
-    """A unit of systemd, in its own words: `active` (active, inactive, failed), `enabled` (enabled, disabled, …)."""
-
-    active: str
-    enabled: str
-
-
-@dataclass(frozen=True)
-class HostFacts:
-    """One host. Empty texts and None are what could not be learned."""
-
-    host: str
-    refused: Refused | None = None
-    late: tuple[str, ...] = ()
-    """Commands that did not end in time."""
-    uid: int = 0
-    system: str = ""
-    """Such as `Debian 12.5`."""
-    cpus: int = 0
-    memory_mib: int = 0
-    flags: frozenset[str] = frozenset()
-    """Of the processor: vmx, svm, hypervisor."""
-    init: str = ""
-    """The name of PID 1."""
-    packages: Mapping[str, str] = field(default_factory=dict)
-    """Package to dpkg's word for its state; one that dpkg does not know is not here."""
-    files: frozenset[str] = frozenset()
-    """Which of the files in PACKAGES exist, and SYSTEMD."""
-    tools: frozenset[str] = frozenset()
-    libvirt: str = ""
-    qemu: str = ""
-    libvirt_problem: str = ""
-    kvm: bool | None = None
-    """What libvirt says of KVM, the one test that does not lie."""
-    units: Mapping[str, Unit] = field(default_factory=dict)
-    on_boot: str = ""
-    """What libvirt-guests does at boot: `start` or `ignore`."""
-    pool: Folder | None = None
-    closed: tuple[str, ...] = ()
-    """Folders above the pool that only root may pass through."""
-    file_system: FileSystem | None = None
-    pool_bytes: int = 0
-    """What the site's files in the pool take already."""
-    links: tuple[Link, ...] = ()
-    gateway: str = ""
-    servers: tuple[SeenServer, ...] = ()
-    autostarted: frozenset[str] = frozenset()
-    """UUIDs of servers that libvirt starts by itself."""
-    offset_s: float | None = None
-    """Its clock less this machine's; positive when it is ahead."""
-    synchronised: bool | None = None
-
-    @property
-    def systemd(self) -> bool:
-        return SYSTEMD in self.files
-
-    @property
-    def memory_known(self) -> bool:
-        return self.memory_mib > 0
 
 
 @dataclass(frozen=True)
@@ -155,16 +38,28 @@ class Finding:
     person: bool = False
 
 
+_Check = Callable[[Site, Host, HostFacts, Need], Iterator[Finding]]
+
+
 def check_host(site: Site, host: Host, facts: HostFacts, need: Need) -> tuple[Finding, ...]:
     """Every finding of one host, in the order in which they are best mended."""
     if facts.refused is not None:
         return (_refused(site, host, facts.refused),)
     found = [Finding(host.name, "ssh", "ok", f"{host.address} answers with its pinned key")]
-    checks = (_login, _late, _system, _tools, _memory, _packages, _libvirt, _accel, _autostart)
-    checks += (_pool, _space, _bridge, _clock, _foreign, _bmc)
+    checks: tuple[_Check, ...] = (_login, _late, _system, _tools, _memory, _packages, _libvirt, _accel)
+    checks += (_autostart, _pool, _space, _bridge, _clock, _foreign, _bmc)
     for check in checks:
         found += check(site, host, facts, need)
     return tuple(found)
+
+
+def check_homes(homeless: Sequence[str]) -> tuple[Finding, ...]:
+    """Servers for which no host that answers has the memory; the host of such a finding is `-`."""
+    if not homeless:
+        return ()
+    names = ", ".join(homeless[:8]) + (f" and {len(homeless) - 8} more" if len(homeless) > 8 else "")
+    fix = "add a host or memory, or mend the hosts that do not answer"
+    return (Finding("-", "memory", "bad", f"no host that answers has room for {names}", fix),)
 
 
 def missing_packages(facts: HostFacts) -> tuple[str, ...]:
@@ -308,9 +203,7 @@ def _libvirt(site: Site, host: Host, facts: HostFacts, _need: Need) -> Iterator[
         fix = f"on {host.name}: systemctl restart libvirtd; if that does not help: journalctl -u libvirtd -n 50"
         yield Finding(host.name, "libvirt", "bad", f"does not answer: {facts.libvirt_problem}", fix)
     elif not facts.libvirt and facts.systemd:
-        yield Finding(
-            host.name, "libvirt", "bad", f"does not answer: {facts.libvirt_problem}", _prepare(site, host)
-        )
+        yield Finding(host.name, "libvirt", "bad", f"does not answer: {facts.libvirt_problem}", _prepare(site, host))
     elif not facts.libvirt:
         fix = f"start libvirtd as PID 1 of {host.name} ({facts.init}, not systemd) starts its services"
         yield Finding(host.name, "libvirt", "bad", f"does not answer: {facts.libvirt_problem}", fix)
@@ -404,11 +297,15 @@ def _bridge(site: Site, host: Host, facts: HostFacts, _need: Need) -> Iterator[F
     elif not ports:
         yield Finding(host.name, "bridge", "bad", f"{host.bridge} has no port: its servers reach nobody", fix)
     elif not bridge.up:
-        yield Finding(host.name, "bridge", "bad", f"{host.bridge} is down", f"on {host.name}: ip link set {host.bridge} up")
+        yield Finding(
+            host.name, "bridge", "bad", f"{host.bridge} is down", f"on {host.name}: ip link set {host.bridge} up"
+        )
     elif not carrying:
         names = " ".join(port.name for port in ports)
         what = f"{host.bridge} carries {names}, which has no link"
-        yield Finding(host.name, "bridge", "bad", what, f"on {host.name}: ip link set {ports[0].name} up; look at the cable")
+        yield Finding(
+            host.name, "bridge", "bad", what, f"on {host.name}: ip link set {ports[0].name} up; look at the cable"
+        )
     else:
         yield Finding(host.name, "bridge", "ok", f"{host.bridge} over {' '.join(carrying)}")
 
@@ -425,7 +322,7 @@ def bridge_text(site: Site, host: Host, facts: HostFacts) -> str:
     return "\n".join(
         [
             f"by hand, at its console: pcloud never touches a network. Where {card} was set up, this takes its place.",
-            f"/etc/network/interfaces (after apt-get install bridge-utils), then: systemctl restart networking",
+            "/etc/network/interfaces (after apt-get install bridge-utils), then: systemctl restart networking",
             f"  auto {host.bridge}",
             f"  iface {host.bridge} inet static",
             f"    address {address}",
@@ -469,14 +366,15 @@ def _foreign(site: Site, host: Host, facts: HostFacts, _need: Need) -> Iterator[
     clash = False
     for seen in foreign:
         wrong = [mac for mac in seen.macs if mac.lower() in macs]
+        name = shlex.quote(seen.name)
         if seen.name in domains:
-            what, fix = f"somebody's server is called {seen.name}", f"virsh domrename {seen.name} other-{seen.name}"
+            what, fix = f"somebody's server is called {name}", f"virsh domrename {name} other-{name}"
         elif seen.uuid in uuids:
-            what = f"somebody's server {seen.name} has a UUID of this site, {seen.uuid}"
-            fix = f"virsh dumpxml {seen.name} > it.xml; change its <uuid>; virsh undefine {seen.name}; virsh define it.xml"
+            what = f"somebody's server {name} has a UUID of this site, {seen.uuid}"
+            fix = f"virsh dumpxml {name} > it.xml; change its <uuid>; virsh undefine {name}; virsh define it.xml"
         elif wrong:
-            what = f"somebody's server {seen.name} has a MAC address of this site, {wrong[0]}"
-            fix = f"virsh edit {seen.name}, and write another <mac>"
+            what = f"somebody's server {name} has a MAC address of this site, {wrong[0]}"
+            fix = f"virsh edit {name}, and write another <mac>"
         else:
             continue
         clash = True

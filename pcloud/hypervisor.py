@@ -144,6 +144,11 @@ class Hypervisor:
             files=tuple(str(s.get("file")) for s in root.findall("devices/disk/source") if s.get("file")),
         )
 
+    def server(self, name: str) -> SeenServer | None:
+        """One server by its libvirt name."""
+        domain = self._find(name)
+        return None if domain is None else self._seen(domain)
+
     def power(self, name: str) -> Power | None:
         """None when the host has no server of that name."""
         domain = self._find(name)

@@ -220,6 +220,9 @@ class SimHypervisor:
                 for name, d in sorted(self.me.domains.items())
             )
 
+    def server(self, name: str) -> SeenServer | None:
+        return next((s for s in self.servers() if s.name == name), None)
+
     def power(self, name: str) -> Power | None:
         found = self.me.domains.get(name)
         return found.power if found else None

@@ -20,6 +20,7 @@ from pcloud.errors import BadInput
 from pcloud.events import RunState
 from pcloud.execute import execute
 from pcloud.journal import Journal, RunLock, list_runs, new_run_id, read_run
+from pcloud.model import Site
 from pcloud.observe import observe
 from pcloud.plan import Plan, check_same, plan
 from pcloud.render.faces import Face, choose_face
@@ -191,7 +192,21 @@ def run(name: str, options: Options, make: Callable[[Session], Plan], operation:
                 state = _execute(made, session, journal, faces[0], run_id)
     if not json:
         out.print(_closing(made, state))
+        if operation == "recover" and timing.journey_s(state) is not None:
+            out.print(_invitation(session.site, timing.journey_s(state)), soft_wrap=True)
     _exit(state, name, operation)
+
+
+def _invitation(site: Site, journey_s: float | None) -> str:
+    """The last lines: where the shop is, when it sold again, and how to look at it."""
+    service = site.services[site.journey.service]
+    port = "" if service.port == 80 else f":{service.port}"
+    look = f"pcloud lab open {site.site}, then http://127.0.0.1:8080" if site.lab else "any browser that reaches it"
+    return (
+        f"\nstorefront          http://{service.address}{port}\n"
+        f"first full journey  {journey_s:.1f} s after the start\n"
+        f"look at it          {look}"
+    )
 
 
 def _closing(made: Plan, state: RunState) -> RenderableType:

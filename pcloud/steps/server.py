@@ -9,13 +9,9 @@ from typing import Any, ClassVar
 
 from pcloud.desired import Names, ServerSpec
 from pcloud.errors import Blocked
-from pcloud.observed import Power, SeenServer
+from pcloud.observed import Power
 from pcloud.steps.base import Met, Report, Unmet, World, path_in
 from pcloud.steps.image import digests_on
-
-
-def _seen(world: World, host: str, domain: str) -> SeenServer | None:
-    return next((s for s in world.hypervisor(host).servers() if s.name == domain), None)
 
 
 @dataclass(frozen=True)
@@ -28,7 +24,7 @@ class Retire:
     waits: ClassVar[bool] = False
 
     def check(self, world: World) -> Met | Unmet:
-        seen = _seen(world, self.host, self.names.domain)
+        seen = world.hypervisor(self.host).server(self.names.domain)
         if seen is not None and (seen.mark is None or seen.mark.site != self.names.site):
             raise Blocked(
                 f"{self.names.domain} is not pcloud's; it will not be touched",
@@ -138,7 +134,7 @@ class Define:
     waits: ClassVar[bool] = False
 
     def check(self, world: World) -> Met | Unmet:
-        seen = _seen(world, self.host, self.names.domain)
+        seen = world.hypervisor(self.host).server(self.names.domain)
         if seen is None:
             return Unmet("not defined")
         if seen.mark is None or seen.mark.site != self.names.site:

@@ -31,7 +31,14 @@ def mariadb(folder: Path) -> Iterator[Path]:
     data, socket = folder / "data", folder / "sock"
     user = ["--user=root"] if os.geteuid() == 0 else []
     subprocess.run(
-        ["mariadb-install-db", "--no-defaults", f"--datadir={data}", "--skip-test-db", "--auth-root-authentication-method=normal", *user],
+        [
+            "mariadb-install-db",
+            "--no-defaults",
+            f"--datadir={data}",
+            "--skip-test-db",
+            "--auth-root-authentication-method=normal",
+            *user,
+        ],
         check=True,
         stdout=subprocess.DEVNULL,
     )

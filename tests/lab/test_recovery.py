@@ -182,7 +182,7 @@ def test_a_site_of_its_own_playbook(operator: Operator) -> None:
     recover = (DEMO.parent.parent / "playbooks" / "recover.yaml").read_text()
     extra = (
         "  - {name: stamp, run: {host: h1, argv: [touch, /root/pcloud-was-here], deadline_s: 10}, needs: [search, frontends, balancer]}\n"
-        "  - {name: sure, ask: May shoppers come in?}\n"
+        '  - {name: sure, ask: "May shoppers come in?"}\n'
     )
     at = recover.index("  - name: journey")
     (books / "recover.yaml").write_text(

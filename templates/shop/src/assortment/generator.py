@@ -1,4 +1,4 @@
-"""From the lines of `plants.py` and `goods.py` to products; the same products every time.
+"""From the lines of `plants.txt` and `goods.txt` to products; the same products every time.
 
 Whatever varies (price, stock, wording) is drawn from a hash of the product's title, so a new
 species changes no other product. Prices include the French value added tax: 10 % on plants,
@@ -13,9 +13,7 @@ import unicodedata
 from collections.abc import Iterator
 from dataclasses import dataclass
 from decimal import Decimal
-
-from .goods import GOODS
-from .plants import PLANTS
+from pathlib import Path
 
 PLANT, GOODS_KIND = "plante", "accessoire"
 
@@ -95,14 +93,14 @@ def _plant_text(title: str, botanical: str, section: tuple[str, str, str], heigh
     )
 
 
-def _sections(text: str) -> Iterator[tuple[list[str], list[str]]]:
+def _sections(file: str) -> Iterator[tuple[list[str], list[str]]]:
     """Each line's cells with the cells of the heading above it."""
     heading: list[str] = []
-    for line in text.strip().splitlines():
+    for line in Path(__file__).with_name(file).read_text("utf-8").splitlines():
         cells = [cell.strip() for cell in line.lstrip("# ").split("|")]
-        if line.startswith("#"):
+        if line.startswith("## "):
             heading = cells
-        else:
+        elif not line.startswith("#"):
             yield heading, cells
 
 
@@ -117,7 +115,7 @@ def _category(cell: str) -> tuple[str, str]:
 
 def _plants(first: int) -> Iterator[Product]:
     number = first
-    for heading, (name, botanical, shape, colours, span, height, cultivars) in _sections(PLANTS):
+    for heading, (name, botanical, shape, colours, span, height, cultivars) in _sections("plants.txt"):
         for cultivar in _split(cultivars):
             title = f"{name} '{cultivar}'"
             yield Product(
@@ -138,7 +136,7 @@ def _plants(first: int) -> Iterator[Product]:
 
 def _goods(first: int) -> Iterator[Product]:
     number = first
-    for heading, (name, shape, colours, span, text, variants) in _sections(GOODS):
+    for heading, (name, shape, colours, span, text, variants) in _sections("goods.txt"):
         for variant in _split(variants):
             title = f"{name} {variant}"
             yield Product(

@@ -12,21 +12,21 @@ import os
 gc.disable()
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "pepiniere.settings")
 
-from collections.abc import Callable, Iterable  # noqa: E402
-from typing import Any  # noqa: E402
+from collections.abc import Callable, Iterable
+from typing import Any
 
-import django  # noqa: E402
-from django.core.handlers.wsgi import WSGIHandler  # noqa: E402
-from django.template.loader import get_template  # noqa: E402
-from django.urls import get_resolver  # noqa: E402
+import django
+from django.core.handlers.wsgi import WSGIHandler
+from django.template.loader import get_template
+from django.urls import get_resolver
 
-from . import away  # noqa: E402
+from . import away
 
 WARM = ("home.html", "away.html", "oscar/catalogue/category.html", "oscar/catalogue/detail.html")
 
 
 def _warm() -> None:
-    get_resolver().url_patterns  # noqa: B018
+    get_resolver().url_patterns
     for name in WARM:
         get_template(name)
 
@@ -53,6 +53,10 @@ def _plain(start_response: Callable[..., Any], status: int, text: str) -> list[b
     reason = "OK" if status == 200 else "Service Unavailable"
     start_response(
         f"{status} {reason}",
-        [("Content-Type", "text/plain; charset=utf-8"), ("Content-Length", str(len(body))), ("Cache-Control", "no-store")],
+        [
+            ("Content-Type", "text/plain; charset=utf-8"),
+            ("Content-Length", str(len(body))),
+            ("Cache-Control", "no-store"),
+        ],
     )
     return [body]

@@ -27,9 +27,7 @@ class ProductDetailView(TemplateView):
         if request.path != url:
             return HttpResponsePermanentRedirect(url)
         response = super().get(request, *args, **kwargs)
-        product_viewed.send(
-            sender=self, product=self.product, user=request.user, request=request, response=response
-        )
+        product_viewed.send(sender=self, product=self.product, user=request.user, request=request, response=response)
         return response
 
     def _product(self, pk: int) -> Any:

@@ -56,7 +56,7 @@ def find(text: str, *, offset: int, limit: int, sort: str = "") -> Hits:
     order = SORTS.get(sort, SORTS[""])
     # The index's name comes from the settings, the order from SORTS: neither from a shopper.
     query = (
-        f"SELECT id FROM {settings.SEARCH['index']} WHERE MATCH(%s) ORDER BY {order} "  # noqa: S608
+        f"SELECT id FROM {settings.SEARCH['index']} WHERE MATCH(%s) ORDER BY {order} "
         f"LIMIT %s, %s OPTION field_weights=(title=10,category=4,description=1), max_matches=2000"
     )
     rows, meta = _ask(query, (expression, offset, limit))

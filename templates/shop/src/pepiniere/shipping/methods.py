@@ -5,8 +5,13 @@ from __future__ import annotations
 from decimal import Decimal
 from typing import Any
 
-from oscar.apps.shipping.methods import Base, Free, NoShippingRequired, TaxExclusiveOfferDiscount  # noqa: F401
-from oscar.apps.shipping.methods import TaxInclusiveOfferDiscount  # noqa: F401
+from oscar.apps.shipping.methods import (
+    Base,
+    Free,
+    NoShippingRequired,
+    TaxExclusiveOfferDiscount,
+    TaxInclusiveOfferDiscount,
+)
 from oscar.core import prices
 
 FREE_FROM = Decimal(150)

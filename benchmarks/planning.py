@@ -1,0 +1,151 @@
+"""How long a plan for a large site takes: 1,000 hosts, 7,000 servers, no host touched.
+
+The inventory goes through the real loader; images are stand-ins and observations are made
+up, as pure data. Times are seconds of wall clock, each measured once, in this process.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import resource
+import time
+from dataclasses import dataclass, replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import yaml
+
+from pcloud.desired import Desired, Dump, ImageFile, ImageSpec, Names, Options, ServerSpec
+from pcloud.identity import expand_addresses, server_mac, server_names, server_uuid
+from pcloud.inventory import defaults_dir, load_inventory
+from pcloud.model import Site
+from pcloud.observed import Data, Health, Mark, Observed, Power, SeenHost, SeenServer
+from pcloud.plan import Plan, plan
+from pcloud.playbook import Playbook, load_playbook
+
+HOSTS = 1_000
+SHARE = {"database": 1, "indexer": 1, "frontend": 4, "balancer": 1}
+"""Servers of each group a host, as in the demo site."""
+HOST_MEMORY_MIB = 16_384
+DATE = "20121116-2140"
+
+
+@dataclass(frozen=True)
+class Times:
+    """Seconds. `whole_s` is observations to plan, digests included; `load_s` is the inventory's."""
+
+    hosts: int
+    servers: int
+    load_s: float
+    nothing_s: float
+    nothing_steps: int
+    healthy_s: float
+    healthy_steps: int
+    peak_mib: float
+
+
+def measure(hosts: int = HOSTS) -> Times:
+    """Plans a site of `hosts` hosts and seven servers a host: from nothing, then all healthy."""
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / "large.yaml"
+        path.write_text(inventory_text(hosts))
+        started = time.perf_counter()
+        site = load_inventory(path).site
+        load_s = time.perf_counter() - started
+    desired = desire_large(site, load_playbook(defaults_dir("playbooks") / "recover.yaml"))
+    nothing_s, first = _timed(desired, observe_nothing(desired))
+    healthy_s, second = _timed(desired, observe_after(desired, first))
+    starts = sum(node.info.action == "start" for node in first.nodes)
+    if starts != len(desired.servers) or first.blocked or second.changes:
+        raise AssertionError("the plans are not what these observations call for")
+    peak_mib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    sizes = (len(site.hosts), len(desired.servers))
+    return Times(*sizes, load_s, nothing_s, len(first.nodes), healthy_s, len(second.nodes), peak_mib)
+
+
+def _timed(desired: Desired, observed: Observed) -> tuple[float, Plan]:
+    started = time.perf_counter()
+    made = plan(desired, observed, DATE)
+    return time.perf_counter() - started, made
+
+
+def inventory_text(hosts: int) -> str:
+    """The demo's inventory with more of everything, as YAML."""
+    data = yaml.safe_load((defaults_dir("inventory") / "demo.yaml").read_text())
+    del data["lab"]
+    data["site"] = "large"
+    data["network"] |= {"cidr": "10.64.0.0/16", "gateway": "10.64.0.1"}
+    data["services"]["storefront"]["address"] = "10.64.0.80"
+    data["services"]["db"]["address"] = "10.64.0.60"
+    data["hosts"] = [
+        {"name": f"h{n}", "address": _address(256 + n), "rack": f"r{n // 40}", "memory_mib": HOST_MEMORY_MIB}
+        for n in range(1, hosts + 1)
+    ]
+    at = 256 + hosts + 1
+    for group in data["groups"]:
+        group["count"] = SHARE[group["name"]] * hosts
+        group["addresses"] = [f"{_address(at)}-{_address(at + group['count'] - 1)}"]
+        at += group["count"]
+    return yaml.safe_dump(data, allow_unicode=True)
+
+
+def _address(number: int) -> str:
+    return f"10.64.{number // 256}.{number % 256}"
+
+
+def desire_large(site: Site, playbook: Playbook) -> Desired:
+    """What the inventory asks for, with stand-in digests where images and templates come in."""
+    images = {name: _image(name) for name in site.images}
+    servers = tuple(
+        ServerSpec(
+            name=name,
+            group=group.name,
+            role=group.role,
+            image=images[group.image],
+            vcpus=group.vcpus,
+            memory_mib=group.memory_mib,
+            disk_gib=group.disk_gib,
+            address=str(address),
+            service_addresses=(),
+            mac=server_mac(site.site, name),
+            uuid=str(server_uuid(site.site, name)),
+            spec=hashlib.sha256(name.encode()).hexdigest()[:32],
+        )
+        for group in site.groups
+        for name, address in zip(server_names(group), expand_addresses(group.addresses), strict=False)
+    )
+    return Desired(site, playbook, servers, Dump("/dump.sql.gz", "d" * 64), "", Options())
+
+
+def _image(name: str) -> ImageSpec:
+    digest = hashlib.sha256(name.encode()).hexdigest()
+    files = [ImageFile(file, digest, 1 << 28) for file in ("disk.qcow2", "vmlinuz", "initrd.img")]
+    return ImageSpec(name, name, digest, "quiet", files[0], files[1], files[2])
+
+
+def observe_nothing(desired: Desired) -> Observed:
+    """Every host answers, and holds nothing."""
+    return Observed(tuple(SeenHost(h.name, "", HOST_MEMORY_MIB) for h in desired.site.hosts))
+
+
+def observe_after(desired: Desired, made: Plan) -> Observed:
+    """Every server runs, healthy, where the plan put it; the data is restored and indexed."""
+    site = desired.site.site
+    there: dict[str, list[SeenServer]] = {h.name: [] for h in desired.site.hosts}
+    for node in made.nodes:
+        if node.info.action == "start" and node.info.host and node.info.server:
+            spec = desired.server(node.info.server)
+            mark = Mark(site, spec.name, spec.role, spec.spec, spec.image.digest, 1)
+            name = Names(site, spec.name).domain
+            seen = SeenServer(name, spec.uuid, Power.RUNNING, mark, spec.memory_mib, (spec.mac,), (), 3600.0)
+            there[node.info.host].append(seen)
+    hosts = tuple(
+        replace(host, servers=tuple(servers), volumes=_volumes(site, servers))
+        for host, servers in zip(observe_nothing(desired).hosts, there.values(), strict=True)
+    )
+    return Observed(hosts, {s.name: Health(True) for s in desired.servers}, Data("large.dddd.g1", 60, True))
+
+
+def _volumes(site: str, servers: list[SeenServer]) -> tuple[str, ...]:
+    names = [Names(site, s.mark.server, 1) for s in servers if s.mark]
+    return tuple(sorted(file for n in names for file in (n.disk, n.seed, n.console)))
