@@ -1,4 +1,6 @@
-"""Records a command in a real terminal (tmux) as an animated SVG: `python docs/record.py docs/recover.svg pcloud recover demo --yes`.
+"""Records a command in a real terminal (tmux) as an animated SVG.
+
+    python docs/record.py docs/recover.svg pcloud recover demo --yes
 
 Frames are the terminal's own cells with their colours; rich draws them. Needs tmux.
 """
@@ -64,8 +66,10 @@ def animate(frames: list[str], title: str) -> str:
     css, body = [], []
     for n, svg in enumerate(drawn):
         start, end = n / beats * 100, (n + (HOLD if n == len(chosen) - 1 else 1)) / beats * 100
+        after = "visible" if end >= 100 else "hidden"
         css.append(
-            f"@keyframes k{n} {{ 0%,{start:.3f}% {{visibility:hidden}} {start + 0.001:.3f}%,{end:.3f}% {{visibility:visible}} {min(end + 0.001, 100):.3f}%,100% {{visibility:{'visible' if end >= 100 else 'hidden'}}} }}"
+            f"@keyframes k{n} {{ 0%,{start:.3f}% {{visibility:hidden}} "
+            f"{start + 0.001:.3f}%,{end - 0.001:.3f}% {{visibility:visible}} {end:.3f}%,100% {{visibility:{after}}} }}"
         )
         css.append(f".s{n} {{ animation: k{n} {beats}s infinite step-end }}")
         body.append(f'<g class="s{n}">{svg}</g>')

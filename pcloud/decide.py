@@ -54,13 +54,16 @@ class Decision:
 
 def decide(desired: Desired, observed: Observed) -> dict[str, Decision]:
     """A decision for every server of the site, in the inventory's order."""
-    decided = {spec.name: _decide_one(desired, observed, spec) for spec in desired.servers}
-    decided = {name: _spare_the_innocent(desired, decided, d) for name, d in decided.items()}
+    last = _last_generations(observed, desired.site.site)
+    decided = {spec.name: _decide_one(desired, observed, spec, last.get(spec.name, 0)) for spec in desired.servers}
+    guilty = _first_not_kept(desired, decided)
+    decided = {name: _spare_the_innocent(desired, guilty, d) for name, d in decided.items()}
     decided = {name: _only_what_was_asked(desired, d) for name, d in decided.items()}
     return _with_places(desired, observed, decided)
 
 
-def _decide_one(desired: Desired, observed: Observed, spec: ServerSpec) -> Decision:
+def _decide_one(desired: Desired, observed: Observed, spec: ServerSpec, last: int) -> Decision:
+    """`last` is the highest generation of the server that any host knows of."""
     site = desired.site.site
     copies = sorted(observed.copies(site, spec.name), key=lambda c: -_generation(c[1]))
     running = [(h, s) for h, s in copies if s.power is not Power.OFF]
@@ -91,24 +94,23 @@ def _decide_one(desired: Desired, observed: Observed, spec: ServerSpec) -> Decis
                 f"it may be running on {', '.join(away)}, which does not answer",
                 next=_bring_back(desired, away[0]),
             )
-        generation = _last_generation(observed, site, spec.name) + 1
-        return Decision(spec.name, Act.BUILD, "it is missing", generation=generation)
+        return Decision(spec.name, Act.BUILD, "it is missing", generation=last + 1)
     host, seen = (running or copies)[0]
-    return _decide_present(desired, observed, spec, host, seen)
+    return _decide_present(desired, observed, spec, host, seen, last + 1)
 
 
 def _decide_present(
-    desired: Desired, observed: Observed, spec: ServerSpec, host: SeenHost, seen: SeenServer
+    desired: Desired, observed: Observed, spec: ServerSpec, host: SeenHost, seen: SeenServer, anew: int
 ) -> Decision:
+    """`anew` is the generation that the server would have if it were made again."""
     site = desired.site.site
     generation = _generation(seen)
     health = observed.health.get(spec.name, Health(False, "it does not run"))
-    anew = _last_generation(observed, site, spec.name) + 1
 
     def decision(act: Act, reason: str) -> Decision:
         if act is Act.REBUILD:
             return Decision(spec.name, act, reason, host.name, anew, generation, health.ok)
-        remedy = f"mount it and recover again, or make it anew from the dump: pcloud recover {site} --rebuild {spec.name}"
+        remedy = f"mount it and recover again, or take the dump: pcloud recover {site} --rebuild {spec.name}"
         return Decision(spec.name, act, reason, host.name, generation, None, health.ok, remedy)
 
     if desired.options.from_scratch or spec.name in desired.options.rebuild:
@@ -153,15 +155,20 @@ def _choose_for_data(
     return act, reason
 
 
-def _spare_the_innocent(desired: Desired, decided: Mapping[str, Decision], d: Decision) -> Decision:
+def _first_not_kept(desired: Desired, decided: Mapping[str, Decision]) -> dict[str, str]:
+    """Group to its first server that is not as it should be, where there is one."""
+    return {s.group: s.name for s in reversed(desired.servers) if decided[s.name].act is not Act.KEEP}
+
+
+def _spare_the_innocent(desired: Desired, guilty: Mapping[str, str], d: Decision) -> Decision:
     """A running server whose only fault may be what it needs is waited for instead."""
     if d.act is not Act.REBUILD or not d.reason.startswith(UNHEALTHY):
         return d
     needs = desired.site.group(desired.server(d.server).group).needs
-    guilty = [s.name for g in needs for s in desired.members(g) if decided[s.name].act is not Act.KEEP]
-    if not guilty or d.old is None:
+    first = next((guilty[g] for g in needs if g in guilty), None)
+    if first is None or d.old is None:
         return d
-    return Decision(d.server, Act.WAIT, f"{d.reason}; {guilty[0]} comes first", d.host, d.old)
+    return Decision(d.server, Act.WAIT, f"{d.reason}; {first} comes first", d.host, d.old)
 
 
 def _only_what_was_asked(desired: Desired, d: Decision) -> Decision:
@@ -203,20 +210,22 @@ def _generation(seen: SeenServer) -> int:
 
 def _foreign(observed: Observed, site: str, spec: ServerSpec) -> tuple[SeenHost, SeenServer] | None:
     name = Names(site, spec.name).domain
-    for host in observed.hosts:
-        for seen in host.servers:
-            ours = seen.mark is not None and (seen.mark.site, seen.mark.server) == (site, spec.name)
-            if not ours and (seen.name == name or seen.uuid == spec.uuid or spec.mac in seen.macs):
-                return host, seen
+    for host, seen in observed.lookalikes(name, spec.uuid, spec.mac):
+        if seen.mark is None or (seen.mark.site, seen.mark.server) != (site, spec.name):
+            return host, seen
     return None
 
 
-def _last_generation(observed: Observed, site: str, server: str) -> int:
-    """The highest generation that any host knows of, by a server's mark or by a left file."""
-    pattern = re.compile(rf"{re.escape(site)}\.{re.escape(server)}\.g(\d+)\.")
-    marks = [_generation(seen) for _, seen in observed.copies(site, server)]
+def _last_generations(observed: Observed, site: str) -> dict[str, int]:
+    """Server to the highest generation that any host knows of, by its mark or by a left file."""
+    pattern = re.compile(rf"{re.escape(site)}\.([a-z0-9-]+)\.g(\d+)\.")
+    marks = (s.mark for h in observed.hosts for s in h.servers if s.mark is not None and s.mark.site == site)
     files = (pattern.match(v) for h in observed.hosts for v in h.volumes)
-    return max([0, *marks, *(int(f.group(1)) for f in files if f)])
+    known = [(m.server, m.generation) for m in marks] + [(f[1], int(f[2])) for f in files if f]
+    last: dict[str, int] = {}
+    for server, generation in known:
+        last[server] = max(last.get(server, 0), generation)
+    return last
 
 
 def _bring_back(desired: Desired, host: str) -> str:

@@ -10,6 +10,7 @@ import hashlib
 import json
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from pathlib import PurePosixPath
 
 from pcloud.model import Check, Site, TcpCheck
@@ -91,11 +92,22 @@ class Desired:
     dump_problem: str = ""
     options: Options = Options()
 
+    @cached_property
+    def _by_name(self) -> dict[str, ServerSpec]:
+        return {s.name: s for s in self.servers}
+
+    @cached_property
+    def _by_group(self) -> dict[str, tuple[ServerSpec, ...]]:
+        groups: dict[str, list[ServerSpec]] = {}
+        for spec in self.servers:
+            groups.setdefault(spec.group, []).append(spec)
+        return {name: tuple(specs) for name, specs in groups.items()}
+
     def server(self, name: str) -> ServerSpec:
-        return next(s for s in self.servers if s.name == name)
+        return self._by_name[name]
 
     def members(self, group: str) -> tuple[ServerSpec, ...]:
-        return tuple(s for s in self.servers if s.group == group)
+        return self._by_group.get(group, ())
 
     def digest(self) -> str:
         """Changes when a plan made from this would."""

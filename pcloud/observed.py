@@ -11,6 +11,7 @@ import json
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from enum import StrEnum
+from functools import cached_property
 
 
 class Power(StrEnum):
@@ -86,18 +87,44 @@ class Observed:
     health: Mapping[str, Health] = field(default_factory=dict)
     data: Data = Data()
 
+    @cached_property
+    def _by_name(self) -> dict[str, SeenHost]:
+        return {h.name: h for h in self.hosts}
+
+    @cached_property
+    def _unreachable(self) -> tuple[str, ...]:
+        return tuple(h.name for h in self.hosts if not h.reachable)
+
+    @cached_property
+    def _by_claim(self) -> dict[tuple[str, ...], list[tuple[int, SeenHost, SeenServer]]]:
+        """Every domain, numbered in order, under all by which it could be taken for a server."""
+        found: dict[tuple[str, ...], list[tuple[int, SeenHost, SeenServer]]] = {}
+        domains = ((host, seen) for host in self.hosts for seen in host.servers)
+        for number, (host, seen) in enumerate(domains):
+            claims = [("name", seen.name), ("uuid", seen.uuid), *(("mac", mac) for mac in seen.macs)]
+            if seen.mark is not None:
+                claims.append(("mark", seen.mark.site, seen.mark.server))
+            for claim in dict.fromkeys(claims):
+                found.setdefault(claim, []).append((number, host, seen))
+        return found
+
     def host(self, name: str) -> SeenHost | None:
-        return next((h for h in self.hosts if h.name == name), None)
+        return self._by_name.get(name)
 
     def unreachable(self) -> tuple[str, ...]:
-        return tuple(h.name for h in self.hosts if not h.reachable)
+        return self._unreachable
 
     def copies(self, site: str, server: str) -> Iterator[tuple[SeenHost, SeenServer]]:
         """Every domain that claims to be this server of this site, on any host."""
-        for host in self.hosts:
-            for seen in host.servers:
-                if seen.mark is not None and (seen.mark.site, seen.mark.server) == (site, server):
-                    yield host, seen
+        for _, host, seen in self._by_claim.get(("mark", site, server), ()):
+            yield host, seen
+
+    def lookalikes(self, name: str, uuid: str, mac: str) -> Iterator[tuple[SeenHost, SeenServer]]:
+        """Every domain with this name, UUID or MAC address, whoever made it, in the order of the hosts."""
+        claims = (("name", name), ("uuid", uuid), ("mac", mac))
+        found = {number: (host, seen) for c in claims for number, host, seen in self._by_claim.get(c, ())}
+        for number in sorted(found):
+            yield found[number]
 
     def digest(self) -> str:
         """Of what a plan is made from; ages and the wording of answers are left out."""

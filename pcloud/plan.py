@@ -166,11 +166,11 @@ def _join(draft: _Draft, phase: Phase, keys: list[str]) -> None:
     or a command of the site's has to say first holds up every gate.
     """
     wanted = frozenset(need for name in phase.needs for need in draft.ends[name])
+    from_kinds = {need: {draft.does(k) for k in need.keys} for need in wanted}
+    tied = {kinds: frozenset(n for n in wanted if from_kinds[n] & kinds) for kinds in {_ALL, *_LOOSE.values()}}
     for key in keys:
         node = draft.nodes[key]
-        kinds = _LOOSE.get(type(node.step), _ALL)
-        tied = (w for w in wanted if any(draft.does(k) in kinds for k in w.keys))
-        needs = node.needs | frozenset(tied)
+        needs = node.needs | tied[_LOOSE.get(type(node.step), _ALL)]
         every = tuple(sorted({k for need in needs for k in need.keys}))
         draft.nodes[key] = PlanNode(replace(node.info, needs=every), node.step, needs)
     inner = {n for k in keys for n in draft.nodes[k].info.needs}

@@ -9,15 +9,15 @@ from dataclasses import asdict, dataclass
 from typing import Annotated, Any
 
 import typer
-from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 from pcloud import lab, places
 from pcloud.cli.session import confirm, out
 from pcloud.errors import BadInput
 from pcloud.hostchecks import Finding, check_homes, check_host
 from pcloud.hostfacts import ask_hosts, open_shells
-from pcloud.hostneeds import needs_of
+from pcloud.hostneeds import Need, needs_of
 from pcloud.hoststate import HostFacts
 from pcloud.images import find_image
 from pcloud.inventory import Inventory, find_inventory, load_inventory
@@ -26,12 +26,14 @@ from pcloud.observed import SeenHost
 from pcloud.prepare import Action, Done, plan_prepare, prepare
 from pcloud.secrets import load_secrets
 from pcloud.shell import Shell
-from pcloud.wording import did_you_mean
+from pcloud.wording import did_you_mean, show
 
 app = typer.Typer(no_args_is_help=True)
 
 SiteName = Annotated[str, typer.Argument(help="The site, or the file of one.")]
-Hosts = Annotated[list[str] | None, typer.Argument(help="Only these hosts; left out: all of them.", metavar="[HOST]...")]
+Hosts = Annotated[
+    list[str] | None, typer.Argument(help="Only these hosts; left out: all of them.", metavar="[HOST]...")
+]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
 All = Annotated[bool, typer.Option("--all", "-a", help="Show also what is as it should be.")]
@@ -74,18 +76,14 @@ def _look(site: Site, shell: Callable[[Host], Shell], only: Sequence[Host]) -> L
         sizes[image] = found.size if found else 0
     seen = [SeenHost(f.host, "", f.memory_mib, "", f.servers) for f in facts.values() if f.refused is None]
     needs, homeless = needs_of(site, seen, sizes)
-    findings = []
-    for host in only:
-        fact = facts[host.name]
-        findings += check_host(site, host, fact, needs[host.name] if host.name in needs else NO_NEED)
-    return Looked(facts, (*findings, *(check_homes(homeless) if len(only) == len(site.hosts) else ())))
+    findings = [f for host in only for f in check_host(site, host, facts[host.name], needs.get(host.name, Need()))]
+    whole = len(only) == len(site.hosts)
+    return Looked(facts, (*findings, *(check_homes(homeless) if whole else ())))
 
 
-NO_NEED = needs_of.__globals__["Need"]()
-
-
-@app.command(epilog=f"Examples: pcloud hosts check shop · pcloud hosts check shop --all · "
-             f"pcloud hosts check shop --json. {EXITS}")
+@app.command(
+    epilog=f"Examples: pcloud hosts check shop · pcloud hosts check shop --all · pcloud hosts check --json. {EXITS}"
+)
 def check(site: SiteName = "demo", json: Json = False, everything: All = False) -> None:
     """Look at every host of a site, and say what it lacks and how to mend it. Changes nothing."""
     with _opened(site) as (inventory, shell):
@@ -93,5 +91,127 @@ def check(site: SiteName = "demo", json: Json = False, everything: All = False) 
     if json:
         _print_json(inventory.site, looked)
     else:
-        _show(inventory.site, looked, everything)
+        _show(looked.findings, everything=everything)
+        out.print(_verdict(inventory.site, looked), markup=False)
     raise typer.Exit(looked.exit_code)
+
+
+@app.command("prepare", epilog=f"Examples: pcloud hosts prepare shop · pcloud hosts prepare shop h3 --yes. {EXITS}")
+def prepare_command(site: SiteName = "demo", hosts: Hosts = None, yes: Yes = False, json: Json = False) -> None:
+    """Install and configure what can be done safely over SSH: shown first, and only after a yes.
+
+    QEMU and libvirt from Debian's own packages, the pool's folder, libvirtd at boot, and no server
+    that starts by itself. Never the network, never a reboot, and nothing is removed.
+    """
+    with _opened(site) as (inventory, shell):
+        only = _named(inventory.site, hosts)
+        looked = _look(inventory.site, shell, only)
+        actions = tuple(action for host in only for action in plan_prepare(host, looked.facts[host.name]))
+        if json and actions and not yes:
+            _print_json(inventory.site, looked, actions)
+            raise typer.Exit(3)
+        results: tuple[Done, ...] = ()
+        if actions:
+            results, looked = _prepare(inventory, shell, only, actions, yes, json)
+    if json:
+        _print_json(inventory.site, looked, actions, results)
+        raise typer.Exit(looked.exit_code)
+    _show([f for f in looked.findings if f.level == "bad"], everything=False)
+    out.print("done" if actions else "nothing to do", end="; ", markup=False)
+    out.print(_verdict(inventory.site, looked), markup=False)
+    raise typer.Exit(looked.exit_code)
+
+
+def _prepare(
+    inventory: Inventory,
+    shell: Callable[[Host], Shell],
+    only: Sequence[Host],
+    actions: Sequence[Action],
+    yes: bool,
+    json: bool,
+) -> tuple[tuple[Done, ...], Looked]:
+    """Shows, asks, does, and looks again: what is said in the end is what is there."""
+    site = inventory.site
+    if not json:
+        _show_plan(actions)
+    count = len({action.host for action in actions})
+    question = f"Do this on {_count(count, 'host')} of {site.site}, {_count(len(actions), 'step')} in all?"
+    named = "" if len(only) == len(site.hosts) else " " + " ".join(host.name for host in only)
+    confirm(question, yes=yes, command=f"pcloud hosts prepare {site.site}{named}")
+    results = prepare(actions, lambda name: shell(site.host(name)), _silent if json else _tell)
+    return results, _look(site, shell, only)
+
+
+def _named(site: Site, names: Sequence[str] | None) -> tuple[Host, ...]:
+    known = [host.name for host in site.hosts]
+    for name in names or ():
+        if name not in known:
+            raise BadInput(f"{site.site} has no host {show(name)}", next=did_you_mean(name, known, "the hosts are"))
+    return tuple(host for host in site.hosts if not names or host.name in names)
+
+
+def _show_plan(actions: Sequence[Action]) -> None:
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    for column in ("host", "what", "why", "command"):
+        table.add_column(column, overflow="fold")
+    for action in actions:
+        table.add_row(*(Text(cell) for cell in (action.host, action.what, action.why, action.command)))
+    out.print(table)
+
+
+def _tell(action: Action, done: Done | None) -> None:
+    if done is None:
+        line = f"{action.host}: {action.what} ..."
+    elif done.problem:
+        line = f"{action.host}: {action.what}: failed after {done.elapsed_s:.1f} s: {done.problem}\n  next: {done.next}"
+    else:
+        line = f"{action.host}: {action.what}: done in {done.elapsed_s:.1f} s"
+    out.print(line, markup=False, soft_wrap=True)
+
+
+def _silent(_action: Action, _done: Done | None) -> None:
+    return None
+
+
+def _show(findings: Sequence[Finding], *, everything: bool) -> None:
+    """A row for each finding; what is as it should be only on demand."""
+    rows = [f for f in findings if everything or f.level != "ok"]
+    if not rows:
+        return
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    for column in ("host", "check", "", "found", "fix"):
+        table.add_column(column, overflow="fold")
+    for row in rows:
+        table.add_row(row.host, row.check, MARKS[row.level], Text(row.found), Text(row.fix))
+    out.print(table)
+
+
+def _verdict(site: Site, looked: Looked) -> str:
+    hosts = {f.host for f in looked.findings} - {"-"}
+    bad = {f.host for f in looked.findings if f.level == "bad"}
+    ready = len(hosts - bad)
+    if bad:
+        return f"{site.site}: {ready} of {_count(len(hosts), 'host')} ready; not ready: {' '.join(sorted(bad - {'-'}))}"
+    return f"{site.site}: {_count(len(hosts), 'host')} ready"
+
+
+def _print_json(
+    site: Site, looked: Looked, actions: Sequence[Action] | None = None, results: Sequence[Done] = ()
+) -> None:
+    data: dict[str, Any] = {"site": site.site, "ok": looked.exit_code == 0}
+    data["findings"] = [asdict(finding) for finding in looked.findings]
+    if actions is not None:
+        data["planned"] = [_as_json(action) for action in actions]
+        data["done"] = [
+            {**_as_json(d.action), "elapsed_s": round(d.elapsed_s, 3), "problem": d.problem, "next": d.next}
+            for d in results
+        ]
+    typer.echo(jsonlib.dumps(data, ensure_ascii=False, indent=2))
+
+
+def _as_json(action: Action) -> dict[str, Any]:
+    return {"host": action.host, "what": action.what, "why": action.why, "argv": list(action.argv)}
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'}"

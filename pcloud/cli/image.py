@@ -12,7 +12,10 @@ app = typer.Typer()
 
 @app.command()
 def build() -> None:
-    build_all(find_leaves(find_recipes(defaults_dir("templates") / "images")).values(), progress=lambda p: print(p.recipe, p.doing))
+    build_all(
+        find_leaves(find_recipes(defaults_dir("templates") / "images")).values(),
+        progress=lambda p: print(p.recipe, p.doing),
+    )
 
 
 @app.command("list")

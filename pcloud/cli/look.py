@@ -5,7 +5,7 @@ from __future__ import annotations
 import json as jsonlib
 import subprocess
 import time
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from typing import Annotated, Any
 
 import typer
@@ -76,45 +76,48 @@ def check(
     every: Annotated[float, typer.Option("--every", min=1, help="Seconds between two walks.")] = 10,
     json: Json = False,
 ) -> None:
-    """Ask every check and walk the journey once. Exit 0 when a shopper could buy."""
+    """Ask every check, then walk the journey. Exit 0 when all of it passes."""
     with open_session(site) as session:
         while True:
-            ok = _check_once(session, json)
+            answers, sells = _ask_all(session)
+            _show_answers(session.site.site, answers, sells, json)
             if not watch:
                 break
             time.sleep(every)
-    raise typer.Exit(0 if ok else 1)
+    raise typer.Exit(0 if all(a.ok for a in answers) else 1)
 
 
-def _check_once(session: Session, json: bool) -> bool:
-    results: list[dict[str, Any]] = []
+@dataclass(frozen=True)
+class Answered:
+    """One check of one server, or one step of the walk."""
+
+    what: str
+    ok: bool
+    elapsed_s: float
+    detail: str
+
+
+def _ask_all(session: Session) -> tuple[list[Answered], bool]:
+    """Every answer, and whether the whole walk passed."""
+    answers = []
     for spec in session.desired.servers:
         for one in session.site.group(spec.group).checks:
-            verdict = session.world.probe(one, spec.name, spec.address)
-            results.append(
-                {
-                    "what": f"{spec.name} {one.name}",
-                    "ok": verdict.ok,
-                    "elapsed_s": verdict.elapsed_s,
-                    "detail": verdict.detail,
-                }
-            )
-    journey = session.world.walk(session.site.journey, lambda _visit, _elapsed: None)
-    results += [
-        {"what": f"journey {s.name}", "ok": s.ok, "elapsed_s": s.elapsed_s, "detail": s.detail} for s in journey.steps
-    ]
-    ok = all(r["ok"] for r in results)
+            said = session.world.probe(one, spec.name, spec.address)
+            answers.append(Answered(f"{spec.name} {one.name}", said.ok, said.elapsed_s, said.detail))
+    walked = session.world.walk(session.site.journey, lambda _visit, _elapsed: None)
+    answers += [Answered(f"journey {s.name}", s.ok, s.elapsed_s, s.detail) for s in walked.steps]
+    return answers, walked.ok
+
+
+def _show_answers(site: str, answers: list[Answered], sells: bool, json: bool) -> None:
     if json:
-        typer.echo(jsonlib.dumps({"site": session.site.site, "ok": ok, "results": results}, ensure_ascii=False))
-        return ok
-    for row in results:
-        out.print(f"{'✓' if row['ok'] else '✗'} {row['what']:<24} {row['elapsed_s'] * 1000:7.0f} ms  {row['detail']}")
-    out.print(
-        f"[bold]{session.site.site}: a shopper can buy[/bold]"
-        if journey.ok
-        else f"[bold]{session.site.site}: no shopper can buy[/bold]"
-    )
-    return ok
+        data = {"site": site, "ok": all(a.ok for a in answers), "sells": sells, "results": [asdict(a) for a in answers]}
+        typer.echo(jsonlib.dumps(data, ensure_ascii=False))
+        return
+    for a in answers:
+        mark = "✓" if a.ok else "✗"
+        out.print(f"{mark} {a.what:<20} {a.elapsed_s * 1000:6.0f} ms  {a.detail}", soft_wrap=True)
+    out.print(f"{site}: {'a' if sells else 'no'} shopper can buy", style="bold")
 
 
 Machine = Annotated[str, typer.Argument(help="A server or a host: NAME, or SITE/NAME.", metavar="[SITE/]NAME")]

@@ -22,8 +22,8 @@ from pcloud.playbook import check_playbook, load_playbook
 from pcloud.secrets import load_secrets
 from pcloud.world import World
 
-out = Console(highlight=False)
-err = Console(stderr=True, highlight=False)
+out = Console(highlight=False, markup=False)
+err = Console(stderr=True, highlight=False, markup=False)
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,7 @@ def confirm(question: str, *, yes: bool, command: str) -> None:
         return
     if not sys.stdin.isatty():
         raise Blocked(f"{question} Nobody is here to say yes", next=f"{command} --yes")
-    err.print(f"{question} [y/N] ", end="", markup=False)
+    err.print(f"{question} [y/N] ", end="")
     if input().strip().lower() not in ("y", "yes"):
         raise Blocked("not confirmed; nothing was done", next=command)
 

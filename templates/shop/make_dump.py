@@ -1,10 +1,12 @@
 """Makes `dump/shop.sql.gz`: oscar's migrations and the assortment, in a real MariaDB.
 
-    python3 -m venv V && V/bin/pip install -r templates/shop/requirements.txt mysqlclient
+    apt-get install mariadb-server python3-mysqldb
+    python3 -m venv --system-site-packages V
+    V/bin/pip install django==5.2.19 django-oscar==4.2.1 django-extra-views==0.16.0
     V/bin/python templates/shop/make_dump.py
 
-Needs Debian's mariadb-server-core and mariadb-client-core. The server is a private one in a
-temporary folder, without network. The same assortment and the same versions give the same bytes.
+The versions are those of `templates/images/frontend.yaml`. The server is a private one in a
+temporary folder, without network. The same assortment and versions give the same bytes.
 """
 
 from __future__ import annotations
@@ -121,6 +123,8 @@ def dump(socket: Path, left_out: list[str]) -> bytes:
 
 
 def main() -> None:
+    if os.environ.get("PYTHONHASHSEED") != "0":  # the order of migrations is that of a set
+        os.execve(sys.executable, [sys.executable, *sys.argv], {**os.environ, "PYTHONHASHSEED": "0"})
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         with mariadb(folder) as socket:

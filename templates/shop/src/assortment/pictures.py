@@ -14,7 +14,7 @@ from pathlib import Path
 from random import Random
 
 from .generator import Product, products
-from .shapes import COLOURS, SHAPES, SIZE, SOIL, between, number
+from .shapes import COLOURS, SHAPES, SIZE, SOIL, between, ellipse, number
 
 FLOWERS = {"bulb", "bush", "climber", "daisy", "iris", "perennial", "rose", "shrub", "spike"}
 
@@ -26,12 +26,13 @@ def picture(article: Product) -> str:
     if article.shape in FLOWERS and chance.random() < 0.5:
         main, second = second, main
     sky = between(chance, 70, 130)
-    ground = f'<ellipse cx="120" cy="210" rx="84" ry="12" fill="{SOIL}"/>'
-    return (
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {SIZE} {SIZE}">'
-        f'<rect width="{SIZE}" height="{SIZE}" fill="hsl({number(sky)} 32% 93%)"/>{ground}'
-        f"{''.join(SHAPES[article.shape](chance, main, second))}</svg>\n"
-    )
+    ground = ellipse(SIZE / 2, 210, 84, 12, SOIL)
+    return _framed(f"hsl({number(sky)} 32% 93%)", [ground, *SHAPES[article.shape](chance, main, second)])
+
+
+def _framed(background: str, parts: list[str]) -> str:
+    frame = f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {SIZE} {SIZE}">'
+    return f'{frame}<rect width="{SIZE}" height="{SIZE}" fill="{background}"/>{"".join(parts)}</svg>\n'
 
 
 def main(folder: Path) -> int:
@@ -41,8 +42,7 @@ def main(folder: Path) -> int:
     total = 0
     for article in products():
         total += (target / f"{article.slug}.svg").write_bytes(picture(article).encode())
-    none = f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {SIZE} {SIZE}"><rect width="{SIZE}" height="{SIZE}" fill="#eef2e6"/></svg>\n'
-    return total + (target / "none.svg").write_text(none)
+    return total + (target / "none.svg").write_bytes(_framed("#eef2e6", []).encode())
 
 
 if __name__ == "__main__":

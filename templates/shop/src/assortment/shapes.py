@@ -52,6 +52,11 @@ def path(d: str, fill: str = "none", stroke: str = "", width: float = 0.0) -> st
     return f'<path d="{d}" fill="{fill}"{line}/>'
 
 
+def trace(form: str, *values: float) -> str:
+    """A path's data: each `{}` of `form` takes the next value."""
+    return form.format(*map(number, values))
+
+
 def between(chance: Random, low: float, high: float) -> float:
     return low + (high - low) * chance.random()
 
@@ -78,7 +83,7 @@ def _blossom(x: float, y: float, r: float, petals: int, fill: str, heart: str) -
 
 def _leaf(x: float, y: float, long: float, angle: float, fill: str) -> str:
     half = long * 0.28
-    d = f"M{number(x)} {number(y)}q{number(long / 2)} {number(-half)} {number(long)} 0q{number(-long / 2)} {number(half)} {number(-long)} 0z"
+    d = trace("M{} {}q{} {} {} 0q{} {} {} 0z", x, y, long / 2, -half, long, -long / 2, half, -long)
     return f'<path d="{d}" fill="{fill}" transform="rotate({number(angle)} {number(x)} {number(y)})"/>'
 
 
@@ -92,7 +97,8 @@ def conifer(chance: Random, main: str, second: str) -> list[str]:
     parts = [path("M114 210h12v-24h-12z", TRUNK)]
     for step in range(5):
         top, wide = 30 + step * 32, 26 + step * 13 + between(chance, -3, 3)
-        d = f"M120 {number(top)}q{number(wide * 0.5)} 34 {number(wide)} 50q{number(-wide)} 12 {number(-2 * wide)} 0q{number(wide * 0.5)} -16 {number(wide)} -50z"
+        form = "M120 {}q{} 34 {} 50q{} 12 {} 0q{} -16 {} -50z"
+        d = trace(form, top, wide * 0.5, wide, -wide, -2 * wide, wide * 0.5, wide)
         parts.insert(0 if step else 1, path(d, main if step % 2 else second))
     return parts
 
@@ -183,7 +189,7 @@ def spike(chance: Random, main: str, second: str) -> list[str]:
 
 def daisy(chance: Random, main: str, second: str) -> list[str]:
     parts = []
-    for x, y, r in ((82, 98, 34), (158, 84, 38), (118, 142, 32)):
+    for x, y in ((82, 98), (158, 84), (118, 142)):
         parts.append(path(f"M{x} {y}q{number((120 - x) / 2)} 60 {120 - x} {210 - y}", stroke=LEAF_DARK, width=4))
         parts.append(_leaf(x + (120 - x) * 0.6, y + 66, 30, between(chance, 140, 220), LEAF))
     for x, y, r in ((82, 98, 34), (158, 84, 38), (118, 142, 32)):
@@ -202,13 +208,11 @@ def perennial(chance: Random, main: str, second: str) -> list[str]:
 
 
 def iris(chance: Random, main: str, second: str) -> list[str]:
-    blades = [
-        path(
-            f"M{120 + k * 9} 210q{k * 8} -70 {k * 14} -{120 - abs(k) * 12}q{-k * 4 + 10} 60 {-k * 14 + 4} {120 - abs(k) * 12}z",
-            LEAF,
-        )
-        for k in (-4, -2, 2, 4)
-    ]
+    blades = []
+    for k in (-4, -2, 2, 4):
+        tall = 120 - abs(k) * 12
+        d = trace("M{} 210q{} -70 {} {}q{} 60 {} {}z", 120 + k * 9, k * 8, k * 14, -tall, 10 - k * 4, 4 - k * 14, tall)
+        blades.append(path(d, LEAF))
     stem = path("M120 120V210", stroke=LEAF_DARK, width=6)
     falls = [ellipse(x, 122, 17, 34, second, turn) for x, turn in ((88, 40), (152, -40), (120, 0))]
     standards = [ellipse(x, 78, 19, 36, main, turn) for x, turn in ((100, -18), (140, 18), (120, 0))]
@@ -239,13 +243,9 @@ def grass(chance: Random, main: str, second: str) -> list[str]:
     parts = []
     for k in range(26):
         reach, top = between(chance, -84, 84), between(chance, 50, 130)
-        parts.append(
-            path(
-                f"M{number(120 + reach / 8)} 208Q{number(120 + reach / 4)} {number(top)} {number(120 + reach)} {number(top + abs(reach) / 2)}",
-                stroke=(LEAF, second, LEAF_DARK)[k % 3],
-                width=3,
-            )
-        )
+        end = (120 + reach, top + abs(reach) / 2)
+        d = trace("M{} 208Q{} {} {} {}", 120 + reach / 8, 120 + reach / 4, top, *end)
+        parts.append(path(d, stroke=(LEAF, second, LEAF_DARK)[k % 3], width=3))
     for k in range(6):
         x, y = 70 + k * 20 + between(chance, -5, 5), between(chance, 46, 84)
         parts += [
@@ -306,16 +306,16 @@ def herb(chance: Random, main: str, second: str) -> list[str]:
             for s in (0.05, 0.3, 0.55)
             for a in (-35, 0, 215)
         ]
-    return [*parts, *pot(chance, COLOURS["terracotta"], COLOURS["cream"])[:3]]
+    return [*parts, *pot(chance, COLOURS["terracotta"], COLOURS["cream"])[:4]]
 
 
 def vegetable(chance: Random, main: str, second: str) -> list[str]:
     parts = [_leaf(120, 96, 76, a, LEAF if a % 2 else LEAF_DARK) for a in (-25, -60, -90, -121, -155)]
-    for x, y, r in ((84, 156, 38), (156, 154, 40), (120, 138, 46)):
+    for x, y, r in ((84, 156, 38), (156, 154, 40), (120 + between(chance, -4, 4), 138, 46)):
         parts += [
             circle(x, y, r, main if r > 39 else second),
             circle(x - r / 3, y - r / 3, r / 5, "#fff", ' opacity=".45"'),
-            path(f"M{x} {number(y - r)}q-14-4-18 6M{x} {number(y - r)}q14-4 18 6", stroke=LEAF_DARK, width=5),
+            path(trace("M{} {}q-14-4-18 6M{} {}q14-4 18 6", x, y - r, x, y - r), stroke=LEAF_DARK, width=5),
         ]
     return parts
 
@@ -330,13 +330,14 @@ def tool(chance: Random, main: str, second: str) -> list[str]:
 
 def pot(chance: Random, main: str, second: str) -> list[str]:
     body = path("M72 134h96l-14 76h-68z", main)
-    rim = f'<rect x="62" y="114" width="116" height="26" rx="6" fill="{main}"/><rect x="62" y="132" width="116" height="8" fill="#0002"/>'
+    rim = f'<rect x="62" y="114" width="116" height="26" rx="6" fill="{main}"/>'
+    shade = '<rect x="62" y="132" width="116" height="8" fill="#0002"/>'
     band = path("M77 162h86", stroke=second, width=7)
     sprout = [
         path("M120 114q-4-40 2-66", stroke=LEAF_DARK, width=4),
         *(_leaf(120, y, 44, a + between(chance, -6, 6), LEAF) for y, a in ((92, -30), (84, 205), (62, -50), (60, 225))),
     ]
-    return [body, rim, band, *sprout]
+    return [body, rim, shade, band, *sprout]
 
 
 def bag(chance: Random, main: str, second: str) -> list[str]:

@@ -22,7 +22,6 @@ LOCAL = frozenset(
         "partner.strategy",
         "search.forms",
         "search.views",
-        "shipping.methods",
         "shipping.repository",
     }
 )

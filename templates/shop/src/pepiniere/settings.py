@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 
 import oscar
-from oscar.defaults import *
+from oscar.defaults import *  # noqa: F403
 
 SITE = json.loads(Path(os.environ.get("SHOP_SETTINGS", "/etc/shop/shop.json")).read_text("utf-8"))
 BASE = Path(__file__).resolve().parent

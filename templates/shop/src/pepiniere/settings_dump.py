@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .settings import *
+from .settings import *  # noqa: F403
 from .settings import INSTALLED_APPS
 
 INSTALLED_APPS = [

@@ -24,7 +24,7 @@ class HomeView(TemplateView):
         return context
 
 
-def not_found(request: HttpRequest, exception: Exception) -> HttpResponse:
+def not_found(request: HttpRequest, exception: Exception) -> HttpResponse:  # noqa: ARG001
     try:
         return render(request, "404.html", status=404)
     except DatabaseError:

@@ -12,21 +12,21 @@ import os
 gc.disable()
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "pepiniere.settings")
 
-from collections.abc import Callable, Iterable
-from typing import Any
+from collections.abc import Callable, Iterable  # noqa: E402
+from typing import Any  # noqa: E402
 
-import django
-from django.core.handlers.wsgi import WSGIHandler
-from django.template.loader import get_template
-from django.urls import get_resolver
+import django  # noqa: E402
+from django.core.handlers.wsgi import WSGIHandler  # noqa: E402
+from django.template.loader import get_template  # noqa: E402
+from django.urls import get_resolver  # noqa: E402
 
-from . import away
+from . import away  # noqa: E402
 
 WARM = ("home.html", "away.html", "oscar/catalogue/category.html", "oscar/catalogue/detail.html")
 
 
 def _warm() -> None:
-    get_resolver().url_patterns
+    _ = get_resolver().url_patterns
     for name in WARM:
         get_template(name)
 

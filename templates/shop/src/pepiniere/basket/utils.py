@@ -8,5 +8,5 @@ from oscar.apps.basket.utils import BasketMessageGenerator as CoreBasketMessageG
 
 
 class BasketMessageGenerator(CoreBasketMessageGenerator):
-    def get_new_total_messages(self, basket: Any, include_buttons: bool = True) -> list[tuple[int, str]]:
+    def get_new_total_messages(self, basket: Any, include_buttons: bool = True) -> list[tuple[int, str]]:  # noqa: ARG002
         return []  # the page that follows shows the basket itself

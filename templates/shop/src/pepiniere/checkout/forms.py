@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from django import forms
 from oscar.apps.checkout.forms import GatewayForm as CoreGatewayForm
 from oscar.apps.checkout.forms import ShippingAddressForm as CoreShippingAddressForm
@@ -21,7 +23,7 @@ class GatewayForm(CoreGatewayForm):
 
 
 class ShippingAddressForm(CoreShippingAddressForm):
-    LABELS = {
+    LABELS: ClassVar[dict[str, str]] = {
         "first_name": "Prénom",
         "last_name": "Nom",
         "line1": "Adresse",

@@ -23,7 +23,7 @@ class PaymentMethodView(core.PaymentMethodView):
 
 
 class PaymentDetailsView(core.PaymentDetailsView):
-    def handle_payment(self, order_number: str, total: Any, **kwargs: Any) -> None:
+    def handle_payment(self, order_number: str, total: Any, **kwargs: Any) -> None:  # noqa: ARG002
         kind, _ = get_model("payment", "SourceType").objects.get_or_create(
             code="livraison", defaults={"name": ON_DELIVERY}
         )

@@ -30,7 +30,7 @@ class FrenchPrices:
             currency=stockrecord.price_currency, excl_tax=bare, tax=stockrecord.price - bare
         )
 
-    def parent_pricing_policy(self, product: Any, children_stock: Any) -> Any:
+    def parent_pricing_policy(self, product: Any, children_stock: Any) -> Any:  # noqa: ARG002
         return prices.Unavailable()
 
 
@@ -39,5 +39,5 @@ class French(strategy.UseFirstStockRecord, strategy.StockRequired, FrenchPrices,
 
 
 class Selector:
-    def strategy(self, request: Any = None, user: Any = None, **kwargs: Any) -> French:
+    def strategy(self, request: Any = None, **_: Any) -> French:
         return French(request)

@@ -5,13 +5,7 @@ from __future__ import annotations
 from decimal import Decimal
 from typing import Any
 
-from oscar.apps.shipping.methods import (
-    Base,
-    Free,
-    NoShippingRequired,
-    TaxExclusiveOfferDiscount,
-    TaxInclusiveOfferDiscount,
-)
+from oscar.apps.shipping.methods import Base
 from oscar.core import prices
 
 FREE_FROM = Decimal(150)
