@@ -91,8 +91,8 @@ def _decide_one(desired: Desired, observed: Observed, spec: ServerSpec, last: in
             return Decision(
                 spec.name,
                 Act.BLOCK,
-                f"it may be running on {', '.join(away)}, which does not answer",
-                next=_bring_back(desired, away[0]),
+                f"it may be running on {', '.join(away)}, which does not answer: {_why(observed, away[0])}",
+                next=_bring_back(desired, observed, away[0]),
             )
         return Decision(spec.name, Act.BUILD, "it is missing", generation=last + 1)
     host, seen = (running or copies)[0]
@@ -228,10 +228,24 @@ def _last_generations(observed: Observed, site: str) -> dict[str, int]:
     return last
 
 
-def _bring_back(desired: Desired, host: str) -> str:
+def _why(observed: Observed, host: str) -> str:
+    seen = observed.host(host)
+    return seen.problem if seen else ""
+
+
+def _bring_back(desired: Desired, observed: Observed, host: str) -> str:
+    site, seen = desired.site.site, observed.host(host)
+    if seen is not None and seen.next:
+        return f"{seen.next}; then pcloud recover {site}"
     if desired.site.lab is not None:
-        return f"pcloud lab power-on {host}; then pcloud recover {desired.site.site}"
-    return f"bring {host} back, or take it out of the inventory once it is switched off for good"
+        return (
+            f"pcloud lab status {site} shows its power and its cable; pcloud lab power-on {site}/{host} "
+            f"(or mend, or thaw-host; power-off first if it hangs); then pcloud recover {site}"
+        )
+    return (
+        f"bring {host} back, or take it out of the inventory once it is switched off for good; "
+        f"then pcloud recover {site}"
+    )
 
 
 def leftovers(desired: Desired, observed: Observed) -> dict[str, tuple[str, ...]]:

@@ -6,6 +6,7 @@
     ├── Blocked                 exit 3: waits for a person; says which command goes on
     ├── Transient               exit 1: may pass if tried again; the only kind that is retried
     │   ├── HostUnreachable     a host does not answer (which is not "dead")
+    │   │   └── LibvirtSilent   the host answers, its libvirt does not
     │   └── DeadlineExceeded    something was waited for, and its time ran out
     ├── HypervisorError         libvirt refused or failed
     ├── CommandFailed           a command on a host, a server or this machine ended badly
@@ -72,6 +73,10 @@ class Transient(PcloudError):
 
 
 class HostUnreachable(Transient):
+    pass
+
+
+class LibvirtSilent(HostUnreachable):
     pass
 
 

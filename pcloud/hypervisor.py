@@ -7,6 +7,7 @@ ssh with pinned host keys (libvirt's own ssh transport ignores `known_hosts`).
 
 from __future__ import annotations
 
+import queue
 import threading
 import xml.etree.ElementTree as ET
 from collections.abc import Callable
@@ -18,7 +19,7 @@ from urllib.parse import quote
 
 import libvirt
 
-from pcloud.errors import HostUnreachable, HypervisorError
+from pcloud.errors import HostUnreachable, HypervisorError, LibvirtSilent
 from pcloud.observed import Mark, Power, SeenServer
 
 NAMESPACE = "https://pcloud.example/ns/server/1"
@@ -50,6 +51,30 @@ def _start_event_loop() -> None:
         _events_running = True
 
 
+def _open(uri: str, timeout_s: float) -> Any | str:
+    """A connection, or why there is none.
+
+    keepalive begins when open() has ended, so a frozen libvirtd, which the kernel still accepts
+    connections for, would hold it for ever: it runs in a thread that can be left behind.
+    """
+    answers: queue.SimpleQueue[Any] = queue.SimpleQueue()
+
+    def run() -> None:
+        try:
+            connection = libvirt.open(uri)
+            with suppress(libvirt.libvirtError):
+                connection.setKeepAlive(2, 2)
+            answers.put(connection)
+        except libvirt.libvirtError as error:
+            answers.put(_words(error))
+
+    threading.Thread(target=run, name="libvirt-open", daemon=True).start()
+    try:
+        return answers.get(timeout=timeout_s)
+    except queue.Empty:
+        return f"it takes connections and is silent for {timeout_s:g} s"
+
+
 def ssh_uri(address: str, *, user: str, ssh_command: Path, key: str) -> str:
     """The URI of a host's libvirt; `ssh_command` is a program that runs ssh with pinned keys, `key` a path."""
     return f"qemu+ssh://{user}@{address}/system?command={quote(str(ssh_command))}&keyfile={quote(key)}&no_tty=1"
@@ -74,20 +99,17 @@ class Hypervisor:
         self._watch: int | None = None
 
     @classmethod
-    def open(cls, uri: str, name: str) -> Hypervisor:
-        """Connects. The time-out is ssh's ConnectTimeout, then keepalive's."""
+    def open(cls, uri: str, name: str, *, timeout_s: float = 15) -> Hypervisor:
+        """Connects, within `timeout_s`. Raises `LibvirtSilent`, which does not say whose fault it is."""
         _start_event_loop()
-        try:
-            connection = libvirt.open(uri)
-            with suppress(libvirt.libvirtError):
-                connection.setKeepAlive(2, 2)
-        except libvirt.libvirtError as error:
-            raise HostUnreachable(
-                f"libvirt does not answer: {_words(error)}",
-                where=name,
-                next=f"pcloud ssh {name} -- systemctl status libvirtd",
-            ) from error
-        return cls(connection, name)
+        opened = _open(uri, timeout_s)
+        if not isinstance(opened, str):
+            return cls(opened, name)
+        raise LibvirtSilent(
+            f"libvirt does not answer: {opened}",
+            where=name,
+            next=f"on {name}: systemctl restart libvirtd (its servers run on)",
+        )
 
     def close(self) -> None:
         with suppress(libvirt.libvirtError):

@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 from pcloud.desired import Desired, ServerSpec, liveness
-from pcloud.errors import PcloudError
+from pcloud.errors import HostUnreachable, PcloudError
 from pcloud.model import Host
 from pcloud.observed import Data, Health, Observed, Power, SeenHost
 from pcloud.sql import ask
@@ -43,7 +43,8 @@ def _observe_host(world: World, host: Host) -> SeenHost:
         capacity = hypervisor.capacity(host.accel)
         return SeenHost(host.name, "", capacity.memory_mib, capacity.accel, servers, hypervisor.volumes(host.pool))
     except PcloudError as error:
-        return SeenHost(host.name, problem=error.what)
+        silent = type(error) is HostUnreachable  # then only a person near the host can tell why
+        return SeenHost(host.name, problem=error.what, next="" if silent else error.next)
 
 
 def _ages(world: World, host: str) -> dict[str, float]:

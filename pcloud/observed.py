@@ -58,6 +58,8 @@ class SeenHost:
     accel: str = "tcg"
     servers: tuple[SeenServer, ...] = ()
     volumes: tuple[str, ...] = ()
+    next: str = ""
+    """How to mend `problem`, where more is known than silence."""
 
     @property
     def reachable(self) -> bool:
@@ -101,7 +103,8 @@ class Observed:
         found: dict[tuple[str, ...], list[tuple[int, SeenHost, SeenServer]]] = {}
         domains = ((host, seen) for host in self.hosts for seen in host.servers)
         for number, (host, seen) in enumerate(domains):
-            claims = [("name", seen.name), ("uuid", seen.uuid), *(("mac", mac) for mac in seen.macs)]
+            claims: list[tuple[str, ...]] = [("name", seen.name), ("uuid", seen.uuid)]
+            claims += [("mac", mac) for mac in seen.macs]
             if seen.mark is not None:
                 claims.append(("mark", seen.mark.site, seen.mark.server))
             for claim in dict.fromkeys(claims):
@@ -131,6 +134,9 @@ class Observed:
         data = asdict(self)
         for server in (s for host in data["hosts"] for s in host["servers"]):
             server.pop("age_s")
+        for host in data["hosts"]:
+            host["problem"] = bool(host["problem"])
+            host.pop("next")
         for health in data["health"].values():
             health.pop("detail")
         text = json.dumps(data, sort_keys=True, default=str)

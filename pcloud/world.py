@@ -19,7 +19,7 @@ from pcloud import places
 from pcloud.clock import Clock, SystemClock
 from pcloud.desire import Material, Secret, templates_of
 from pcloud.desired import Desired, Names, ServerSpec
-from pcloud.errors import BadInput
+from pcloud.errors import BadInput, LibvirtSilent
 from pcloud.hypervisor import NAMESPACE, Hypervisor, ssh_uri
 from pcloud.inventory import Inventory
 from pcloud.journey import JourneyResult, walk
@@ -28,6 +28,9 @@ from pcloud.model import Check, Host, Journey, SecretRef, Site, Visit
 from pcloud.probe import Verdict, probe
 from pcloud.seed import build_seed
 from pcloud.shell import Shell, ssh_argv
+
+LOGIN_FACTOR = 3
+"""A host has this many times `connect_timeout_s` until libvirt answers, as it has for a log-in."""
 
 _WRAPPER = """#!/bin/sh
 # Written by pcloud: ssh that knows only this site's pinned keys (libvirt's transport runs it).
@@ -126,10 +129,19 @@ class World:
                     ssh_command=self._wrapper,
                     key=self.key_path,
                 )
-                opened = Hypervisor.open(uri, host)
+                opened = self._open(uri, host)
                 opened.watch()
                 self._hypervisors[host] = opened
             return self._hypervisors[host]
+
+    def _open(self, uri: str, host: str) -> Hypervisor:
+        """libvirt comes over ssh: where ssh alone fails too, its own error says what is wrong (a key, a cable)."""
+        limit = LOGIN_FACTOR * self.site.access.connect_timeout_s
+        try:
+            return Hypervisor.open(uri, host, timeout_s=limit)
+        except LibvirtSilent:
+            self.shell(host).run(["true"], deadline_s=limit)
+            raise
 
     def shell(self, host: str) -> Shell:
         spec = self.site.host(host)

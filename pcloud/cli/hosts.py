@@ -151,12 +151,12 @@ def _named(site: Site, names: Sequence[str] | None) -> tuple[Host, ...]:
 
 
 def _show_plan(actions: Sequence[Action]) -> None:
-    table = Table(box=None, header_style="bold", pad_edge=False)
-    for column in ("host", "what", "why", "command"):
-        table.add_column(column, overflow="fold")
+    """Each step once, with its hosts; commands on one line each, so that they can be copied."""
+    hosts: dict[tuple[str, str, str], list[str]] = {}
     for action in actions:
-        table.add_row(*(Text(cell) for cell in (action.host, action.what, action.why, action.command)))
-    out.print(table)
+        hosts.setdefault((action.what, action.why, action.command), []).append(action.host)
+    for (what, why, command), names in hosts.items():
+        out.print(f"{' '.join(names)}: {what}: {why}\n    {command}", markup=False, soft_wrap=True)
 
 
 def _tell(action: Action, done: Done | None) -> None:

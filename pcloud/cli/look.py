@@ -47,7 +47,9 @@ def status(site: SiteName = "demo", json: Json = False) -> None:
     out.print(table)
     for host in found.hosts:
         if not host.reachable:
-            out.print(f"host {host.name} does not answer: {host.problem}")
+            out.print(f"host {host.name} does not answer: {host.problem}", markup=False, soft_wrap=True)
+            if host.next:
+                out.print(f"  next: {host.next}", markup=False, soft_wrap=True)
 
 
 def _rows(session: Session, found: Observed) -> list[dict[str, Any]]:

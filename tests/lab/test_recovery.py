@@ -155,7 +155,7 @@ def test_a_silent_host_blocks_its_servers_and_the_shop_goes_on(operator: Operato
     ran = operator.recover()
     assert ran.code == 3, ran.out[-3000:]
     problem = ran.state.steps["fe-4/blocked"].problem
-    assert isinstance(problem, StepBlocked) and f"pcloud lab power-on {host}" in problem.next
+    assert isinstance(problem, StepBlocked) and f"pcloud lab power-on demo/{host}" in problem.next
     assert ran.state.steps["journey"].status == "done", "three frontends are enough for a shopper"
     assert operator.run("lab", "power-on", f"demo/{host}").code == 0
     assert operator.recover().code == 0
