@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from pcloud.desired import Names
+from pcloud.hostbridge import bridge_text
 from pcloud.hostneeds import GIB, Need
 from pcloud.hoststate import GUESTS_UNIT, LIBVIRT_UNITS, PACKAGES, TOOLS, HostFacts, Refused
 from pcloud.identity import server_mac, server_names, server_uuid
@@ -308,35 +309,6 @@ def _bridge(site: Site, host: Host, facts: HostFacts, _need: Need) -> Iterator[F
         )
     else:
         yield Finding(host.name, "bridge", "ok", f"{host.bridge} over {' '.join(carrying)}")
-
-
-def bridge_text(site: Site, host: Host, facts: HostFacts) -> str:
-    """What a person writes on the host, for either of Debian's two ways to set a network up."""
-    own = next((x for x in facts.links if any(a.startswith(f"{host.address}/") for a in x.addresses)), None)
-    cards = [x.name for x in facts.links if not x.kind and x.up and x.name != "lo"]
-    card = own.name if own is not None and own.name != host.bridge else cards[0] if cards else "CARD"
-    size = site.network.cidr.prefixlen
-    address = next((a for a in own.addresses if a.startswith(f"{host.address}/")), "") if own else ""
-    address, gateway = address or f"{host.address}/{size}", facts.gateway or str(site.network.gateway)
-    folder = "/etc/systemd/network"
-    return "\n".join(
-        [
-            f"by hand, at its console: pcloud never touches a network. Where {card} was set up, this takes its place.",
-            "/etc/network/interfaces (after apt-get install bridge-utils), then: systemctl restart networking",
-            f"  auto {host.bridge}",
-            f"  iface {host.bridge} inet static",
-            f"    address {address}",
-            f"    gateway {gateway}",
-            f"    bridge_ports {card}",
-            "    bridge_stp off",
-            "    bridge_fd 0",
-            "or, with systemd-networkd, then: networkctl reload",
-            f"  {folder}/10-{host.bridge}.netdev: [NetDev] Name={host.bridge} Kind=bridge",
-            f"  {folder}/11-{card}.network: [Match] Name={card} [Network] Bridge={host.bridge}",
-            f"  {folder}/12-{host.bridge}.network: [Match] Name={host.bridge}"
-            f" [Network] Address={address} Gateway={gateway}",
-        ]
-    )
 
 
 def _clock(_site: Site, host: Host, facts: HostFacts, _need: Need) -> Iterator[Finding]:

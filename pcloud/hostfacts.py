@@ -23,6 +23,7 @@ from pcloud.errors import BadInput, Blocked, CommandFailed, DeadlineExceeded, Pc
 from pcloud.hoststate import (
     GUESTS_UNIT,
     LIBVIRT_UNITS,
+    NETWORKD_UNIT,
     PACKAGES,
     SYSTEMD,
     TOOLS,
@@ -190,7 +191,7 @@ def _machine(asked: _Asked, facts: HostFacts) -> HostFacts:
         facts,
         uid=int(uid) if uid.isdigit() else 0,
         offset_s=None if now is None else now - (before + after) / 2,
-        system=_system(release),
+        system=read_system(release),
         memory_mib=int(memory[1]) // 1024 if memory else 0,
         flags=frozenset(flags[1].split() if flags else ()) & {"vmx", "svm", "hypervisor"},
         cpus=int(cpus) if cpus.isdigit() else 0,
@@ -199,7 +200,7 @@ def _machine(asked: _Asked, facts: HostFacts) -> HostFacts:
     )
 
 
-def _system(text: str) -> str:
+def read_system(text: str) -> str:
     """`Debian 12.5` from /etc/debian_version and os-release."""
     first = _printable(text.partition("\n")[0].strip())
     identity = re.search(r'^ID="?([^"\n]+)', text, re.MULTILINE)
@@ -254,13 +255,14 @@ def _file_system(asked: _Asked, paths: Sequence[str]) -> FileSystem | None:
 
 
 def _network(asked: _Asked, facts: HostFacts) -> HostFacts:
-    links = tuple(_links(asked.output(["ip", "-details", "-json", "address", "show"])))
+    links = tuple(read_links(asked.output(["ip", "-details", "-json", "address", "show"])))
     routes = _json(asked.output(["ip", "-json", "-4", "route", "show", "default"]))
     gateway = next((str(r["gateway"]) for r in routes if "gateway" in r), "")
     return replace(facts, links=links, gateway=_printable(gateway))
 
 
-def _links(text: str) -> Iterator[Link]:
+def read_links(text: str) -> Iterator[Link]:
+    """The interfaces in the JSON of `ip -details address`; none when it is not JSON."""
     for item in _json(text):
         name = str(item.get("ifname", ""))
         addresses = [a for a in item.get("addr_info", ()) if a.get("family") == "inet"]
@@ -290,16 +292,20 @@ def _services(asked: _Asked, facts: HostFacts) -> HostFacts:
     facts = replace(facts, packages=packages, on_boot=_printable(on_boot))
     if not facts.systemd:
         return facts
-    shown = asked.output(
-        ["systemctl", "show", "--property=Id,ActiveState,UnitFileState", "--", *LIBVIRT_UNITS, GUESTS_UNIT]
-    )
-    units = {}
-    for block in shown.split("\n\n"):
-        fields = dict(line.partition("=")[::2] for line in block.splitlines())
-        if fields.get("UnitFileState"):
-            units[fields["Id"]] = Unit(fields.get("ActiveState", ""), fields["UnitFileState"])
+    wanted = (*LIBVIRT_UNITS, GUESTS_UNIT, NETWORKD_UNIT)
+    shown = asked.output(["systemctl", "show", "--property=Id,ActiveState,UnitFileState", "--", *wanted])
     clock = asked.output(["timedatectl", "show", "--property=NTPSynchronized", "--value"]).strip()
-    return replace(facts, units=units, synchronised=clock == "yes" if clock in ("yes", "no") else None)
+    return replace(facts, units=read_units(shown), synchronised=clock == "yes" if clock in ("yes", "no") else None)
+
+
+def read_units(text: str) -> dict[str, Unit]:
+    """The blocks of `systemctl show`, an empty line between them; a unit without a file is not there."""
+    units = {}
+    for block in text.split("\n\n"):
+        fields = dict(line.partition("=")[::2] for line in block.splitlines())
+        if fields.get("Id") and fields.get("UnitFileState"):
+            units[fields["Id"]] = Unit(fields.get("ActiveState", ""), fields["UnitFileState"])
+    return units
 
 
 def _libvirt(asked: _Asked, facts: HostFacts) -> HostFacts:

@@ -22,6 +22,7 @@ TOOLS = ("sha256sum", "find", "stat")
 SYSTEMD = "/run/systemd/system"  # the test of sd_booted(3)
 LIBVIRT_UNITS = ("libvirtd.service", "libvirtd.socket", "virtqemud.service", "virtqemud.socket")
 GUESTS_UNIT = "libvirt-guests.service"
+NETWORKD_UNIT = "systemd-networkd.service"
 
 
 @dataclass(frozen=True)

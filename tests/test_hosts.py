@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from pcloud.hostchecks import Finding, check_homes, check_host, missing_packages
+from pcloud.hostfacts import read_links, read_system, read_units
 from pcloud.hostneeds import GIB, Need, needs_of
 from pcloud.hoststate import PACKAGES, SYSTEMD, FileSystem, Folder, HostFacts, Link, Refused, Unit
 from pcloud.identity import server_mac, server_uuid
@@ -137,7 +138,7 @@ CASES: list[tuple[str, dict[str, Any], str, str, str, str]] = [
     ("no inodes", {"file_system": replace(DISK, inodes_free=9)}, "space", "bad", "only 9 inodes", "make room"),
     ("in memory", {"file_system": replace(DISK, kind="tmpfs")}, "space", "bad", "after a reboot", "on a disk"),
     ("no bridge", {"links": (Link("eno1", addresses=("10.77.0.11/24",)),)}, "bridge", "bad", "no br0", "ports eno1"),
-    ("no port", {"links": (LINKS[2], LINKS[3])}, "bridge", "bad", "has no port", "Kind=bridge"),
+    ("no port", {"links": (LINKS[2], LINKS[3])}, "bridge", "bad", "has no port", "bridge_fd 0"),
     ("no card", {"links": (Link("br0"),)}, "bridge", "bad", "br0 is no bridge", "iface br0 inet static"),
     ("bridge down", {"links": (LINKS[1], Link("br0", "bridge", False))}, "bridge", "bad", "is down", "ip link set br0"),
     (
@@ -245,8 +246,58 @@ def test_promised_memory_and_a_controller(real: Site) -> None:
 def test_the_bridge_is_written_for_this_host(real: Site) -> None:
     facts = replace(GOOD, links=(Link("lo"), Link("enp3s0", addresses=("10.77.0.11/22",))))
     fix = found(real, facts)["bridge"].fix
-    for line in ("address 10.77.0.11/22", "gateway 10.77.0.254", "bridge_ports enp3s0", "Name=enp3s0"):
+    for line in ("address 10.77.0.11/22", "gateway 10.77.0.254", "bridge_ports enp3s0", "iface enp3s0 inet manual"):
         assert line in fix
+    units = {**UNITS, "systemd-networkd.service": Unit("active", "enabled")}
+    fix = found(real, replace(facts, units=units))["bridge"].fix
+    for line in ("Kind=bridge", "Name=enp3s0", "Bridge=br0", "Address=10.77.0.11/22", "Gateway=10.77.0.254"):
+        assert line in fix
+    assert "interfaces" not in fix
+
+
+UNITS_TEXT = """\
+ActiveState=inactive
+UnitFileState=enabled
+Id=libvirtd.service
+
+ActiveState=active
+UnitFileState=enabled
+Id=libvirtd.socket
+
+ActiveState=inactive
+UnitFileState=
+Id=virtqemud.service
+"""
+
+
+def test_units_are_read_as_systemd_prints_them() -> None:
+    enabled = {"libvirtd.service": Unit("inactive", "enabled"), "libvirtd.socket": Unit("active", "enabled")}
+    assert read_units(UNITS_TEXT) == enabled
+    assert read_units("") == read_units("Failed to connect to bus: No such file or directory\n") == {}
+
+
+RELEASES = [
+    ('12.11\nPRETTY_NAME="Debian GNU/Linux 12 (bookworm)"\nVERSION_ID="12"\nID=debian\n', "Debian 12.11"),
+    ('trixie/sid\nPRETTY_NAME="Debian GNU/Linux 13 (trixie)"\nVERSION_ID="13"\nID=debian\n', "Debian 13"),
+    ('bookworm/sid\nPRETTY_NAME="Ubuntu 24.04"\nID=ubuntu\nID_LIKE=debian\n', "Ubuntu 24.04"),
+    ("", ""),
+]
+
+
+@pytest.mark.parametrize(("text", "system"), RELEASES)
+def test_the_system_is_read(text: str, system: str) -> None:
+    assert read_system(text) == system
+
+
+def test_links_are_read_as_iproute2_prints_them() -> None:
+    text = """[{"ifname":"br0","flags":["BROADCAST","UP","LOWER_UP"],"linkinfo":{"info_kind":"bridge"},
+        "addr_info":[{"family":"inet","local":"10.0.0.1","prefixlen":24},{"family":"inet6","local":"fe80::1"}]},
+        {"ifname":"eno1","flags":["NO-CARRIER","BROADCAST","UP"],"master":"br0"}]"""
+    assert list(read_links(text)) == [
+        Link("br0", "bridge", True, "", ("10.0.0.1/24",)),
+        Link("eno1", "", False, "br0"),
+    ]
+    assert list(read_links("{")) == list(read_links('{"a": 1}')) == list(read_links("[1]")) == []
 
 
 PLANS: list[tuple[str, HostFacts, list[str]]] = [

@@ -48,6 +48,8 @@ class Looked:
 
     facts: Mapping[str, HostFacts]
     findings: tuple[Finding, ...]
+    uncounted: tuple[str, ...] = ()
+    """Images that are not on this machine: nobody knows how much room they take."""
 
     @property
     def exit_code(self) -> int:
@@ -78,7 +80,8 @@ def _look(site: Site, shell: Callable[[Host], Shell], only: Sequence[Host]) -> L
     needs, homeless = needs_of(site, seen, sizes)
     findings = [f for host in only for f in check_host(site, host, facts[host.name], needs.get(host.name, Need()))]
     whole = len(only) == len(site.hosts)
-    return Looked(facts, (*findings, *(check_homes(homeless) if whole else ())))
+    uncounted = tuple(image for image, size in sizes.items() if not size)
+    return Looked(facts, (*findings, *(check_homes(homeless) if whole else ())), uncounted)
 
 
 @app.command(
@@ -92,6 +95,9 @@ def check(site: SiteName = "demo", json: Json = False, everything: All = False) 
         _print_json(inventory.site, looked)
     else:
         _show(looked.findings, everything=everything)
+        if looked.uncounted:
+            names = ", ".join(looked.uncounted)
+            out.print(f"not counted, as they are not on this machine yet: the images {names}", markup=False)
         out.print(_verdict(inventory.site, looked), markup=False)
     raise typer.Exit(looked.exit_code)
 
@@ -199,6 +205,7 @@ def _print_json(
     site: Site, looked: Looked, actions: Sequence[Action] | None = None, results: Sequence[Done] = ()
 ) -> None:
     data: dict[str, Any] = {"site": site.site, "ok": looked.exit_code == 0}
+    data["uncounted_images"] = list(looked.uncounted)
     data["findings"] = [asdict(finding) for finding in looked.findings]
     if actions is not None:
         data["planned"] = [_as_json(action) for action in actions]
