@@ -69,7 +69,8 @@ def measure(site: Path, only: tuple[str, ...]) -> tuple[int, float]:
         started = time.monotonic()
         state = execute(made, session.world, _Nobody(), _Nobody(), "copying", SystemClock())
         took = time.monotonic() - started
-    assert state.finished is not None and state.finished.outcome == "converged", state.steps
+    assert state.finished is not None
+    assert state.finished.outcome == "converged", state.steps
     assert all(step.changed for step in state.steps.values()), "an image was there already"
     return len(hosts), took
 
@@ -95,4 +96,4 @@ def main(folder: Path) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    print(json.dumps(main(Path(sys.argv[1]))))  # noqa: T201 - a program of its own
+    print(json.dumps(main(Path(sys.argv[1]))))

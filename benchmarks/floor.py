@@ -113,7 +113,7 @@ def restore(laid: dict[str, Any], address: str) -> None:
     say("database answers")
     name = laid["database"]
     before = (
-        f"CREATE DATABASE `{name}` CHARACTER SET utf8mb4; USE `{name}`;"
+        f"DROP DATABASE IF EXISTS `{name}`; CREATE DATABASE `{name}` CHARACTER SET utf8mb4; USE `{name}`;"
         "SET GLOBAL sync_binlog=0, GLOBAL innodb_flush_log_at_trx_commit=2;\n"
         "SET SESSION sql_log_bin=0, foreign_key_checks=0, unique_checks=0;\n"
     )
@@ -124,7 +124,9 @@ def restore(laid: dict[str, Any], address: str) -> None:
 
 
 def index(laid: dict[str, Any], address: str) -> None:
-    subprocess.run([*_ssh(laid), f"root@{address}", *laid["index"]], check=True, timeout=LONGEST_S, stdout=subprocess.DEVNULL)
+    subprocess.run(
+        [*_ssh(laid), f"root@{address}", *laid["index"]], check=True, timeout=LONGEST_S, stdout=subprocess.DEVNULL
+    )
     say("index built")
 
 
@@ -135,6 +137,7 @@ def raise_floor(folder: Path) -> None:
         made = [pool.submit(make, server, folder / "ssh") for server in laid["servers"]]
         restored = pool.submit(restore, laid, at["database"])
         searching = pool.submit(wait_for, at["indexer"], 9306)
+        from pcloud.clock import SystemClock
         from pcloud.journey import walk
         from pcloud.model import Journey
 
@@ -142,7 +145,7 @@ def raise_floor(folder: Path) -> None:
             part.result()
     index(laid, at["indexer"])
     until = time.monotonic() + LONGEST_S
-    while not walk(Journey.model_validate(laid["journey"]), laid["storefront"]).ok:
+    while not walk(Journey.model_validate(laid["journey"]), laid["storefront"], clock=SystemClock()).ok:
         if time.monotonic() > until:
             raise SystemExit("no shopper could buy")
         time.sleep(POLL_S)
@@ -150,7 +153,7 @@ def raise_floor(folder: Path) -> None:
 
 
 def say(what: str) -> None:
-    print(what, flush=True)  # noqa: T201 - a program of its own
+    print(what, flush=True)
 
 
 if __name__ == "__main__":

@@ -7,9 +7,10 @@ up, as pure data. Times are seconds of wall clock, each measured once, in this p
 from __future__ import annotations
 
 import hashlib
+import json
 import resource
 import time
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -149,3 +150,7 @@ def observe_after(desired: Desired, made: Plan) -> Observed:
 def _volumes(site: str, servers: list[SeenServer]) -> tuple[str, ...]:
     names = [Names(site, s.mark.server, 1) for s in servers if s.mark]
     return tuple(sorted(file for n in names for file in (n.disk, n.seed, n.console)))
+
+
+if __name__ == "__main__":
+    print(json.dumps(asdict(measure())))

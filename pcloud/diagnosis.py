@@ -48,3 +48,15 @@ def find_cause(console: str) -> str:
     if re.search(r"login:\s*$|Reached target|Startup finished", console):
         return "it booted, but its service or its network does not answer"
     return "it was still booting: a slow host, or boot_timeout_s is too short"
+
+
+def find_remedy(what: str, site: str, where: str) -> str:
+    """What to do about a failure that names no next action itself. `where` is a host or server, or empty."""
+    machine = where.split()[-1] if where else ""
+    if "No space left on device" in what and machine:
+        return (
+            f"make room on {machine}: pcloud ssh {site}/{machine} -- df -h; pcloud purge {site} deletes its "
+            "tombstones; then the same command again goes on"
+        )
+    look = f"pcloud ssh {site}/{machine} to look; " if machine else ""
+    return f"{look}the same command again goes on from here"

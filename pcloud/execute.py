@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from pcloud.clock import Clock
+from pcloud.diagnosis import find_remedy
 from pcloud.errors import Blocked, CheckFailed, PcloudError, Transient
 from pcloud.events import (
     Event,
@@ -94,7 +95,8 @@ def run_step(step: Step, world: World, report: _Reporter) -> Event:
     except Blocked as error:
         return StepBlocked(report.step, report.now(), error.what, error.where, error.next)
     except PcloudError as error:
-        return StepFailed(report.step, report.now(), error.what, error.where, error.next)
+        next = error.next or find_remedy(error.what, world.site.site, error.where)
+        return StepFailed(report.step, report.now(), error.what, error.where, next)
     except Exception as error:  # noqa: BLE001 (a bug in one step must not take the run down with it)
         what = f"a bug in pcloud: {type(error).__name__}: {error}"
         return StepFailed(report.step, report.now(), what, "", "report it with the run's events.jsonl")
@@ -186,7 +188,7 @@ class _Run:
         self.inbox.put(run_step(node.step, self.world, report))
 
     def take(self) -> None:
-        """Waits for the next event of a worker; a beat now and then keeps Ctrl-C alive."""
+        """Waits for the next event of a worker; a beat now and then to see whether to stop."""
         try:
             event = self.inbox.get(timeout=0.5)
         except queue.Empty:
@@ -204,12 +206,23 @@ class _Run:
         return "blocked" if Status.BLOCKED in statuses else "converged"
 
 
-def execute(plan: Plan, world: World, log: Log, face: Face, run_id: str, clock: Clock) -> RunState:
+def execute(
+    plan: Plan,
+    world: World,
+    log: Log,
+    face: Face,
+    run_id: str,
+    clock: Clock,
+    asked: threading.Event | None = None,
+) -> RunState:
     """Runs the plan to its end and returns the folded state; `state.finished` is set.
 
-    Ctrl-C once: nothing new starts, waiting gates give up, running effects end. Ctrl-C twice
-    goes through as `KeyboardInterrupt`; the journal then simply ends, and the next run goes on.
+    Once `asked` to stop (Ctrl-C): nothing new starts, waiting gates give up, running effects
+    end. A `KeyboardInterrupt` goes through at once; the journal then simply ends, and the next
+    run goes on. When the journal cannot be written, what runs ends before that is raised: the
+    caller's lock must outlive every effect.
     """
+    asked = asked or threading.Event()
     date = clock.wall().isoformat(timespec="seconds")
     infos = tuple(n.info for n in plan.nodes)
     kept = dict(plan.kept)
@@ -218,15 +231,16 @@ def execute(plan: Plan, world: World, log: Log, face: Face, run_id: str, clock: 
     pool = ThreadPoolExecutor(max_workers=WORKERS, thread_name_prefix="step")
     try:
         while run.running or (run.waiting and not run.stop.is_set()):
-            try:
-                run.start_ready(pool)
-                if run.running:
-                    run.take()
-            except KeyboardInterrupt:
-                if run.stop.is_set():
-                    raise
+            if asked.is_set() and not run.stop.is_set():
                 run.stop.set()
                 run.record(Interrupted(run.now()))
+            run.start_ready(pool)
+            if run.running:
+                run.take()
+    except PcloudError:
+        run.stop.set()
+        pool.shutdown(wait=True, cancel_futures=True)
+        raise
     finally:
         run.stop.set()
         pool.shutdown(wait=False, cancel_futures=True)

@@ -314,10 +314,13 @@ def _libvirt(asked: _Asked, facts: HostFacts) -> HostFacts:
     qemu = re.search(r"Running hypervisor: QEMU (\S+)", text)
     if not (ok and library and qemu):
         return replace(facts, libvirt_problem=said or "it does not say its version")
+    # What a recovery reckons with; it can be less than the kernel's own figure.
+    memory = re.search(r"^Memory size:\s*(\d+) KiB", asked.output([*VIRSH, "nodeinfo"]), re.MULTILINE)
     _, why, kvm = asked.answer([*VIRSH, "domcapabilities", "--virttype", "kvm", "--arch", "x86_64"], PROBE_S)
     uuids = _uuids(asked.output([*VIRSH, "list", "--all", "--uuid"]))
     return replace(
         facts,
+        memory_mib=int(memory[1]) // 1024 if memory else facts.memory_mib,
         libvirt=_printable(library[1]),
         qemu=_printable(qemu[1]),
         kvm=None if why == "no answer in time" else kvm,

@@ -246,10 +246,12 @@ class Hypervisor:
         if self._watch is not None:
             return
 
-        def seen(_conn: Any, domain: Any, event: int, _detail: int, _opaque: Any) -> None:
+        def seen(_conn: Any, domain: Any, event: int, detail: int, _opaque: Any) -> None:
             if event in (libvirt.VIR_DOMAIN_EVENT_STOPPED, libvirt.VIR_DOMAIN_EVENT_CRASHED):
                 self._stopped[domain.name()] = "stopped" if event == libvirt.VIR_DOMAIN_EVENT_STOPPED else "crashed"
-            elif event == libvirt.VIR_DOMAIN_EVENT_STARTED:
+            elif (event, detail) == (libvirt.VIR_DOMAIN_EVENT_SUSPENDED, libvirt.VIR_DOMAIN_EVENT_SUSPENDED_IOERROR):
+                self._stopped[domain.name()] = "was paused by an error of its disk (is the host's pool full?)"
+            elif event in (libvirt.VIR_DOMAIN_EVENT_STARTED, libvirt.VIR_DOMAIN_EVENT_RESUMED):
                 self._stopped.pop(domain.name(), None)
 
         self._watch = self._try(

@@ -364,8 +364,9 @@ def _ready(draft: _Draft, phase: Phase, spec: ServerSpec, d: Decision) -> str:
     checks = liveness(group.checks)
     before = [f"{d.host}/{spec.name}/start", f"{d.host}/{spec.name}/cycle"]
     step = Ready(spec.name, d.host, spec.address, draft.names(d), checks, group.boot_timeout_s)
+    why = d.reason if d.act is Act.WAIT else ""  # all others have said it where they were started
     return draft.add(
-        phase, f"{spec.name}/ready", step, needs=before, host=d.host, server=spec.name, action="ready", reason=d.reason
+        phase, f"{spec.name}/ready", step, needs=before, host=d.host, server=spec.name, action="ready", reason=why
     )
 
 

@@ -54,6 +54,7 @@ class World:
         clock: Clock | None = None,
     ) -> None:
         self.site: Site = inventory.site
+        self._inventory = inventory.path
         self.clock: Clock = clock or SystemClock()
         self._desired = desired
         self._material = material
@@ -101,6 +102,7 @@ class World:
         source = inventory.resolve(given) if given else None
         if self.site.lab is not None:
             source = places.lab_dir(self.site.site) / "known_hosts"
+        self._pinned_in = str(source or inventory.path)
         pins = []
         if source is not None:
             try:
@@ -145,12 +147,13 @@ class World:
 
     def shell(self, host: str) -> Shell:
         spec = self.site.host(host)
-        return self._shell(host, str(spec.address), spec.user or self.site.access.user)
+        pinned_in = f"{self._inventory} (host_key of {host})" if spec.host_key else self._pinned_in
+        return self._shell(host, str(spec.address), spec.user or self.site.access.user, pinned_in)
 
     def server_shell(self, server: str) -> Shell:
-        return self._shell(server, self._desired.server(server).address, "root")
+        return self._shell(server, self._desired.server(server).address, "root", "")
 
-    def _shell(self, name: str, address: str, user: str) -> Shell:
+    def _shell(self, name: str, address: str, user: str, pinned_in: str) -> Shell:
         with self._once(f"ssh {name}"):
             if name not in self._shells:
                 self._shells[name] = Shell.open(
@@ -160,6 +163,7 @@ class World:
                     known_hosts=self.known_hosts,
                     connect_timeout_s=self.site.access.connect_timeout_s,
                     name=name,
+                    pinned_in=pinned_in,
                 )
             return self._shells[name]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from typing import Any
 
 import typer
@@ -15,6 +16,12 @@ Exit codes: 0 converged, 1 failed, 2 bad input, 3 blocked, waiting for a person.
 """
 
 
+_OF_THE_MACHINE = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM})
+_ROOM = (
+    "make room there (df -h) or fix the folder's rights, or set PCLOUD_HOME to another folder; then the same command again"
+)
+
+
 class _Explained(TyperGroup):
     """An error that pcloud can explain ends as its text and its exit code, never as a traceback."""
 
@@ -25,6 +32,11 @@ class _Explained(TyperGroup):
             typer.echo(f"pcloud: {error}", err=True)
             raise typer.Exit(error.exit_code) from None
         except BrokenPipeError:  # whoever read the output has left
+            raise typer.Exit(1) from None
+        except OSError as error:
+            if error.errno not in _OF_THE_MACHINE:
+                raise
+            typer.echo(f"pcloud: {error.filename or 'this machine'}: {error.strerror}\n  next: {_ROOM}", err=True)
             raise typer.Exit(1) from None
         except KeyboardInterrupt:
             typer.echo("pcloud: stopped", err=True)

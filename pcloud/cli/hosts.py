@@ -31,14 +31,14 @@ from pcloud.wording import did_you_mean, show
 app = typer.Typer(no_args_is_help=True)
 
 SiteName = Annotated[str, typer.Argument(help="The site, or the file of one.")]
-Hosts = Annotated[
-    list[str] | None, typer.Argument(help="Only these hosts; left out: all of them.", metavar="[HOST]...")
-]
+Hosts = Annotated[list[str] | None, typer.Argument(help="Only these hosts; left out: all of them.", metavar="HOST")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
 All = Annotated[bool, typer.Option("--all", "-a", help="Show also what is as it should be.")]
 
-MARKS = {"ok": "[green]✓[/green]", "warn": "[yellow]![/yellow]", "bad": "[red]✗[/red]"}
+MARKS = {"ok": Text("✓", "green"), "warn": Text("!", "yellow"), "bad": Text("✗", "red")}
+LONG = 90
+"""Letters of a fix that a row can hold; longer ones stand below the table, to be copied."""
 EXITS = "Exit codes: 0 nothing is bad, 1 something is, 3 a person must act first: a host key, a log-in, a yes."
 
 
@@ -79,7 +79,8 @@ def _look(site: Site, shell: Callable[[Host], Shell], only: Sequence[Host]) -> L
     seen = [SeenHost(f.host, "", f.memory_mib, "", f.servers) for f in facts.values() if f.refused is None]
     needs, homeless = needs_of(site, seen, sizes)
     findings = [f for host in only for f in check_host(site, host, facts[host.name], needs.get(host.name, Need()))]
-    whole = len(only) == len(site.hosts)
+    # A host that does not answer is said already, and may be just the one that is missing.
+    whole = len(only) == len(seen) == len(site.hosts)
     uncounted = tuple(image for image, size in sizes.items() if not size)
     return Looked(facts, (*findings, *(check_homes(homeless) if whole else ())), uncounted)
 
@@ -119,13 +120,15 @@ def prepare_command(site: SiteName = "demo", hosts: Hosts = None, yes: Yes = Fal
         results: tuple[Done, ...] = ()
         if actions:
             results, looked = _prepare(inventory, shell, only, actions, yes, json)
+    failed = any(done.problem for done in results)
+    code = looked.exit_code or int(failed)
     if json:
         _print_json(inventory.site, looked, actions, results)
-        raise typer.Exit(looked.exit_code)
+        raise typer.Exit(code)
     _show([f for f in looked.findings if f.level == "bad"], everything=False)
-    out.print("done" if actions else "nothing to do", end="; ", markup=False)
-    out.print(_verdict(inventory.site, looked), markup=False)
-    raise typer.Exit(looked.exit_code)
+    how = "not all of it was done" if failed else "done" if actions else "nothing to do"
+    out.print(f"{how}; {_verdict(inventory.site, looked)}", markup=False, soft_wrap=True)
+    raise typer.Exit(code)
 
 
 def _prepare(
@@ -180,16 +183,24 @@ def _silent(_action: Action, _done: Done | None) -> None:
 
 
 def _show(findings: Sequence[Finding], *, everything: bool) -> None:
-    """A row for each finding; what is as it should be only on demand."""
+    """A row for each finding; what is as it should be only on demand. Long fixes stand below, to be copied."""
     rows = [f for f in findings if everything or f.level != "ok"]
     if not rows:
         return
     table = Table(box=None, header_style="bold", pad_edge=False)
     for column in ("host", "check", "", "found", "fix"):
         table.add_column(column, overflow="fold")
+    below: dict[str, list[str]] = {}
     for row in rows:
-        table.add_row(row.host, row.check, MARKS[row.level], Text(row.found), Text(row.fix))
+        fix = row.fix
+        if "\n" in fix or len(fix) > LONG:
+            below.setdefault(fix, []).append(f"{row.host} {row.check}")
+            fix = "see below"
+        table.add_row(row.host, row.check, MARKS[row.level], Text(row.found), Text(fix))
     out.print(table)
+    for fix, where in below.items():
+        text = "\n".join(f"    {line}" for line in fix.splitlines())
+        out.print(f"{', '.join(where)}:\n{text}", markup=False, soft_wrap=True)
 
 
 def _verdict(site: Site, looked: Looked) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import threading
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -86,7 +87,7 @@ def plan_command(
     json: Json = False,
 ) -> None:
     """Show what a recovery would do, and why. Changes nothing."""
-    with open_session(site, _options(only, rebuild, from_scratch, empty_database)) as session:
+    with open_session(site, _options(only, rebuild, from_scratch, empty_database), makes=True) as session:
         made = plan(session.desired, observe(session.desired, session.world), stamp())
     if write is not None:
         _write_plan(write, made)
@@ -175,13 +176,13 @@ def run(name: str, options: Options, make: Callable[[Session], Plan], operation:
         return True
 
     run_id = new_run_id(datetime.now(UTC), operation)
-    with open_session(name, options, ask=ask) as session:
+    with open_session(name, options, makes=operation == "recover", ask=ask) as session:
         site = session.site.site
         with RunLock(site, run_id):
             made = make(session)
             durations = _durations(site)
             if not json:
-                out.print(_show_plan(made, durations))
+                out.print(_show_plan(made, durations), end="\n\n")
             if made.changes:
                 confirm(_question(made), yes=yes, command=f"pcloud {operation} {name}")
             elif not made.nodes:
@@ -224,14 +225,24 @@ def _question(made: Plan) -> str:
 
 
 def _execute(made: Plan, session: Session, journal: Journal, face: Face, run_id: str) -> RunState:
-    signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
+    asked = threading.Event()
+
+    def stop(*_: object) -> None:
+        """The first only asks: an exception could strike between an event and what it stands for."""
+        if asked.is_set():
+            raise KeyboardInterrupt
+        asked.set()
+
+    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
-        return execute(made, session.world, journal, face, run_id, SystemClock())
+        return execute(made, session.world, journal, face, run_id, SystemClock(), asked)
     except KeyboardInterrupt:
         face.close()
         err.print(f"stopped at once. Go on with: pcloud {made.operation} {made.site}")
         os._exit(1)  # threads may still wait for a host; the journal is on disk, the next run looks for itself
     finally:
+        for number, old in before.items():
+            signal.signal(number, old)
         face.close()
 
 

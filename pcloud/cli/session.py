@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -26,6 +26,12 @@ out = Console(highlight=False, markup=False)
 err = Console(stderr=True, highlight=False, markup=False)
 
 
+PLAYBOOK = "recover"
+
+UNKNOWN_IMAGE = ImageSpec("unknown", "unknown", "", "", ImageFile("disk.qcow2", "", 0), None, None)
+"""Stands for an image that is not on this machine where nothing will be made of it."""
+
+
 @dataclass(frozen=True)
 class Session:
     inventory: Inventory
@@ -39,24 +45,31 @@ class Session:
 
 @contextmanager
 def open_session(
-    name: str, options: Options = Options(), *, playbook: str = "recover", ask: Callable[[str], bool] | None = None
+    name: str, options: Options = Options(), *, makes: bool = False, ask: Callable[[str], bool] | None = None
 ) -> Iterator[Session]:
-    """The site `name`, resolved; enters its lab by itself when it lives in one."""
+    """The site `name`, resolved; enters its lab by itself when it lives in one.
+
+    `makes`: servers may be made, so the images must be on this machine. To look, to log in and
+    to put away, the inventory and its secrets are enough.
+    """
     inventory = load_inventory(find_inventory(name))
     site = inventory.site
     _check_names(site, options)
     lab.enter(site)
-    chosen = load_playbook(find_playbook(inventory, playbook))
+    chosen = load_playbook(find_playbook(inventory, PLAYBOOK))
     problems = check_playbook(chosen, site)
     if problems:
         raise BadDocument(problems)
     extra = places.lab_dir(site.site) / "secrets.yaml" if site.lab is not None else None
     secrets = load_secrets(site, inventory.path, extra)
 
-    images = {name: _find(name, ref.recipe, ref.digest) for name, ref in site.images.items()}
-    specs = {name: image_spec(name, image) for name, image in images.items()}
+    found = {name: find_image(ref.digest or ref.recipe or name) for name, ref in site.images.items()}
+    images = {name: image for name, image in found.items() if image is not None}
+    if makes:
+        _refuse_missing(site, images)
+    specs = {name: image_spec(name, images[name]) if name in images else UNKNOWN_IMAGE for name in site.images}
     desired, material = desire(inventory, chosen, specs, secrets.reveal, options)
-    folders = {specs[name].digest: image.folder for name, image in images.items()}
+    folders = {image.digest: image.folder for image in images.values()}
     with World(inventory, desired, material, secrets.reveal, folders, ask or _refuse) as world:
         yield Session(inventory, desired, world)
 
@@ -91,23 +104,29 @@ def _check_names(site: Site, options: Options) -> None:
             raise BadInput(f"{site.site} has no server {name}", next=f"one of {', '.join(sorted(known))}")
 
 
-def _find(name: str, recipe: str | None, digest: str | None) -> Image:
-    found = find_image(digest or recipe or name)
-    if found is None:
+def _refuse_missing(site: Site, images: Mapping[str, Image]) -> None:
+    missing = {name: ref for name, ref in site.images.items() if name not in images}
+    if missing:
+        recipes = " ".join(dict.fromkeys(ref.recipe for ref in missing.values() if ref.recipe))
         raise BadInput(
-            f"the image {name} ({digest or recipe}) is not on this machine",
-            next=f"pcloud image build {recipe}" if recipe else "pcloud image list",
+            f"not on this machine: image {', '.join(missing)}",
+            next=f"pcloud image build {recipes}" if recipes else "pcloud image list",
         )
-    return found
 
 
 def image_spec(name: str, image: Image) -> ImageSpec:
     """What the hosts need of an image, from its manifest."""
-    disk, kernel, initrd = (
-        ImageFile(path.name, image.manifest.files[path.name].sha256, image.manifest.files[path.name].size)
-        for path in (image.disk, image.kernel, image.initrd)
+
+    def described(path: Path | None) -> ImageFile | None:
+        content = None if path is None else image.manifest.files[path.name]
+        return None if path is None or content is None else ImageFile(path.name, content.sha256, content.size)
+
+    disk = described(image.disk)
+    if disk is None:
+        raise BadInput(f"the image {image.name} has no disk", next="pcloud image list")
+    return ImageSpec(
+        name, image.recipe, image.digest, image.cmdline, disk, described(image.kernel), described(image.initrd)
     )
-    return ImageSpec(name, image.recipe, image.digest, image.cmdline, disk, kernel, initrd)
 
 
 def site_of(target: str) -> tuple[str, str]:

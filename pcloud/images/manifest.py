@@ -56,7 +56,9 @@ class Manifest(Frozen):
     @field_validator("files")
     @classmethod
     def _complete(cls, files: dict[str, Content]) -> dict[str, Content]:
-        if missing := {DISK, KERNEL, INITRD} - set(files):
+        # A kernel comes with its initrd; an image with neither boots from its own disk.
+        wanted = {DISK, KERNEL, INITRD} if {KERNEL, INITRD} & set(files) else {DISK}
+        if missing := wanted - set(files):
             raise ValueError(f"it lists no {', '.join(sorted(missing))}")
         if MANIFEST in files:
             raise ValueError("a manifest cannot list itself")
@@ -86,12 +88,13 @@ class Image:
         return self.folder / DISK
 
     @property
-    def kernel(self) -> Path:
-        return self.folder / KERNEL
+    def kernel(self) -> Path | None:
+        """None, as is `initrd`, for an image that boots from its own disk."""
+        return self.folder / KERNEL if KERNEL in self.manifest.files else None
 
     @property
-    def initrd(self) -> Path:
-        return self.folder / INITRD
+    def initrd(self) -> Path | None:
+        return self.folder / INITRD if INITRD in self.manifest.files else None
 
     @property
     def cmdline(self) -> str:

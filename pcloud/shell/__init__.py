@@ -66,6 +66,7 @@ class Shell:
         connect_timeout_s: float,
         name: str,
         port: int = 22,
+        pinned_in: str = "",
     ) -> Shell:
         """A shell that will connect at its first command. `key` is the text of a private key.
 
@@ -73,7 +74,8 @@ class Shell:
         `Blocked` for a host key that is unknown or changed and for a refused log-in, and
         `HostUnreachable` for everything that may pass.
         """
-        return cls(Target(address, port, user, private_key(key, name), known_hosts, connect_timeout_s, name))
+        own = private_key(key, name)
+        return cls(Target(address, port, user, own, known_hosts, connect_timeout_s, name, pinned_in))
 
     @property
     def address(self) -> str:

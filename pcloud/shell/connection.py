@@ -42,6 +42,8 @@ class Target:
     known_hosts: Path
     timeout_s: float
     name: str
+    pinned_in: str = ""
+    """Where a person changes a pin, for messages, when `known_hosts` is only made from it."""
 
     def unreachable(self, what: str) -> HostUnreachable:
         return HostUnreachable(
@@ -182,7 +184,8 @@ def _compare(key: paramiko.PKey, target: Target, pins: frozenset[bytes]) -> None
     """The one place that decides whether this is the machine we mean. Raises `Blocked`."""
     if key.asbytes() in pins:
         return
-    seen, file, name = fingerprint(key.asbytes()), target.known_hosts, known_name(target.address, target.port)
+    seen, name = fingerprint(key.asbytes()), known_name(target.address, target.port)
+    file = target.pinned_in or target.known_hosts
     line = f"{name} {key.get_name()} {key.get_base64()}"
     if not pins:
         raise Blocked(

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Any, ClassVar
 
 from pcloud.desired import ImageFile, ImageSpec
-from pcloud.errors import ImageError
+from pcloud.errors import ImageError, PcloudError
 from pcloud.steps.base import Machine, Met, Report, Unmet, World
 
 DIGEST_RATE = 50e6
@@ -60,16 +61,21 @@ class PlaceImage:
         shell.run(["rm", "-f", f"{pool}/{part}"], deadline_s=30)
         hypervisor = world.hypervisor(self.host)
         hypervisor.volumes(pool)
-        with world.image_path(self.image.digest, file.name).open("rb") as source:
-            hypervisor.upload(pool, part, source, file.size, progress)
-        arrived = digests_on(shell, [f"{pool}/{part}"], file.size).get(f"{pool}/{part}")
-        if arrived != file.sha256:
-            raise ImageError(
-                f"{file.name} of image {self.image.name} arrived as {str(arrived)[:12]}, not {file.sha256[:12]}",
-                where=self.host,
-                next=f"pcloud image verify {self.image.recipe}",
-            )
-        shell.run(["mv", "-f", f"{pool}/{part}", final], deadline_s=30)
+        try:
+            with world.image_path(self.image.digest, file.name).open("rb") as source:
+                hypervisor.upload(pool, part, source, file.size, progress)
+            arrived = digests_on(shell, [f"{pool}/{part}"], file.size).get(f"{pool}/{part}")
+            if arrived != file.sha256:
+                raise ImageError(
+                    f"{file.name} of image {self.image.name} arrived as {str(arrived)[:12]}, not {file.sha256[:12]}",
+                    where=self.host,
+                    next=f"pcloud image verify {self.image.recipe}",
+                )
+            shell.run(["mv", "-f", f"{pool}/{part}", final], deadline_s=30)
+        except PcloudError:
+            with suppress(PcloudError):  # half a file of an image would fill a pool that is short of room
+                shell.run(["rm", "-f", f"{pool}/{part}"], deadline_s=30)
+            raise
 
 
 def digests_on(shell: Machine, paths: Any, size: int) -> dict[str, str]:

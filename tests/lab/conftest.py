@@ -48,6 +48,7 @@ class Operator:
 
     home: Path
     folder: Path
+    site: str = "demo"
 
     @property
     def env(self) -> dict[str, str]:
@@ -65,8 +66,8 @@ class Operator:
         )
         return Ran(done.returncode, done.stdout, done.stderr)
 
-    def recover(self, *argv: str, site: str = "demo") -> Ran:
-        ran = self.run("recover", site, "--yes", "--json", *argv)
+    def recover(self, *argv: str, site: str | None = None) -> Ran:
+        ran = self.run("recover", site or self.site, "--yes", "--json", *argv)
         ran.events = [from_json(line) for line in ran.out.splitlines() if line.startswith("{")]
         return ran
 
@@ -83,7 +84,7 @@ class Operator:
 
     def interrupt(self, argv: Sequence[str], when: Callable[[Event], bool], number: int) -> list[Event]:
         """Runs a recovery and sends it a signal at the first event that `when` likes."""
-        process = self.start("recover", "demo", "--yes", "--json", *argv)
+        process = self.start("recover", self.site, "--yes", "--json", *argv)
         assert process.stdout is not None
         seen: list[Event] = []
         sent = False
@@ -105,7 +106,7 @@ class Operator:
 
     def on(self, machine: str, *argv: str) -> str:
         """What a command prints on a host or a server."""
-        ran = self.run("ssh", f"demo/{machine}", "--", *argv)
+        ran = self.run("ssh", f"{self.site}/{machine}", "--", *argv)
         assert ran.code == 0, ran.err
         return ran.out
 

@@ -193,6 +193,7 @@ def test_a_host_without_packages_is_told_what_would_be_installed(path: Path, sit
         done = pcloud("prepare", str(path), "h2", "--yes")
         assert done.exit_code == 1
         assert "failed after" in done.out and "next:" in done.out
+        assert "not all of it was done; fresh: 0 of 1 host ready; not ready: h2" in done.out
         assert done.elapsed_s < 60
     finally:
         # The overlay's upper folder holds only the two marks of deletion.

@@ -1,0 +1,212 @@
+"""`python -m benchmarks`: measures, prints a table, writes results.json and docs/numbers.svg.
+
+--rounds N      pcloud and its floor, in turns, N times each (2)
+--wait S        wait at most S seconds for a quiet machine before each measurement (300)
+--picture       only draw docs/numbers.svg again, from results.json
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from benchmarks.lab import PCLOUD, ROOT, Lab, Ran, open_lab, run
+from benchmarks.picture import draw
+
+RESULTS = Path(__file__).with_name("results.json")
+PICTURE = ROOT / "docs" / "numbers.svg"
+QUIET_CPUS = 0.15
+"""Busy CPUs over `LOOK_S` below which nothing else is thought to run. Not the load average: it
+remembers our own last recovery for minutes."""
+LOOK_S = 10
+HELP_TIMES = 5
+IDLE_TIMES = 3
+
+
+def say(text: str) -> None:
+    print(f"[{time.strftime('%H:%M:%S')}] {text}", file=sys.stderr, flush=True)
+
+
+def quiet(limit_s: float) -> float:
+    """Waits until the machine has nothing else to do, `limit_s` at most; the busy CPUs that were left."""
+    until = time.monotonic() + limit_s
+    while True:
+        before = busy_s()
+        time.sleep(LOOK_S)
+        busy = (busy_s() - before) / LOOK_S
+        if busy < QUIET_CPUS or time.monotonic() > until:
+            return round(busy, 2)
+
+
+def busy_s() -> float:
+    """Seconds of CPU that this machine has spent since its start, on anything."""
+    words = [int(word) for word in Path("/proc/stat").read_text().split("\n")[0].split()[1:]]
+    return (sum(words[:8]) - words[3] - words[4]) / os.sysconf("SC_CLK_TCK")  # not: idle, iowait, guest twice
+
+
+def recover(lab: Lab, before: float) -> dict[str, Any]:
+    """One cold recovery by pcloud. Times are from the launch of the command."""
+    zero = busy_s()
+    ran = lab.pcloud("recover", "demo", "--yes", "--json")
+    guests = lab.guests_cpu_s()
+    events = [(at, json.loads(line)) for at, line in ran.lines if line.startswith("{")]
+    done = {e["step"]: at for at, e in events if e["event"] == "StepDone"}
+    started = [at for step, at in done.items() if step.endswith("/start")]
+    marks = {
+        "first step": events[0][0],
+        "servers started": max(started),
+        "database answers": done["db-1/ready"],
+        "dump restored": done["db-1/restore"],
+        "index built": done["idx-1/index"],
+    }
+    return _recovery(ran, done["journey"], marks, guests, (before, busy_s() - zero))
+
+
+def raise_floor(lab: Lab, before: float) -> dict[str, Any]:
+    """The same, by the script that only does."""
+    zero = busy_s()
+    ran = lab.program("floor", "raise", str(lab.home / "floor"))
+    guests = lab.guests_cpu_s()
+    done = {line: at for at, line in ran.lines}
+    started = max(at for line, at in done.items() if line.endswith(" started"))
+    names = ("database answers", "dump restored", "index built")
+    marks = {"servers started": started} | {n: done[n] for n in names}
+    return _recovery(ran, done["journey"], marks, guests, (before, busy_s() - zero))
+
+
+def _recovery(
+    ran: Ran, journey_s: float, marks: dict[str, float], guests: dict[str, float], busy: tuple[float, float]
+) -> dict[str, Any]:
+    """`busy`: CPUs that others kept busy just before, and all CPU seconds spent meanwhile."""
+    return {
+        "journey_s": round(journey_s, 2),
+        "cpu_s": round(ran.cost.cpu_s, 2),
+        "peak_mib": round(ran.cost.peak_mib, 1),
+        "guests_cpu_s": round(sum(guests.values()), 1),
+        "guests": guests,
+        "marks_s": {name: round(at, 2) for name, at in marks.items()},
+        "busy_before": busy[0],
+        "other_cpu_s": round(busy[1] - sum(guests.values()) - ran.cost.cpu_s, 1),
+    }
+
+
+def in_the_lab(rounds: int, wait_s: float) -> Iterator[tuple[str, Any]]:
+    with open_lab() as lab:
+        say("a first recovery puts the images on the hosts")
+        lab.pcloud("recover", "demo", "--yes", "--json")
+        say("an idle second run")
+        quiet(wait_s)
+        idle = [lab.pcloud("recover", "demo", "--yes") for _ in range(IDLE_TIMES)]
+        assert all("nothing was changed, 7 servers are healthy" in ran.out for ran in idle)
+        yield (
+            "idle",
+            {
+                "wall_s": [round(r.cost.wall_s, 2) for r in idle],
+                "cpu_s": [round(r.cost.cpu_s, 2) for r in idle],
+            },
+        )
+        lab.clear()
+        floor_folder = lab.home / "floor"
+        floor_folder.mkdir(mode=0o700)
+        ours, floors = [], []
+        for n in range(rounds):
+            say(f"round {n + 1} of {rounds}: pcloud")
+            ours.append(recover(lab, quiet(wait_s)))
+            lab.clear()
+            lab.program("floor", "lay", str(floor_folder))
+            say(f"round {n + 1} of {rounds}: the floor ({ours[-1]['journey_s']} s by pcloud)")
+            floors.append(raise_floor(lab, quiet(wait_s)))
+            lab.clear()
+        ratio = median(r["journey_s"] for r in ours) / median(r["journey_s"] for r in floors)
+        xml = json.loads((floor_folder / "floor.json").read_text())["servers"][0]["xml"]
+        accel = "kvm" if xml.startswith("<domain type='kvm'") else "tcg"
+        yield "recovery", {"pcloud": ours, "floor": floors, "ratio": round(ratio, 3), "accel": accel}
+        say("images to one host, and to seven")
+        quiet(wait_s)
+        yield "copying", json.loads(lab.program("copying", str(lab.home)).lines[-1][1])
+
+
+def start_up() -> dict[str, Any]:
+    runs = [run([PCLOUD, "--help"]) for _ in range(HELP_TIMES)]
+    return {"wall_s": [round(r.cost.wall_s, 3) for r in runs], "cpu_s": [round(r.cost.cpu_s, 3) for r in runs]}
+
+
+def machine() -> dict[str, Any]:
+    emulator = subprocess.run(["qemu-system-x86_64", "--version"], capture_output=True, text=True, check=True).stdout
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / (1 << 30)
+    return {
+        "cpus": os.cpu_count(),
+        "memory_gib": round(memory),
+        "kernel": platform.release(),
+        "python": platform.python_version(),
+        "emulator": emulator.split("\n")[0].split("(")[0].strip(),
+    }
+
+
+def table(results: dict[str, Any]) -> str:
+    """What a person reads: a figure a line, with its target where there is one."""
+    recovery, copying, planning = results["recovery"], results["copying"], results["planning"]
+    ours, floors = recovery["pcloud"], recovery["floor"]
+
+    def of(runs: list[dict[str, Any]], key: str) -> str:
+        return "  ".join(f"{r[key]:g}" for r in runs)
+
+    rows = [
+        ("pcloud, launch to first full journey", of(ours, "journey_s"), "s", ""),
+        ("the floor, the same", of(floors, "journey_s"), "s", ""),
+        ("pcloud over the floor, medians", f"{recovery['ratio']:.3f}", "", "1.10"),
+        ("CPU of the seven guests, under pcloud", of(ours, "guests_cpu_s"), "s", ""),
+        ("CPU of the seven guests, under the floor", of(floors, "guests_cpu_s"), "s", ""),
+        ("CPU of all else meanwhile, under pcloud", of(ours, "other_cpu_s"), "s", ""),
+        ("CPU of all else meanwhile, under the floor", of(floors, "other_cpu_s"), "s", ""),
+        ("pcloud's own CPU, ssh included", of(ours, "cpu_s"), "s", ""),
+        ("the floor's own CPU", of(floors, "cpu_s"), "s", ""),
+        ("pcloud's peak memory", f"{max(r['peak_mib'] for r in ours):.0f}", "MiB", "150"),
+        ("an idle second run", f"{median(results['idle']['wall_s']):.2f}", "s", "10"),
+        ("pcloud --help", f"{median(results['help']['wall_s']):.2f}", "s", ""),
+        ("plan from nothing, 1,000 hosts, 7,000 servers", f"{planning['nothing_s']:.2f}", "s", "5"),
+        ("plan of the same, all healthy", f"{planning['healthy_s']:.2f}", "s", "5"),
+        ("load of that inventory", f"{planning['load_s']:.2f}", "s", ""),
+        (f"an image ({copying['image_mib']:.0f} MiB) to one host", f"{median(copying['one_s']):.2f}", "s", ""),
+        ("the same image to seven hosts", f"{median(copying['seven_s']):.2f}", "s", ""),
+        ("seven hosts over one", f"{copying['ratio']:.2f}", "", "1.3"),
+    ]
+    width = max(len(row[0]) for row in rows)
+    return "\n".join(
+        f"{what:<{width}}  {value:>12} {unit:<3}" + (f"  at most {target}" if target else "")
+        for what, value, unit, target in rows
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description="pcloud beside its floor, in one run")
+    parser.add_argument("--rounds", type=int, default=2, help="of pcloud and the floor, in turns")
+    parser.add_argument("--wait", type=float, default=300, help="seconds to wait for a quiet machine")
+    parser.add_argument("--picture", action="store_true", help="only draw the picture again")
+    options = parser.parse_args()
+    if not options.picture:
+        results: dict[str, Any] = {"date": datetime.now(UTC).isoformat(timespec="seconds"), "machine": machine()}
+        say("waiting for a quiet machine")
+        results["busy_before"] = quiet(options.wait)
+        results["help"] = start_up()
+        # In a process of its own: what plans use is no part of what pcloud's runs are charged with.
+        results["planning"] = json.loads(run([sys.executable, "-m", "benchmarks.planning"]).out)
+        results |= dict(in_the_lab(options.rounds, options.wait))
+        RESULTS.write_text(json.dumps(results, indent=2) + "\n")
+    results = json.loads(RESULTS.read_text())
+    PICTURE.write_text(draw(results))
+    print(table(results))
+
+
+if __name__ == "__main__":
+    main()
