@@ -17,7 +17,7 @@ DEBIAN := qemu-system-x86 qemu-utils libvirt-daemon-system libvirt-daemon-driver
 # What only the tests run: the shop's own daemons, to check its configuration files and queries.
 DEBIAN_TEST := haproxy nginx-light mariadb-server sphinxsearch procps
 
-.PHONY: help setup demo test lint lab-down clean lock
+.PHONY: help setup demo test chaos lint lab-down clean lock
 
 help:
 	@sed -n '2,4p' Makefile | cut -c3-
@@ -68,6 +68,11 @@ test: setup
 	@$(MAKE) --no-print-directory lint
 	@echo "== pytest: cases, properties, libvirt's test driver, then the lab with real guests"
 	@$(BIN)/pytest
+
+chaos: setup
+	$(call install_debian,$(DEBIAN_TEST))
+	@echo "== the bad days in full: killed at every event of a run, and the same command again"
+	@$(BIN)/pytest -m chaos
 
 lab-down:
 	@$(BIN)/pcloud lab down demo

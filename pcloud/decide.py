@@ -251,7 +251,8 @@ def _bring_back(desired: Desired, observed: Observed, host: str) -> str:
 def leftovers(desired: Desired, observed: Observed) -> dict[str, tuple[str, ...]]:
     """Host to the files of this site that belong to no server: an interrupted build's."""
     site = desired.site.site
-    pattern = re.compile(rf"{re.escape(site)}\.[a-z0-9-]+\.g\d+\.(qcow2|seed\.iso|console\.log)(\.part|\.[A-Za-z0-9]{8})?$")
+    unfinished = r"\.part|\.[A-Za-z0-9]{8}"
+    pattern = re.compile(rf"{re.escape(site)}\.[a-z0-9-]+\.g\d+\.(qcow2|seed\.iso|console\.log)({unfinished})?$")
     found = {}
     for host in observed.hosts:
         kept = {n for s in host.servers if s.mark and s.mark.site == site for n in _files(site, s)}

@@ -95,8 +95,8 @@ def run_step(step: Step, world: World, report: _Reporter) -> Event:
     except Blocked as error:
         return StepBlocked(report.step, report.now(), error.what, error.where, error.next)
     except PcloudError as error:
-        next = error.next or find_remedy(error.what, world.site.site, error.where)
-        return StepFailed(report.step, report.now(), error.what, error.where, next)
+        remedy = error.next or find_remedy(error.what, world.site.site, error.where)
+        return StepFailed(report.step, report.now(), error.what, error.where, remedy)
     except Exception as error:  # noqa: BLE001 (a bug in one step must not take the run down with it)
         what = f"a bug in pcloud: {type(error).__name__}: {error}"
         return StepFailed(report.step, report.now(), what, "", "report it with the run's events.jsonl")

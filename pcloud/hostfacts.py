@@ -17,9 +17,8 @@ from pathlib import Path, PurePosixPath
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from pcloud import places
 from pcloud.clock import Clock, Deadline, SystemClock
-from pcloud.errors import BadInput, Blocked, CommandFailed, DeadlineExceeded, PcloudError
+from pcloud.errors import Blocked, CommandFailed, DeadlineExceeded, PcloudError
 from pcloud.hoststate import (
     GUESTS_UNIT,
     LIBVIRT_UNITS,
@@ -37,9 +36,9 @@ from pcloud.hoststate import (
 )
 from pcloud.hypervisor import read_mark
 from pcloud.inventory import Inventory
-from pcloud.keys import known_hosts_line
 from pcloud.model import Host, Site
 from pcloud.observed import Power, SeenServer
+from pcloud.pins import host_pins
 from pcloud.shell import Shell
 
 WORKERS = 32
@@ -69,7 +68,7 @@ def open_shells(inventory: Inventory, key: str) -> Iterator[Callable[[Host], She
     shells: dict[str, Shell] = {}
     with TemporaryDirectory(prefix="pcloud-pins-") as folder:
         pins = Path(folder) / "known_hosts"
-        pins.write_text("".join(f"{line}\n" for line in pinned(inventory)))
+        pins.write_text("".join(f"{line}\n" for line in host_pins(inventory)))
 
         def shell(host: Host) -> Shell:
             if host.name not in shells:
@@ -88,23 +87,6 @@ def open_shells(inventory: Inventory, key: str) -> Iterator[Callable[[Host], She
         finally:
             for opened in shells.values():
                 opened.close()
-
-
-def pinned(inventory: Inventory) -> list[str]:
-    """The lines of known_hosts that the site pins for its hosts: a file's, a lab's and the inventory's own."""
-    site = inventory.site
-    source = inventory.resolve(site.access.known_hosts) if site.access.known_hosts else None
-    if site.lab is not None:
-        source = places.lab_dir(site.site) / "known_hosts"
-    lines: list[str] = []
-    if source is not None:
-        try:
-            # paramiko refuses a whole file for one @cert-authority line.
-            lines = [x for x in source.read_text().splitlines() if x and not x.startswith(("#", "@"))]
-        except (OSError, UnicodeDecodeError) as error:
-            fix = "make it readable, or name another as access.known_hosts"
-            raise BadInput(f"the pinned host keys cannot be read: {error}", where=str(source), next=fix) from error
-    return lines + [known_hosts_line(str(h.address), h.host_key) for h in site.hosts if h.host_key]
 
 
 def ask_hosts(

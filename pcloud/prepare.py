@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import groupby
+from threading import Event
 
 from pcloud.clock import Clock, SystemClock
 from pcloud.errors import PcloudError
@@ -115,24 +116,37 @@ def _do(host: Host, what: str, command: str, why: str) -> Action:
 
 
 def prepare(
-    actions: Sequence[Action], shell: Callable[[str], Shell], tell: Tell, clock: Clock | None = None
+    actions: Sequence[Action],
+    shell: Callable[[str], Shell],
+    tell: Tell,
+    interrupted: Callable[[], None],
+    clock: Clock | None = None,
 ) -> tuple[Done, ...]:
     """Does the actions: hosts at once, one host's in order, which ends at the first that fails.
 
-    `shell` gives the shell of a host by its name. Takes as long as the slowest host.
+    `shell` gives the shell of a host by its name. Takes as long as the slowest host. On Ctrl-C
+    `interrupted` is called, the commands that run may end, and nothing new starts.
     """
     hosts = [(shell(name), tuple(group)) for name, group in groupby(actions, key=lambda a: a.host)]
     if not hosts:
         return ()
     used = clock or SystemClock()
+    stop = Event()
     with ThreadPoolExecutor(max_workers=min(WORKERS, len(hosts)), thread_name_prefix="prepare") as pool:
-        results = pool.map(lambda pair: _on_host(pair[0], pair[1], tell, used), hosts)
-        return tuple(done for result in results for done in result)
+        try:
+            results = pool.map(lambda pair: _on_host(pair[0], pair[1], tell, stop, used), hosts)
+            return tuple(done for result in results for done in result)
+        except KeyboardInterrupt:
+            stop.set()
+            interrupted()
+            raise
 
 
-def _on_host(shell: Shell, actions: Sequence[Action], tell: Tell, clock: Clock) -> list[Done]:
+def _on_host(shell: Shell, actions: Sequence[Action], tell: Tell, stop: Event, clock: Clock) -> list[Done]:
     results: list[Done] = []
     for action in actions:
+        if stop.is_set():
+            break
         tell(action, None)
         began = clock.now()
         try:

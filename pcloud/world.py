@@ -25,6 +25,7 @@ from pcloud.inventory import Inventory
 from pcloud.journey import JourneyResult, walk
 from pcloud.keys import known_hosts_line
 from pcloud.model import Check, Host, Journey, SecretRef, Site, Visit
+from pcloud.pins import find_pins_file, host_pins
 from pcloud.probe import Verdict, probe
 from pcloud.seed import build_seed
 from pcloud.shell import Shell, ssh_argv
@@ -72,6 +73,7 @@ class World:
         folder = places.site_dir(self.site.site)
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         self.known_hosts = folder / "known_hosts"
+        self._pinned_in = str(find_pins_file(inventory) or inventory.path)
         _replace(self.known_hosts, "".join(f"{line}\n" for line in self._pins(inventory)), 0o600)
         self._wrapper = folder / "ssh"
         timeout = max(1, round(self.site.access.connect_timeout_s))
@@ -98,19 +100,8 @@ class World:
 
     def _pins(self, inventory: Inventory) -> list[str]:
         """Every key this site may show: its hosts', as pinned; its servers', as derived."""
-        given = self.site.access.known_hosts
-        source = inventory.resolve(given) if given else None
-        if self.site.lab is not None:
-            source = places.lab_dir(self.site.site) / "known_hosts"
-        self._pinned_in = str(source or inventory.path)
-        pins = []
-        if source is not None:
-            try:
-                pins = [line for line in source.read_text().splitlines() if line and not line.startswith(("#", "@"))]
-            except (OSError, UnicodeDecodeError) as error:
-                raise BadInput(f"the pinned host keys cannot be read: {error}", where=str(source)) from error
-        pins += [known_hosts_line(str(h.address), h.host_key) for h in self.site.hosts if h.host_key]
-        return pins + [known_hosts_line(s.address, self._material.host_keys[s.name]) for s in self._desired.servers]
+        servers = [known_hosts_line(s.address, self._material.host_keys[s.name]) for s in self._desired.servers]
+        return host_pins(inventory) + servers
 
     # -- connections
 
@@ -142,7 +133,7 @@ class World:
         try:
             return Hypervisor.open(uri, host, timeout_s=limit)
         except LibvirtSilent:
-            self.shell(host).run(["true"], deadline_s=limit)
+            self.shell(host).run(["true"], deadline_s=2 * self.site.access.connect_timeout_s)
             raise
 
     def shell(self, host: str) -> Shell:

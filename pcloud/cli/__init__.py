@@ -18,7 +18,8 @@ Exit codes: 0 converged, 1 failed, 2 bad input, 3 blocked, waiting for a person.
 
 _OF_THE_MACHINE = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM})
 _ROOM = (
-    "make room there (df -h) or fix the folder's rights, or set PCLOUD_HOME to another folder; then the same command again"
+    "make room there (df -h) or fix the folder's rights, or set PCLOUD_HOME to another folder; "
+    "then the same command again"
 )
 
 
@@ -45,7 +46,7 @@ class _Explained(TyperGroup):
 
 def make_app() -> typer.Typer:
     """Every command, by families: a file each."""
-    from pcloud.cli import image, inventory, lab, look, recover, runs
+    from pcloud.cli import hosts, image, inventory, lab, look, recover, runs
 
     app = typer.Typer(
         cls=_Explained, help=HELP, no_args_is_help=True, pretty_exceptions_enable=False, add_completion=False
@@ -53,6 +54,7 @@ def make_app() -> typer.Typer:
     for family in (recover, look, runs, inventory):
         app.registered_commands += family.app.registered_commands
     app.add_typer(image.app, name="image", help="Build, list and verify prepared images.")
+    app.add_typer(hosts.app, name="hosts", help="Whether your hosts are ready, and what makes them so.")
     app.add_typer(lab.app, name="lab", help="A data centre on this machine, to rehearse in.")
     return app
 

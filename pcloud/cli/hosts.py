@@ -13,7 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from pcloud import lab, places
-from pcloud.cli.session import confirm, out
+from pcloud.cli.session import confirm, err, out
 from pcloud.errors import BadInput
 from pcloud.hostchecks import Finding, check_homes, check_host
 from pcloud.hostfacts import ask_hosts, open_shells
@@ -147,7 +147,7 @@ def _prepare(
     question = f"Do this on {_count(count, 'host')} of {site.site}, {_count(len(actions), 'step')} in all?"
     named = "" if len(only) == len(site.hosts) else " " + " ".join(host.name for host in only)
     confirm(question, yes=yes, command=f"pcloud hosts prepare {site.site}{named}")
-    results = prepare(actions, lambda name: shell(site.host(name)), _silent if json else _tell)
+    results = prepare(actions, lambda name: shell(site.host(name)), _silent if json else _tell, _interrupted)
     return results, _look(site, shell, only)
 
 
@@ -180,6 +180,10 @@ def _tell(action: Action, done: Done | None) -> None:
 
 def _silent(_action: Action, _done: Done | None) -> None:
     return None
+
+
+def _interrupted() -> None:
+    err.print("stopping: the commands that run may end, nothing new starts", markup=False)
 
 
 def _show(findings: Sequence[Finding], *, everything: bool) -> None:

@@ -16,6 +16,7 @@ from pcloud.desire import desire
 from pcloud.desired import Desired, ImageFile, ImageSpec, Options
 from pcloud.errors import BadDocument, BadInput, Blocked
 from pcloud.images import Image, find_image
+from pcloud.images.manifest import DISK, INITRD, KERNEL
 from pcloud.inventory import Inventory, find_inventory, find_playbook, load_inventory
 from pcloud.model import Site
 from pcloud.playbook import check_playbook, load_playbook
@@ -116,17 +117,9 @@ def _refuse_missing(site: Site, images: Mapping[str, Image]) -> None:
 
 def image_spec(name: str, image: Image) -> ImageSpec:
     """What the hosts need of an image, from its manifest."""
-
-    def described(path: Path | None) -> ImageFile | None:
-        content = None if path is None else image.manifest.files[path.name]
-        return None if path is None or content is None else ImageFile(path.name, content.sha256, content.size)
-
-    disk = described(image.disk)
-    if disk is None:
-        raise BadInput(f"the image {image.name} has no disk", next="pcloud image list")
-    return ImageSpec(
-        name, image.recipe, image.digest, image.cmdline, disk, described(image.kernel), described(image.initrd)
-    )
+    files = {name: ImageFile(name, content.sha256, content.size) for name, content in image.manifest.files.items()}
+    kernel, initrd = files.get(KERNEL), files.get(INITRD)
+    return ImageSpec(name, image.recipe, image.digest, image.cmdline, files[DISK], kernel, initrd)
 
 
 def site_of(target: str) -> tuple[str, str]:

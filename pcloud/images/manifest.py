@@ -169,19 +169,23 @@ def find_fault(image: Image) -> str | None:
 def verify(image: Image, tell: Callable[[int], None] = lambda _: None) -> None:
     """Compare every file with the manifest, bit for bit. Raises `ImageError` naming the file and why."""
     if fault := find_fault(image):
-        raise _broken(image.folder, fault)
+        raise _broken(image.folder, fault, imported=image.kernel is None)
     for name, content in sorted(image.manifest.files.items()):
         try:
             digest = hash_file(image.folder / name, tell)
         except OSError as error:
-            raise _broken(image.folder, f"{name} cannot be read: {error.strerror}") from None
+            raise _broken(image.folder, f"{name} cannot be read: {error.strerror}", imported=image.kernel is None) from None
         if digest != content.sha256:
-            raise _broken(image.folder, f"{name} is corrupt: its sha256 is {digest[:12]}…, not {content.sha256[:12]}…")
+            what = f"{name} is corrupt: its sha256 is {digest[:12]}…, not {content.sha256[:12]}…"
+            raise _broken(image.folder, what, imported=image.kernel is None)
 
 
-def _broken(folder: Path, what: str) -> ImageError:
+def _broken(folder: Path, what: str, *, imported: bool = False) -> ImageError:
     recipe = re.sub(r"-[0-9a-f]{12}$", "", folder.name)
-    build = f"pcloud image build {recipe} --force" if re.fullmatch(r"[a-z0-9][a-z0-9-]*", recipe) else "pcloud image build"
+    known = re.fullmatch(r"[a-z0-9][a-z0-9-]*", recipe)
+    build = f"pcloud image build {recipe} --force" if known else "pcloud image build"
+    if imported:
+        build = f"pcloud image import FILE --name {recipe}"
     return ImageError(what, where=f"image {_printable(folder.name)}", next=f"it will not be used; make it again: {build}")
 
 

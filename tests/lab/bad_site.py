@@ -20,7 +20,7 @@ import yaml
 from pcloud import lab
 from pcloud.events import StepBlocked, StepFailed
 from pcloud.images.manifest import read_manifest
-from pcloud.inventory import defaults_dir, load_site
+from pcloud.inventory import defaults_dir
 from pcloud.model import Site
 from tests.lab.conftest import DEMO, Operator, Ran
 
@@ -117,7 +117,7 @@ class Yard:
         return sorted(s for text in texts for s in re.findall(rf"qemu-system.*?guest={SITE}\.([a-z0-9-]+)", text))
 
     def orphans(self) -> list[str]:
-        """Files in the pools that belong to no server and are no tombstone, and processes that outlived their command."""
+        """Files in the pools that are neither a server's nor a tombstone; processes that outlived their command."""
         found = []
         for host in self.site.hosts:
             known = self.inside(host.name, "virsh", "-q", "-c", "qemu:///system", "list", "--all", "--name").split()
