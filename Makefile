@@ -1,6 +1,7 @@
 # Everything pcloud needs on a fresh Debian 12 machine, and what to do with it.
 #   make demo    set up, bring the lab up, build the images, recover the demo site, report
 #   make test    set up, then ruff, mypy, import-linter and pytest, the lab's real guests included
+#   make bench   pcloud beside its floor, in one run: docs/numbers.md
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
@@ -17,7 +18,7 @@ DEBIAN := qemu-system-x86 qemu-utils libvirt-daemon-system libvirt-daemon-driver
 # What only the tests run: the shop's own daemons, to check its configuration files and queries.
 DEBIAN_TEST := haproxy nginx-light mariadb-server sphinxsearch procps
 
-.PHONY: help setup demo test chaos lint lab-down clean lock
+.PHONY: help setup demo test chaos bench lint lab-down clean lock
 
 help:
 	@sed -n '2,4p' Makefile | cut -c3-
@@ -44,8 +45,8 @@ $(VENV)/.installed: pyproject.toml requirements.lock
 	$(call install_debian,$(DEBIAN))
 	@echo "== making the virtual environment $(VENV)"
 	@[ -x $(BIN)/python ] || $(PYTHON) -m venv $(VENV)
-	@$(BIN)/pip install -q --disable-pip-version-check --require-hashes -r requirements.lock
-	@$(BIN)/pip install -q --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@$(BIN)/pip install -qq --disable-pip-version-check --require-hashes -r requirements.lock
+	@$(BIN)/pip install -qq --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@touch $@
 
 demo: setup
@@ -73,6 +74,10 @@ chaos: setup
 	$(call install_debian,$(DEBIAN_TEST))
 	@echo "== the bad days in full: killed at every event of a run, and the same command again"
 	@$(BIN)/pytest -m chaos
+
+bench: setup
+	@echo "== pcloud beside its floor, on a lab of its own: about ten minutes on a quiet machine"
+	@$(BIN)/python -m benchmarks
 
 lab-down:
 	@$(BIN)/pcloud lab down demo
