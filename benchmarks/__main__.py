@@ -1,8 +1,8 @@
-"""`python -m benchmarks`: measures, prints a table, writes results.json and docs/numbers.svg.
+"""`python -m benchmarks`: measures, prints a table, writes results.json and docs/numbers.*
 
---rounds N      pcloud and its floor, in turns, N times each (2)
---wait S        wait at most S seconds for a quiet machine before each measurement (300)
---picture       only draw docs/numbers.svg again, from results.json
+--rounds N    pcloud and its floor, in turns, N times each (2)
+--wait S      wait at most S seconds for a quiet machine before each measurement (300)
+--again       measure nothing: table and docs/numbers.* again, from results.json
 """
 
 from __future__ import annotations
@@ -20,11 +20,13 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from benchmarks.lab import PCLOUD, ROOT, Lab, Ran, open_lab, run
+from benchmarks.figures import as_text, figures, write_page
+from benchmarks.lab import PCLOUD, ROOT, Lab, Ran, busy_s, open_lab, run
 from benchmarks.picture import draw
 
 RESULTS = Path(__file__).with_name("results.json")
 PICTURE = ROOT / "docs" / "numbers.svg"
+PAGE = ROOT / "docs" / "numbers.md"
 QUIET_CPUS = 0.15
 """Busy CPUs over `LOOK_S` below which nothing else is thought to run. Not the load average: it
 remembers our own last recovery for minutes."""
@@ -46,12 +48,6 @@ def quiet(limit_s: float) -> float:
         busy = (busy_s() - before) / LOOK_S
         if busy < QUIET_CPUS or time.monotonic() > until:
             return round(busy, 2)
-
-
-def busy_s() -> float:
-    """Seconds of CPU that this machine has spent since its start, on anything."""
-    words = [int(word) for word in Path("/proc/stat").read_text().split("\n")[0].split()[1:]]
-    return (sum(words[:8]) - words[3] - words[4]) / os.sysconf("SC_CLK_TCK")  # not: idle, iowait, guest twice
 
 
 def recover(lab: Lab, before: float) -> dict[str, Any]:
@@ -126,6 +122,7 @@ def in_the_lab(rounds: int, wait_s: float) -> Iterator[tuple[str, Any]]:
             lab.program("floor", "lay", str(floor_folder))
             say(f"round {n + 1} of {rounds}: the floor ({ours[-1]['journey_s']} s by pcloud)")
             floors.append(raise_floor(lab, quiet(wait_s)))
+            say(f"round {n + 1} of {rounds}: {floors[-1]['journey_s']} s by the floor")
             lab.clear()
         ratio = median(r["journey_s"] for r in ours) / median(r["journey_s"] for r in floors)
         xml = json.loads((floor_folder / "floor.json").read_text())["servers"][0]["xml"]
@@ -153,48 +150,13 @@ def machine() -> dict[str, Any]:
     }
 
 
-def table(results: dict[str, Any]) -> str:
-    """What a person reads: a figure a line, with its target where there is one."""
-    recovery, copying, planning = results["recovery"], results["copying"], results["planning"]
-    ours, floors = recovery["pcloud"], recovery["floor"]
-
-    def of(runs: list[dict[str, Any]], key: str) -> str:
-        return "  ".join(f"{r[key]:g}" for r in runs)
-
-    rows = [
-        ("pcloud, launch to first full journey", of(ours, "journey_s"), "s", ""),
-        ("the floor, the same", of(floors, "journey_s"), "s", ""),
-        ("pcloud over the floor, medians", f"{recovery['ratio']:.3f}", "", "1.10"),
-        ("CPU of the seven guests, under pcloud", of(ours, "guests_cpu_s"), "s", ""),
-        ("CPU of the seven guests, under the floor", of(floors, "guests_cpu_s"), "s", ""),
-        ("CPU of all else meanwhile, under pcloud", of(ours, "other_cpu_s"), "s", ""),
-        ("CPU of all else meanwhile, under the floor", of(floors, "other_cpu_s"), "s", ""),
-        ("pcloud's own CPU, ssh included", of(ours, "cpu_s"), "s", ""),
-        ("the floor's own CPU", of(floors, "cpu_s"), "s", ""),
-        ("pcloud's peak memory", f"{max(r['peak_mib'] for r in ours):.0f}", "MiB", "150"),
-        ("an idle second run", f"{median(results['idle']['wall_s']):.2f}", "s", "10"),
-        ("pcloud --help", f"{median(results['help']['wall_s']):.2f}", "s", ""),
-        ("plan from nothing, 1,000 hosts, 7,000 servers", f"{planning['nothing_s']:.2f}", "s", "5"),
-        ("plan of the same, all healthy", f"{planning['healthy_s']:.2f}", "s", "5"),
-        ("load of that inventory", f"{planning['load_s']:.2f}", "s", ""),
-        (f"an image ({copying['image_mib']:.0f} MiB) to one host", f"{median(copying['one_s']):.2f}", "s", ""),
-        ("the same image to seven hosts", f"{median(copying['seven_s']):.2f}", "s", ""),
-        ("seven hosts over one", f"{copying['ratio']:.2f}", "", "1.3"),
-    ]
-    width = max(len(row[0]) for row in rows)
-    return "\n".join(
-        f"{what:<{width}}  {value:>12} {unit:<3}" + (f"  at most {target}" if target else "")
-        for what, value, unit, target in rows
-    )
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description="pcloud beside its floor, in one run")
     parser.add_argument("--rounds", type=int, default=2, help="of pcloud and the floor, in turns")
     parser.add_argument("--wait", type=float, default=300, help="seconds to wait for a quiet machine")
-    parser.add_argument("--picture", action="store_true", help="only draw the picture again")
+    parser.add_argument("--again", action="store_true", help="only write and draw again, from results.json")
     options = parser.parse_args()
-    if not options.picture:
+    if not options.again:
         results: dict[str, Any] = {"date": datetime.now(UTC).isoformat(timespec="seconds"), "machine": machine()}
         say("waiting for a quiet machine")
         results["busy_before"] = quiet(options.wait)
@@ -205,7 +167,8 @@ def main() -> None:
         RESULTS.write_text(json.dumps(results, indent=2) + "\n")
     results = json.loads(RESULTS.read_text())
     PICTURE.write_text(draw(results))
-    print(table(results))
+    write_page(PAGE, results)
+    print(as_text(figures(results)))
 
 
 if __name__ == "__main__":

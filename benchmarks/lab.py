@@ -25,6 +25,12 @@ ROOT = Path(__file__).resolve().parent.parent
 LONGEST_S = 900
 
 
+def busy_s() -> float:
+    """Seconds of CPU that this machine has spent since its start, on anything."""
+    words = [int(word) for word in Path("/proc/stat").read_text().split("\n")[0].split()[1:]]
+    return (sum(words[:8]) - words[3] - words[4]) / os.sysconf("SC_CLK_TCK")  # not: idle, iowait, guest twice
+
+
 @dataclass(frozen=True)
 class Cost:
     """What a program took, its children (ssh, mostly) included; `peak_mib` is the largest one's."""

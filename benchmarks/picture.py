@@ -114,7 +114,7 @@ def _targets(results: dict[str, Any], top: float) -> tuple[str, float]:
         length = room * value / limit / widest
         made.append(_rect(LEFT, y, length, "c", f"{label}: {value:g}{unit}, at most {limit:g}{unit}"))
         x = max(LEFT + length, at if value <= limit else 0) + 8
-        made.append(_text(x, y + 15, f"{value:.2f}{unit} of {limit:g}{unit}"))
+        made.append(_text(x, y + 15, f"{value:.3g}{unit} of {limit:g}{unit}"))
         y += BAR + GAP
     made.append(f'<line class="limit" x1="{at:.1f}" x2="{at:.1f}" y1="{first - 3:.1f}" y2="{y - GAP + 3:.1f}"/>\n')
     return "".join(made), y

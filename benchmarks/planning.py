@@ -153,4 +153,5 @@ def _volumes(site: str, servers: list[SeenServer]) -> tuple[str, ...]:
 
 
 if __name__ == "__main__":
-    print(json.dumps(asdict(measure())))
+    figures = {k: round(v, 3) for k, v in asdict(measure()).items()}
+    print(json.dumps(figures))

@@ -42,6 +42,11 @@ class ImageSpec:
     def files(self) -> tuple[ImageFile, ...]:
         return tuple(f for f in (self.disk, self.kernel, self.initrd) if f is not None)
 
+    @property
+    def size(self) -> int:
+        """Bytes that a host must be sent."""
+        return sum(f.size for f in self.files)
+
     def on_host(self, pool: str, file: ImageFile) -> str:
         """The path of a file's copy: named by content, so that two builds never mix."""
         return str(PurePosixPath(pool) / f"pcloud-image.{self.recipe}.{self.digest[:12]}.{file.name}")

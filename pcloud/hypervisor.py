@@ -14,7 +14,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 from urllib.parse import quote
 
 import libvirt
@@ -154,8 +154,11 @@ class Hypervisor:
         try:
             root = ET.fromstring(domain.XMLDesc(libvirt.VIR_DOMAIN_XML_INACTIVE))  # noqa: S314 (libvirt's own XML)
             state = domain.state()[0]
-        except libvirt.libvirtError:
-            return None  # it vanished while we were looking
+        except libvirt.libvirtError as error:
+            if error.get_error_code() == libvirt.VIR_ERR_NO_DOMAIN:
+                return None  # it vanished while we were looking
+            # A connection that broke off must never look like a host without servers.
+            raise HostUnreachable(f"libvirt: {_words(error)}", where=self.name) from error
         return SeenServer(
             name=domain.name(),
             uuid=domain.UUIDString(),
@@ -250,7 +253,7 @@ class Hypervisor:
             if event in (libvirt.VIR_DOMAIN_EVENT_STOPPED, libvirt.VIR_DOMAIN_EVENT_CRASHED):
                 self._stopped[domain.name()] = "stopped" if event == libvirt.VIR_DOMAIN_EVENT_STOPPED else "crashed"
             elif (event, detail) == (libvirt.VIR_DOMAIN_EVENT_SUSPENDED, libvirt.VIR_DOMAIN_EVENT_SUSPENDED_IOERROR):
-                self._stopped[domain.name()] = "was paused by an error of its disk (is the host's pool full?)"
+                self._stopped[domain.name()] = "was paused by an error of its disk"
             elif event in (libvirt.VIR_DOMAIN_EVENT_STARTED, libvirt.VIR_DOMAIN_EVENT_RESUMED):
                 self._stopped.pop(domain.name(), None)
 
@@ -268,9 +271,9 @@ class Hypervisor:
     def _pool(self, path: str) -> Any:
         """The pool on this folder; a transient one is made where none is defined."""
         for pool in self._try("list its pools", self._c.listAllStoragePools):
-            root = ET.fromstring(pool.XMLDesc())  # noqa: S314
+            root = ET.fromstring(self._try("read a pool", pool.XMLDesc))  # noqa: S314
             if root.findtext("target/path") == path:
-                if not pool.isActive():
+                if not self._try(f"ask for the pool {path}", pool.isActive):
                     self._try(f"open the pool {path}", pool.create)
                 return pool
         name = "pcloud" + path.replace("/", "-")
@@ -294,31 +297,6 @@ class Hypervisor:
             f"<backingStore><path>{backing}</path><format type='qcow2'/></backingStore></volume>"
         )
         self._try(f"create the disk {name}", lambda: self._pool(pool).createXML(xml))
-
-    def upload(self, pool: str, name: str, source: IO[bytes], size: int, progress: Callable[[int], None]) -> None:
-        """Fills a new raw volume `name` of `size` bytes from `source`; `progress` is told the bytes sent."""
-        xml = (
-            f"<volume><name>{name}</name><capacity>{size}</capacity><allocation>0</allocation>"
-            "<target><format type='raw'/></target></volume>"
-        )
-        found = self._pool(pool)
-        volume = self._try(f"create {name}", lambda: found.createXML(xml))
-        stream = self._c.newStream(0)
-        sent = 0
-
-        def more(_stream: Any, count: int, _opaque: Any) -> bytes:
-            nonlocal sent
-            data = source.read(count)
-            sent += len(data)
-            progress(sent)
-            return data
-
-        def send() -> None:
-            volume.upload(stream, 0, size, 0)
-            stream.sendAll(more, None)
-            stream.finish()
-
-        self._try(f"upload {name}", send)
 
 
 def read_mark(root: ET.Element) -> Mark | None:

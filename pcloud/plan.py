@@ -15,6 +15,7 @@ from graphlib import CycleError, TopologicalSorter
 
 from pcloud.decide import MAKES, Act, Decision, decide, leftovers
 from pcloud.desired import Desired, Names, ServerSpec, liveness
+from pcloud.distribute import find_lacking, find_spread
 from pcloud.errors import BadInput, Blocked
 from pcloud.events import StepInfo
 from pcloud.observed import Observed
@@ -63,6 +64,8 @@ class Plan:
     kept: Mapping[str, str]
     desired_digest: str
     observed_digest: str
+    to_copy: int = 0
+    """Bytes of images that have to travel, as far as the hosts' lists of files tell; a chain of hosts counts once."""
 
     @property
     def changes(self) -> tuple[PlanNode, ...]:
@@ -114,6 +117,7 @@ class _Draft:
     date: str
     nodes: dict[str, PlanNode] = field(default_factory=dict)
     ends: dict[str, frozenset[Need]] = field(default_factory=dict)
+    to_copy: int = 0
 
     def add(
         self,
@@ -133,6 +137,13 @@ class _Draft:
             info = StepInfo(key, phase.name, tuple(real), host, server, action, reason)
             self.nodes[key] = PlanNode(info, step, frozenset(Need.all_of(n) for n in real))
         return key
+
+    def follow(self, key: str, other: str) -> None:
+        """Ties a node to the end of another one, however that ends; to nothing when there is no such node."""
+        node, need = self.nodes[key], Need(frozenset({other}), 0)
+        if other in self.nodes and need not in node.needs:
+            needs = tuple(sorted({*node.info.needs, other}))
+            self.nodes[key] = PlanNode(replace(node.info, needs=needs), node.step, node.needs | {need})
 
     def does(self, key: str) -> str:
         """The kind of phase that the node is in."""
@@ -155,7 +166,8 @@ def plan(desired: Desired, observed: Observed, date: str) -> Plan:
     nodes = _sorted(draft)
     kept = {n: d.reason for n, d in draft.decisions.items() if d.act is Act.KEEP}
     phases = tuple(p.name for p in desired.playbook.phases)
-    return Plan(desired.site.site, desired.playbook.playbook, phases, nodes, kept, desired.digest(), observed.digest())
+    digests = desired.digest(), observed.digest()
+    return Plan(desired.site.site, desired.playbook.playbook, phases, nodes, kept, *digests, draft.to_copy)
 
 
 def _join(draft: _Draft, phase: Phase, keys: list[str]) -> None:
@@ -243,16 +255,24 @@ def _image_key(host: str, spec: ServerSpec) -> str:
 
 
 def _images(draft: _Draft, phase: Phase) -> None:
-    for spec, d in _selected(draft, phase):
-        if d.act in MAKES | {Act.START}:
-            draft.add(
-                phase,
-                _image_key(d.host, spec),
-                PlaceImage(d.host, spec.image),
-                host=d.host,
-                action="verify image",
-                reason=f"{spec.image.recipe} {spec.image.digest[:12]}",
-            )
+    wanted = [(s, d.host) for s, d in _selected(draft, phase) if d.act in MAKES | {Act.START}]
+    site, observed = draft.desired.site, draft.observed
+    for image in {s.image.name: s.image for s, _ in wanted}.values():
+        hosts = dict.fromkeys(h for s, h in wanted if s.image == image and _image_key(h, s) not in draft.nodes)
+        spread = find_spread(site, observed, hosts, image)
+        if spread is not None:
+            draft.add(phase, f"{image.name}/copies", spread, action="copy image", reason=spread.words)
+        draft.to_copy += image.size * (1 if spread else len(find_lacking(site, observed, hosts, image)))
+    for spec, host in wanted:
+        key = draft.add(
+            phase,
+            _image_key(host, spec),
+            PlaceImage(host, spec.image),
+            host=host,
+            action="verify image",
+            reason=f"{spec.image.recipe} {spec.image.digest[:12]}",
+        )
+        draft.follow(key, f"{spec.image.name}/copies")
 
 
 def _servers(draft: _Draft, phase: Phase) -> None:

@@ -70,21 +70,37 @@ def build_seed(files: Sequence[SeedFile], *, instance_id: str, hostname: str) ->
     return _iso(contents)
 
 
-# A stock image keeps its own ideas of host keys and root; the payload's are to stay.
+# What a stock image does at its start beside unpacking the payload: its disk grows, and no more.
+# The seed decides about users, host keys, names and services; lists of modules replace the
+# image's own, which saves it most of the time that cloud-init takes. On Debian the payload is
+# there before sysinit.target, so services find their configuration, and units of the payload
+# are known before the services start.
 _USER_DATA = """#cloud-config
-preserve_hostname: false
+cloud_init_modules: [bootcmd, growpart, resizefs]
+cloud_config_modules: []
+cloud_final_modules: []
+users: []
 ssh_deletekeys: false
-ssh_genkeytypes: []
 disable_root: false
+manage_etc_hosts: false
+preserve_hostname: true
 bootcmd:
   - - sh
     - -c
-    - >-
-      mkdir -p /run/pcloud-seed /var/lib/pcloud &&
-      mount -o ro LABEL=cidata /run/pcloud-seed &&
-      { cmp -s /run/pcloud-seed/meta-data /var/lib/pcloud/seeded ||
-      { tar -C / -xpf /run/pcloud-seed/pcloud.tar && cp /run/pcloud-seed/meta-data /var/lib/pcloud/seeded &&
-      systemctl daemon-reload; }; } &&
+    - |
+      set -e
+      mkdir -p /run/pcloud-seed /var/lib/pcloud
+      mount -o ro LABEL=cidata /run/pcloud-seed
+      cd /run/pcloud-seed
+      if ! cmp -s meta-data /var/lib/pcloud/seeded; then
+        # the first start mounts an identity of its own over the empty file, which cannot be replaced then
+        umount /etc/machine-id 2>/dev/null || :
+        tar -C / -xpf pcloud.tar
+        hostname -F /etc/hostname
+        cp meta-data /var/lib/pcloud/seeded
+        if tar -tf pcloud.tar | grep -q ^etc/systemd/system/; then systemctl daemon-reload; fi
+      fi
+      cd /
       umount /run/pcloud-seed
 """
 
@@ -123,10 +139,12 @@ def _network_config(network: str) -> bytes:
     card: dict[str, object] = {"addresses": [value for key, value in pairs if key == "Address"], "dhcp4": False}
     macs = [value for key, value in pairs if key == "MACAddress"]
     card["match"] = {"macaddress": macs[0]} if macs else {"name": "e*"}
+    if macs:
+        card["set-name"] = "eth0"  # images whose network is ifupdown's know cards by name alone
     gateways = [value for key, value in pairs if key == "Gateway"]
     if gateways:
         card["routes"] = [{"to": "0.0.0.0/0", "via": gateways[0]}]
-    return (json.dumps({"version": 2, "ethernets": {"card0": card}}, indent=1) + "\n").encode()
+    return (json.dumps({"version": 2, "ethernets": {"eth0": card}}, indent=1) + "\n").encode()
 
 
 def _iso(contents: dict[str, bytes]) -> bytes:
@@ -136,7 +154,7 @@ def _iso(contents: dict[str, bytes]) -> bytes:
         for number, (name, content) in enumerate(sorted(contents.items())):
             iso.add_fp(io.BytesIO(content), len(content), f"/FILE{number}.;1", joliet_path=f"/{name}")
         iso.force_consistency()
-        for volume in (iso.pvd, iso.joliet_vd):
+        for volume in filter(None, (iso.pvd, iso.joliet_vd)):
             for record in (volume.root_dir_record, *volume.root_dir_record.children):
                 record.date = DirectoryRecordDate()
                 record.date.parse(_RECORD_DATE)

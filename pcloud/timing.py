@@ -16,6 +16,8 @@ from pcloud.events import RunState, Status, StepInfo, StepState
 
 DEFAULT_S: Mapping[str, float] = {
     "image": 10.0,
+    "copy image": 10.0,
+    "verify image": 2.0,
     "retire": 1.5,
     "discard": 1.0,
     "disk": 0.5,
@@ -68,6 +70,21 @@ def durations_from(runs: Sequence[RunState]) -> dict[str, float]:
                 for key in {kind(step.info), step.info.action}:
                     seen.setdefault(key, []).append(step.seconds)
     return {key: median(values) for key, values in sorted(seen.items())}
+
+
+def copy_rate(runs: Sequence[RunState]) -> float | None:
+    """Bytes a second at which images travelled in these runs, all copies of a run together; None when none did.
+
+    A chain of hosts counts once, as in `Plan.to_copy`.
+    """
+    rates = []
+    for run in runs:
+        copies = [s for s in run.steps.values() if s.status is Status.DONE and s.changed and s.facts.get("bytes")]
+        begun = [s.started_at for s in copies if s.started_at is not None]
+        ended = [s.ended_at for s in copies if s.ended_at is not None]
+        if begun and ended and max(ended) > min(begun):
+            rates.append(sum(float(s.facts["bytes"]) for s in copies) / (max(ended) - min(begun)))
+    return median(rates) if rates else None
 
 
 def _order(steps: Sequence[StepInfo]) -> list[StepInfo]:

@@ -12,14 +12,13 @@ import threading
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
-from tempfile import NamedTemporaryFile
 from typing import Self
 
 from pcloud import places
 from pcloud.clock import Clock, SystemClock
 from pcloud.desire import Material, Secret, templates_of
 from pcloud.desired import Desired, Names, ServerSpec
-from pcloud.errors import BadInput, LibvirtSilent
+from pcloud.errors import BadInput, LibvirtSilent, PcloudError
 from pcloud.hypervisor import NAMESPACE, Hypervisor, ssh_uri
 from pcloud.inventory import Inventory
 from pcloud.journey import JourneyResult, walk
@@ -219,10 +218,20 @@ def _anonymous_file(text: str) -> int:
 
 
 def _replace(path: Path, text: str, mode: int) -> None:
-    with NamedTemporaryFile("w", dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
-        os.fchmod(file.fileno(), mode)
-        file.write(text)
-    Path(file.name).replace(path)
+    part = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        with open(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode), "w") as file:  # noqa: PTH123 (mode)
+            os.fchmod(file.fileno(), mode)
+            file.write(text)
+        part.replace(path)
+    except OSError as error:
+        with suppress(OSError):
+            part.unlink()
+        raise PcloudError(
+            f"cannot be written: {error.strerror}",
+            where=str(path),
+            next="make room there (df -h), or set PCLOUD_HOME to another folder; then the same command again",
+        ) from error
 
 
 def _quoted(path: Path) -> str:

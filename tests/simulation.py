@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import queue
 import re
 import shlex
 import threading
@@ -16,12 +17,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
-from typing import IO, Any, BinaryIO
+from typing import Any, BinaryIO
 
 from pcloud.desired import Desired, ImageSpec, Names, ServerSpec
 from pcloud.errors import CommandFailed, HostUnreachable, HypervisorError
 from pcloud.model import Check, Host, Journey, Site, Visit
 from pcloud.observed import Data, Health, Mark, Observed, Power, SeenHost, SeenServer
+from pcloud.steps.relay import DIFFERENT, PROGRAM, SENDER_GONE
 
 HOST_MEMORY_MIB = 16_384
 BOOT_S = 20.0
@@ -91,6 +93,8 @@ class SimWorld:
     fail_at: int | None = None
     answers: bool = True
     lock: threading.RLock = field(default_factory=threading.RLock)
+    wires: dict[str, queue.SimpleQueue[bytes | None]] = field(default_factory=dict)
+    """Where hosts listen for one another, by address, port and token."""
 
     def __post_init__(self) -> None:
         self.hosts = self.hosts or {h.name: SimHost() for h in self.desired.site.hosts}
@@ -111,6 +115,10 @@ class SimWorld:
                 raise Died
             if self.fail_at == self.effects:
                 raise HypervisorError("it failed, as the test wanted", where=host)
+
+    def wire(self, end: str) -> queue.SimpleQueue[bytes | None]:
+        with self.lock:
+            return self.wires.setdefault(end, queue.SimpleQueue())
 
     # -- what the steps ask
 
@@ -298,13 +306,6 @@ class SimHypervisor:
         self.me.files[f"{pool}/{name}"] = "fresh"
         self.world.effect(self.name)
 
-    def upload(self, pool: str, name: str, source: IO[bytes], size: int, progress: Callable[[int], None]) -> None:
-        self.world.effect(self.name)
-        data = source.read()
-        self.me.files[f"{pool}/{name}"] = hashlib.sha256(data).hexdigest()
-        progress(size)
-        self.world.effect(self.name)
-
 
 @dataclass
 class SimShell:
@@ -317,7 +318,9 @@ class SimShell:
     def files(self) -> dict[str, str]:
         return self.world.hosts[self.name].files
 
-    def run(self, argv: Sequence[str], **_: Any) -> Said:
+    def run(self, argv: Sequence[str], *, stdin: bytes | BinaryIO | None = None, **_: Any) -> Said:
+        if self.world.hosts[self.name].away:
+            raise HostUnreachable("no answer", where=self.name)
         match list(argv):
             case ["sha256sum", "--", *paths]:
                 return Said(0, "".join(f"{self.files[p]}  {p}\n" for p in paths if p in self.files))
@@ -330,11 +333,46 @@ class SimShell:
                 self.world.effect(self.name)
                 self.files[new] = self.files.pop(old)
                 self.world.effect(self.name)
+            case ["stat", "-c", "%s", "--", _]:
+                return Said(1)
+            case ["perl", "-e", program] if program == PROGRAM:
+                return self._relay(stdin)
             case ["true"]:
                 self.world.effect(self.name)
             case _:
                 raise AssertionError(f"the simulation knows no {shlex.join(argv)}")
         return Said()
+
+    def _relay(self, stdin: bytes | BinaryIO | None) -> Said:
+        """What `relay.PROGRAM` does: takes the bytes, keeps them, passes them on."""
+        order, rest = _read_order(stdin)
+        path, _, sha, source, after = order[:5]
+        data: bytes | None = None
+        try:
+            self.world.effect(self.name)
+            data = self._source(source, rest)
+            if data is None:
+                return Said(SENDER_GONE, "", "the sender went away")
+            if source != "have":
+                if hashlib.sha256(data).hexdigest() != sha:
+                    return Said(DIFFERENT, "", "it arrived as something else")
+                self.files[f"{path}.part"] = sha
+                self.world.effect(self.name)
+                self.files[path] = self.files.pop(f"{path}.part")
+            self.world.effect(self.name)
+        finally:
+            if after != "-":
+                self.world.wire(after).put(data)
+        return Said()
+
+    def _source(self, source: str, rest: bytes) -> bytes | None:
+        match source:
+            case "stdin":
+                return rest
+            case "have":
+                return self.world.image_file.read_bytes()
+            case _:
+                return self.world.wire(source).get(timeout=10)
 
     def write(self, path: str, data: bytes, **_: Any) -> None:
         self.world.effect(self.name)
@@ -388,6 +426,14 @@ class SimGuest:
 
     def tail(self, path: str, **_: Any) -> str:
         return ""
+
+
+def _read_order(stdin: bytes | BinaryIO | None) -> tuple[list[str], bytes]:
+    """The words of a relay's order, and the bytes after it."""
+    assert stdin is not None
+    data = stdin if isinstance(stdin, bytes) else b"".join(iter(lambda: stdin.read(1 << 16), b""))
+    line, _, rest = data.partition(b"\n")
+    return line.decode().split(), rest
 
 
 def image_spec(name: str, file: Path) -> ImageSpec:

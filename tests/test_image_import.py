@@ -174,7 +174,10 @@ CASES: dict[str, tuple[Make, str]] = {
     "tar": (_bytes(bytes(257) + b"ustar"), "it is a tar file"),
     "iso": (_bytes(bytes(0x8001) + b"CD001"), "it is a ISO 9660 (a CD or an installer) file"),
     "luks": (_bytes(b"LUKS\xba\xbe"), "it is a LUKS-encrypted file"),
-    "absurd size": (lambda p: patched(qcow2(p), 24, struct.pack(">Q", 1 << 55)), "its disk has 36028797018963968 bytes"),
+    "absurd size": (
+        lambda p: patched(qcow2(p), 24, struct.pack(">Q", 1 << 55)),
+        "its disk has 36028797018963968 bytes",
+    ),
     "no size": (lambda p: patched(qcow2(p), 24, bytes(8)), "its disk has 0 bytes; 1 MiB to 4 TiB can be"),
     "sparse giant": (lambda p: raw_disk(p, size=5 * 1024**4), "its disk has 5497558138880 bytes"),
     "version 9": (lambda p: patched(qcow2(p), 4, struct.pack(">I", 9)), "its qcow2 header makes no sense (version 9)"),

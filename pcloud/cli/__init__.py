@@ -46,14 +46,16 @@ class _Explained(TyperGroup):
 
 def make_app() -> typer.Typer:
     """Every command, by families: a file each."""
-    from pcloud.cli import hosts, image, inventory, lab, look, recover, runs
+    from pcloud.cli import hosts, image, image_more, inventory, lab, look, recover, runs
 
     app = typer.Typer(
         cls=_Explained, help=HELP, no_args_is_help=True, pretty_exceptions_enable=False, add_completion=False
     )
     for family in (recover, look, runs, inventory):
         app.registered_commands += family.app.registered_commands
-    app.add_typer(image.app, name="image", help="Build, list and verify prepared images.")
+    images = typer.Typer(no_args_is_help=True)
+    images.registered_commands = [*image.app.registered_commands, *image_more.app.registered_commands]
+    app.add_typer(images, name="image", help="Build, import, verify and distribute images.")
     app.add_typer(hosts.app, name="hosts", help="Whether your hosts are ready, and what makes them so.")
     app.add_typer(lab.app, name="lab", help="A data centre on this machine, to rehearse in.")
     return app

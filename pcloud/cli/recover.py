@@ -57,20 +57,20 @@ PAST_RUNS = 10
 """How many runs back predictions look."""
 
 
-def _durations(site: str) -> dict[str, float]:
-    """What steps took in the site's latest finished runs."""
-    runs = list_runs(site, PAST_RUNS)
-    return timing.durations_from([read_run(r.path, progress=False) for r in runs if r.outcome == "converged"])
+def _past(site: str) -> list[RunState]:
+    """The site's latest runs that went well: what predictions are made from."""
+    return [read_run(r.path, progress=False) for r in list_runs(site, PAST_RUNS) if r.outcome == "converged"]
 
 
-def _show_plan(made: Plan, durations: dict[str, float]) -> RenderableType:
-    infos = [n.info for n in made.nodes]
+def _show_plan(made: Plan, past: list[RunState]) -> RenderableType:
     return render_plan(
-        infos,
+        [n.info for n in made.nodes],
         kept=made.kept,
-        durations=durations,
+        durations=timing.durations_from(past),
         title=f"{made.operation} {made.site}",
         blocked=[n.step for n in made.nodes if isinstance(n.step, Stop)],
+        to_copy=made.to_copy,
+        copy_rate=timing.copy_rate(past),
     )
 
 
@@ -94,7 +94,7 @@ def plan_command(
     if json:
         typer.echo(made.to_json(), nl=False)
     else:
-        out.print(_show_plan(made, _durations(made.site)))
+        out.print(_show_plan(made, _past(made.site)))
         if write is not None:
             out.print(f"\nwritten to {write}; run it with: pcloud recover {site} --plan {write}")
 
@@ -175,21 +175,21 @@ def run(name: str, options: Options, make: Callable[[Session], Plan], operation:
             confirm(question, yes=yes, command=f"pcloud {operation} {name}")
         return True
 
-    run_id = new_run_id(datetime.now(UTC), operation)
+    run_id = new_run_id(datetime.now(UTC), operation.replace(" ", "-"))
     with open_session(name, options, makes=operation == "recover", ask=ask) as session:
         site = session.site.site
         with RunLock(site, run_id):
             made = make(session)
-            durations = _durations(site)
+            past = _past(site)
             if not json:
-                out.print(_show_plan(made, durations), end="\n\n")
+                out.print(_show_plan(made, past), end="\n\n")
             if made.changes:
                 confirm(_question(made), yes=yes, command=f"pcloud {operation} {name}")
             elif not made.nodes:
                 out.print("nothing to do") if not json else None
                 return
             with Journal.create(places.runs_dir(site), run_id) as journal:
-                faces.append(choose_face(json, out, durations))
+                faces.append(choose_face(json, out, timing.durations_from(past)))
                 state = _execute(made, session, journal, faces[0], run_id)
     if not json:
         out.print(_closing(made, state))

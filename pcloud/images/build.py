@@ -73,6 +73,7 @@ def build_all(
     """
     chains = [load_recipe(path) for path in recipe_paths]
     folder = images_dir or places.images_dir()
+    store.sweep(folder)
     stop = threading.Event()
     oldest = time.time() if force else 0.0
     with ThreadPoolExecutor(jobs or _jobs(len(chains)), thread_name_prefix="image") as pool:

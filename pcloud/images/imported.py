@@ -74,12 +74,16 @@ def import_image(file: Path, *, name: str = "", images_dir: Path | None = None, 
     folder = images_dir or places.images_dir()
     with store.locked(name, folder):
         if any(i.recipe == name and KERNEL in i.manifest.files for i in store.list_images(folder)):
-            raise BadInput(f"{name} is the name of an image that was built", next="import it under another: --name NAME")
+            raise BadInput(
+                f"{name} is the name of an image that was built", next="import it under another: --name NAME"
+            )
         building = store.begin_building(name, folder)
         try:
             return _make(file, name, building, folder, say)
         except OSError as error:
-            raise ImageError(f"the image cannot be written: {error.strerror}", where=str(folder), next="make room") from error
+            raise ImageError(
+                f"the image cannot be written: {error.strerror}", where=str(folder), next="make room"
+            ) from error
         finally:
             shutil.rmtree(building, ignore_errors=True)
 
@@ -139,7 +143,9 @@ def _judge_file(file: Path) -> None:
         if with_file:
             _read(file, 0, 1)
     except OSError as error:
-        raise BadInput(f"it cannot be read: {error.strerror}", where=str(file), next="name a disk image's file") from None
+        raise BadInput(
+            f"it cannot be read: {error.strerror}", where=str(file), next="name a disk image's file"
+        ) from None
     if not with_file:
         raise BadInput("it is no regular file", where=str(file), next="name a disk image's file")
     if status.st_size < 512:
@@ -158,7 +164,9 @@ def _find_format(file: Path) -> str:
         return "qcow2"
     for at, mark, form in _OTHER:
         if at + len(mark) <= file.stat().st_size and _read(file, at, len(mark)) == mark:
-            unpack = "unpack it" if form.endswith("compressed") or form in ("zip", "tar") else "qemu-img convert -O qcow2 it"
+            unpack = (
+                "unpack it" if form.endswith("compressed") or form in ("zip", "tar") else "qemu-img convert -O qcow2 it"
+            )
             todo = f"{unpack} on a machine that you would trust it with, then import the result"
             if form.startswith(("ISO", "LUKS")):
                 todo = "name the disk of an installed system, not encrypted"
@@ -175,7 +183,9 @@ def _judge_header(head: bytes, file: Path) -> None:
     incompatible = struct.unpack_from(">Q", head, 72)[0] if version == 3 and len(head) >= 80 else 0
     flat = "make it one whole file: qemu-img convert -O qcow2 FILE NEW, and import NEW"
     if version not in (2, 3) or not 9 <= cluster_bits <= 21:
-        raise BadInput(f"its qcow2 header makes no sense (version {version})", where=str(file), next="get the file again")
+        raise BadInput(
+            f"its qcow2 header makes no sense (version {version})", where=str(file), next="get the file again"
+        )
     if backing:
         raise BadInput("it has a backing file: it is only the difference to another image", where=str(file), next=flat)
     if incompatible & _DATA_FILE:
@@ -192,7 +202,9 @@ def _judge_header(head: bytes, file: Path) -> None:
 def _judge_size(size: int, file: Path) -> None:
     if not MIN_VIRTUAL <= size <= MAX_VIRTUAL:
         limits = f"{MIN_VIRTUAL // 1024**2} MiB to {MAX_VIRTUAL // 1024**4} TiB"
-        raise BadInput(f"its disk has {size} bytes; {limits} can be", where=str(file), next="import a disk of that size")
+        raise BadInput(
+            f"its disk has {size} bytes; {limits} can be", where=str(file), next="import a disk of that size"
+        )
 
 
 def _judge_boot(sector: bytes, file: Path) -> None:

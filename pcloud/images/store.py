@@ -15,7 +15,7 @@ from pcloud.clock import Clock, Deadline, SystemClock
 from pcloud.errors import DeadlineExceeded, ImageError
 from pcloud.images.manifest import Image, Manifest, find_fault, folder_name, read_manifest
 
-BUILDING = ".building-"
+BUILDING, _OLD = ".building-", ".old-"
 _LOCK_POLL_S = 0.2
 
 
@@ -84,6 +84,28 @@ def begin_building(recipe: str, folder: Path) -> Path:
     return building
 
 
+def sweep(folder: Path) -> None:
+    """Remove what builds left that were killed; whatever is being built now is locked, and stays."""
+    for leftover in folder.glob(f"{BUILDING}*"):
+        recipe = leftover.name.removeprefix(BUILDING).rpartition("-")[0]
+        with _locked_at_once(recipe, folder) as free:
+            if free:
+                shutil.rmtree(leftover, ignore_errors=True)
+    for leftover in folder.glob(f"{_OLD}*"):
+        shutil.rmtree(leftover, ignore_errors=True)
+
+
+@contextmanager
+def _locked_at_once(name: str, folder: Path) -> Iterator[bool]:
+    with (folder / f".lock-{name}").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            yield False
+        else:
+            yield True
+
+
 @contextmanager
 def locked(name: str, folder: Path, *, shared: bool = False, timeout_s: float = 3600, clock: Clock | None = None) -> Iterator[None]:
     """Hold `.lock-NAME`. It ends with the process, so a killed build never leaves one behind."""
@@ -105,6 +127,6 @@ def locked(name: str, folder: Path, *, shared: bool = False, timeout_s: float = 
 
 def _aside(path: Path) -> Path:
     """Renamed out of sight first, so that no half-removed image is ever seen."""
-    aside = Path(mkdtemp(prefix=".old-", dir=path.parent))
+    aside = Path(mkdtemp(prefix=_OLD, dir=path.parent))
     path.rename(aside / path.name)
     return aside

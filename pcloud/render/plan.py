@@ -13,7 +13,7 @@ from rich.tree import Tree
 
 from pcloud.events import Status, StepInfo
 from pcloud.render.overview import subjects_of
-from pcloud.render.words import CRITICAL, STYLES, SYMBOLS, Folded, clean, one_line, rough
+from pcloud.render.words import CRITICAL, STYLES, SYMBOLS, Folded, clean, one_line, rough, size
 from pcloud.timing import critical_path, predicted_total_s
 
 _CRITICAL_STYLE = "bold yellow"
@@ -37,8 +37,12 @@ def render_plan(
     durations: Mapping[str, float] | None = None,
     blocked: Sequence[Obstacle] = (),
     title: str = "",
+    to_copy: int = 0,
+    copy_rate: float | None = None,
 ) -> RenderableType:
     """A tree of the plan. `kept`: server -> why it is left alone; `durations`: `timing.durations_from`.
+
+    `to_copy`: bytes of images that have to travel; `copy_rate`: `timing.copy_rate`.
 
     The forecast is shown only when past runs gave durations; without them the critical path
     is drawn from default proportions and carries no figure.
@@ -60,6 +64,9 @@ def render_plan(
     parts: list[RenderableType] = [tree]
     if path:
         parts += [Text(), *_path_lines(steps, path, durations)]
+    if to_copy:
+        took = f", about {rough(to_copy / copy_rate)} going by past runs" if copy_rate else ""
+        parts += [Text.assemble(("images to copy", "bold"), f"  {size(to_copy)}{took}")]
     for obstacle in blocked:
         parts += [Text(), _obstacle(obstacle)]
     return Folded(Group(*parts))

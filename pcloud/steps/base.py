@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Any, BinaryIO, ClassVar, Protocol
+from typing import Any, BinaryIO, ClassVar, Protocol
 
 from pcloud.clock import Clock
 from pcloud.desired import ServerSpec
@@ -61,7 +61,6 @@ class Hypervisor(Protocol):
     def stopped(self, name: str) -> str | None: ...
     def volumes(self, pool: str) -> tuple[str, ...]: ...
     def create_overlay(self, pool: str, name: str, *, backing: str, size_gib: int) -> None: ...
-    def upload(self, pool: str, name: str, source: IO[bytes], size: int, progress: Callable[[int], None]) -> None: ...
 
 
 class Verdict(Protocol):

@@ -2,8 +2,8 @@
 
 The operator sends the file once, over SSH, to the first host of a chain (or not at all, when a
 host has a verified copy); each host hands on what it gets while it gets it (`relay`). What was
-interrupted goes on where it stopped. A host that breaks the chain is left behind with those
-after it: they keep what they have, and are copied to directly by their own `PlaceImage`.
+interrupted goes on where it stopped. A host that breaks the chain is left behind; those after
+it keep what they have, and get the rest through a second chain that begins at one which has all.
 """
 
 from __future__ import annotations
@@ -33,22 +33,28 @@ def copy_file(
 ) -> Problems:
     """Puts one file into the pools of `hosts`; `have` have it. Host to why it is not there, for each that failed.
 
-    `sent` hears how many bytes left the operator.
+    A host that was let down by the one before it, or had a wrong part, is tried once more. `sent` hears how many bytes
+    left the operator.
     """
     left, heads, problems = list(hosts), list(have), Problems()
+    tried: set[str] = set()
     while left:
         count = min(max(1, len(heads)), -(-len(left) // LONGEST))
         chains = [left[n::count][:LONGEST] for n in range(count)]
+        now = {h for chain in chains for h in chain}
         with ThreadPoolExecutor(max_workers=count) as pool:
             jobs = [
                 pool.submit(_chain, world, image, file, heads[n] if heads else None, chain, sent)
                 for n, chain in enumerate(chains)
             ]
+            failed = Problems()
             for job in jobs:
-                problems |= job.result()
-        tried = {h for chain in chains for h in chain}
-        heads += [h for h in left if h in tried and h not in problems]
-        left = [h for h in left if h not in tried]
+                failed |= job.result()
+        heads += [h for h in left if h in now and h not in failed]
+        again = [h for h in failed if h not in tried and type(failed[h]) in (Transient, ImageError)]
+        left = [h for h in left if h not in now] + again
+        problems = {h: e for h, e in (problems | failed).items() if h not in again}
+        tried |= now
     return problems
 
 
@@ -81,7 +87,7 @@ def _relay(world: World, image: ImageSpec, file: ImageFile, host: str, order: Or
     shell = world.shell(host)
     deadline_s = 120 + file.size / SLOWEST
     if order.source != "stdin":
-        _judge(host, image, file, shell.run(order.argv, deadline_s=deadline_s, stdin=order.line, check=False), False)
+        _judge(host, image, file, shell.run(order.argv, deadline_s=deadline_s, stdin=order.line, check=False))
         return
     found = shell.run(["stat", "-c", "%s", "--", f"{order.path}.part"], deadline_s=30, check=False).stdout.strip()
     start = int(found) if found.isdigit() and int(found) <= file.size else 0
@@ -96,7 +102,7 @@ def _relay(world: World, image: ImageSpec, file: ImageFile, host: str, order: Or
             check=False,
             progress=lambda n: sent(start + max(0, n - head)),
         )
-    _judge(host, image, file, done, start > 0)
+    _judge(host, image, file, done)
 
 
 class _Feed:
@@ -110,13 +116,13 @@ class _Feed:
         return line or self._source.read(size)
 
 
-def _judge(host: str, image: ImageSpec, file: ImageFile, done: Answer, resumed: bool) -> None:
+def _judge(host: str, image: ImageSpec, file: ImageFile, done: Answer) -> None:
     """Raises what the program's exit code means."""
     if done.exit_code == 0:
         return
     said = (done.stderr.strip().splitlines() or ["it said nothing"])[-1][:300]
     what = f"{file.name} of image {image.name}: {said}"
-    if done.exit_code in (SENDER_GONE, BUSY) or (done.exit_code == DIFFERENT and resumed):
+    if done.exit_code in (SENDER_GONE, BUSY):
         raise Transient(what, where=host, next="the same command again goes on where it stopped")
     if done.exit_code == DIFFERENT:
         raise ImageError(what, where=host, next=f"pcloud image verify {image.recipe}")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -10,7 +12,9 @@ from pcloud.clock import Deadline
 from pcloud.desired import Names
 from pcloud.diagnosis import find_cause
 from pcloud.errors import Blocked, CheckFailed, HostUnreachable, PcloudError
+from pcloud.identity import server_names
 from pcloud.model import Check, Journey, Visit
+from pcloud.observed import Power
 from pcloud.steps.base import Met, Report, Unmet, World, path_in
 
 POLL_S = (0.25, 1.0)
@@ -18,6 +22,9 @@ POLL_S = (0.25, 1.0)
 
 CONSOLE_LINES = 15
 """How much of a server's console is shown when it does not come up."""
+
+_TRACE = re.compile(r"\+0x[0-9a-f]+/0x[0-9a-f]|Call Trace:|</?TASK>")
+"""A kernel's call trace, which would push the line that says why out of what is shown."""
 
 SETTLE_S = 2.0
 """A failed walk is tried again after this long."""
@@ -70,13 +77,33 @@ class Ready:
             what += f"; its console could not be read: {error.what}"
         lines = [line.rstrip() for line in tail.replace("\r", "\n").splitlines() if line.strip()]
         tail = "\n".join(lines)
-        shown = "\n".join(f"  | {line}" for line in lines[-CONSOLE_LINES:])
+        telling = [line for line in lines if not _TRACE.search(line)]
+        shown = "\n".join(f"  | {line}" for line in telling[-CONSOLE_LINES:])
+        paused = self._paused(world)
+        cause = "the pool of its host is full" if paused else find_cause(tail)
         return CheckFailed(
-            f"{what}; likely: {find_cause(tail)}" + (f"\nits console ends with:\n{shown}" if shown else ""),
+            f"{what}; likely: {cause}" + (f"\nits console ends with:\n{shown}" if shown else ""),
             where=f"{self.server} on {self.host}",
-            next=f"pcloud console {self.names.site}/{self.server}; then pcloud recover {self.names.site} "
-            f"--rebuild {self.server}",
+            next=self._remedy(world, paused),
         )
+
+    def _paused(self, world: World) -> bool:
+        """A hypervisor pauses a server whose disk it cannot write."""
+        with suppress(PcloudError):
+            return world.hypervisor(self.host).power(self.names.domain) is Power.PAUSED
+        return False
+
+    def _remedy(self, world: World, paused: bool) -> str:
+        """Where to look, and the command that goes on; never one that costs a database its data."""
+        site = self.names.site
+        if paused:
+            return (
+                f"make room on {self.host}: pcloud ssh {site}/{self.host} -- df -h; pcloud purge {site} deletes "
+                f"tombstones; then pcloud recover {site} lets it go on where it stopped"
+            )
+        holds_data = self.server in server_names(world.site.group(world.site.database.group))
+        anew = "" if holds_data else f" --rebuild {self.server}"
+        return f"pcloud console {site}/{self.server}; then pcloud recover {site}{anew}"
 
 
 @dataclass(frozen=True)

@@ -1,16 +1,17 @@
-"""An image's verified copy on a host."""
+"""An image's verified copy on a host, and on many at once."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Any, ClassVar
 
-from pcloud.desired import ImageFile, ImageSpec
-from pcloud.errors import ImageError, PcloudError
+from pcloud.desired import ImageSpec
+from pcloud.errors import PcloudError
 from pcloud.steps.base import Machine, Met, Report, Unmet, World
+from pcloud.steps.copies import copy_file
 
 DIGEST_RATE = 50e6
 """Bytes a second that a slow host hashes at least; sets the deadline of a verification."""
@@ -25,57 +26,91 @@ class PlaceImage:
     waits: ClassVar[bool] = False
 
     def check(self, world: World) -> Met | Unmet:
-        wrong = self._wrong(world)
+        wrong = find_wrong(world, self.host, self.image)
         return Unmet("; ".join(wrong.values())) if wrong else Met()
 
     def do(self, world: World, report: Report) -> Mapping[str, Any]:
-        wrong = self._wrong(world)
+        wrong = find_wrong(world, self.host, self.image)
         total = sum(f.size for f in self.image.files if f.name in wrong)
         sent = 0
         for file in self.image.files:
             if file.name not in wrong:
                 continue
-            self._send(world, file, lambda n, sent=sent: report.progress("copying", sent + n, total, "B"))
+            told = lambda n, sent=sent: report.progress("copying", sent + n, total, "B")  # noqa: E731
+            for problem in copy_file(world, self.image, file, (self.host,), sent=told).values():
+                raise problem
             sent += file.size
         return {"bytes": sent, "refused": list(wrong.values())}
 
-    def _wrong(self, world: World) -> dict[str, str]:
-        """File name to what is wrong with the host's copy, for each file that is not right."""
-        pool = world.host(self.host).pool
-        paths = {self.image.on_host(pool, f): f for f in self.image.files}
-        digests = digests_on(world.shell(self.host), paths, sum(f.size for f in self.image.files))
-        wrong = {}
-        for path, file in paths.items():
-            found = digests.get(path)
-            if found is None:
-                wrong[file.name] = f"{PurePosixPath(path).name} is missing"
-            elif found != file.sha256:
-                wrong[file.name] = f"{PurePosixPath(path).name} is corrupt: {found[:12]}, not {file.sha256[:12]}"
-        return wrong
 
-    def _send(self, world: World, file: ImageFile, progress: Any) -> None:
-        pool = world.host(self.host).pool
-        final = self.image.on_host(pool, file)
-        part = f"{PurePosixPath(final).name}.part"
-        shell = world.shell(self.host)
-        shell.run(["rm", "-f", f"{pool}/{part}"], deadline_s=30)
-        hypervisor = world.hypervisor(self.host)
-        hypervisor.volumes(pool)
-        try:
-            with world.image_path(self.image.digest, file.name).open("rb") as source:
-                hypervisor.upload(pool, part, source, file.size, progress)
-            arrived = digests_on(shell, [f"{pool}/{part}"], file.size).get(f"{pool}/{part}")
-            if arrived != file.sha256:
-                raise ImageError(
-                    f"{file.name} of image {self.image.name} arrived as {str(arrived)[:12]}, not {file.sha256[:12]}",
-                    where=self.host,
-                    next=f"pcloud image verify {self.image.recipe}",
-                )
-            shell.run(["mv", "-f", f"{pool}/{part}", final], deadline_s=30)
-        except PcloudError:
-            with suppress(PcloudError):  # half a file of an image would fill a pool that is short of room
-                shell.run(["rm", "-f", f"{pool}/{part}"], deadline_s=30)
-            raise
+@dataclass(frozen=True)
+class SpreadImage:
+    """Copies an image to many hosts in the time of one: each passes it on (see `copies`).
+
+    Only a head start for the `PlaceImage` of each host, which stays the judge of its copy and
+    makes the ones that this could not: so it leaves problems to them, and waits like a gate.
+    `peers` are hosts that seem to have a copy; with one that really has, nothing is sent from here.
+    """
+
+    hosts: tuple[str, ...]
+    peers: tuple[str, ...]
+    image: ImageSpec
+    waits: ClassVar[bool] = True
+
+    @property
+    def words(self) -> str:
+        """For the plan: how much goes to how many."""
+        many = f"{len(self.hosts)} hosts, each passing it on" if len(self.hosts) > 1 else self.hosts[0]
+        return f"{self.image.size / 1e6:.0f} MB to {many}"
+
+    def check(self, world: World) -> Met | Unmet:
+        lacking = [h for h, wrong in self._look(world, self.hosts).items() if wrong]
+        return Unmet(f"not on {', '.join(lacking)}") if lacking else Met()
+
+    def do(self, world: World, report: Report) -> Mapping[str, Any]:
+        found = self._look(world, (*self.hosts, *self.peers))
+        total = sum(f.size for f in self.image.files)
+        problems: dict[str, PcloudError] = {}
+        done = 0
+        for file in self.image.files:
+            lacking = [h for h in self.hosts if file.name in found.get(h, ()) and h not in problems]
+            have = [h for h, wrong in found.items() if file.name not in wrong]
+            told = lambda n, done=done: report.progress("copying", done + n, total, "B")  # noqa: E731
+            if lacking and not report.stopping():
+                problems |= copy_file(world, self.image, file, lacking, have=have, sent=told)
+            done += file.size
+        copied = sum(1 for h in self.hosts if found.get(h) and h not in problems)
+        refused = [f"{h}: {why}" for h, wrong in found.items() for why in wrong.values() if "is corrupt" in why]
+        left = {h: e.what for h, e in problems.items()}
+        return {"bytes": total, "copies": copied, "refused": refused, "left": left}
+
+    def _look(self, world: World, hosts: Sequence[str]) -> dict[str, dict[str, str]]:
+        """Host to what is wrong with its copy, for each host that answers."""
+
+        def look(host: str) -> dict[str, str] | None:
+            try:
+                return find_wrong(world, host, self.image)
+            except PcloudError:
+                return None
+
+        with ThreadPoolExecutor(max_workers=min(64, len(hosts))) as pool:
+            found = dict(zip(hosts, pool.map(look, hosts), strict=True))
+        return {host: wrong for host, wrong in found.items() if wrong is not None}
+
+
+def find_wrong(world: World, host: str, image: ImageSpec) -> dict[str, str]:
+    """File name to what is wrong with the host's copy, for each file that is not right."""
+    pool = world.host(host).pool
+    paths = {image.on_host(pool, f): f for f in image.files}
+    digests = digests_on(world.shell(host), paths, sum(f.size for f in image.files))
+    wrong = {}
+    for path, file in paths.items():
+        found = digests.get(path)
+        if found is None:
+            wrong[file.name] = f"{PurePosixPath(path).name} is missing"
+        elif found != file.sha256:
+            wrong[file.name] = f"{PurePosixPath(path).name} is corrupt: {found[:12]}, not {file.sha256[:12]}"
+    return wrong
 
 
 def digests_on(shell: Machine, paths: Any, size: int) -> dict[str, str]:

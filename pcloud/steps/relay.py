@@ -21,13 +21,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-SENDER_GONE, DIFFERENT, NO_WRITE, BUSY = 3, 4, 5, 6
-"""Exit codes: the first and the last may pass; the part that came is kept after the first only."""
+SENDER_GONE, DIFFERENT, BUSY = 3, 4, 6
+"""Exit codes that mean more than a failure. What came is kept, unless it is wrong or does not fit the disk."""
 
-LISTEN_S = 40
+LISTEN_S = 25
 SILENCE_S = 60
 
-# cut off: what it prints, exit code 0, when the next host was left behind.
+# It ends with 0 also when it left the next host behind, and then prints why.
 PROGRAM = r"""
 use strict; use warnings; use Socket; use Fcntl qw(:DEFAULT :flock);
 $SIG{PIPE} = 'IGNORE';
@@ -61,7 +61,8 @@ if ($from =~ /:/) {
   (my $addr, my $port, $token) = split /:/, $from;
   socket($listener, PF_INET, SOCK_STREAM, 0) or fail(7, "socket: $!");
   setsockopt($listener, SOL_SOCKET, SO_REUSEADDR, 1);
-  bind($listener, sockaddr_in($port, inet_aton($addr))) && listen($listener, 4) or fail(7, "cannot listen on $addr:$port: $!");
+  bind($listener, sockaddr_in($port, inet_aton($addr))) or fail(7, "cannot listen on $addr:$port: $!");
+  listen($listener, 4) or fail(7, "cannot listen on $addr:$port: $!");
 }
 
 my ($file, $here) = (undef, $size);
@@ -135,8 +136,11 @@ close $next if $next;
 if ($from ne 'have') {
   open(my $sum, '-|', 'sha256sum', '--', $part) or fail(7, "sha256sum: $!");
   my $got = <$sum> // ''; close $sum;
-  my ($digest) = $got =~ /^\\?([0-9a-f]{64})/;
-  unless (defined $digest && $digest eq $sha) { unlink $part; fail(4, 'it arrived as ' . substr($digest // 'nothing', 0, 12) . ', not ' . substr($sha, 0, 12)) }
+  my $digest = $got =~ /^\\?([0-9a-f]{64})/ ? $1 : 'nothing';
+  unless ($digest eq $sha) {
+    unlink $part;
+    fail(4, 'it arrived as ' . substr($digest, 0, 12) . ', not ' . substr($sha, 0, 12));
+  }
   rename($part, $final) or fail(5, "$final: $!");
 }
 print "$cut\n" if $cut;

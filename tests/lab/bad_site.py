@@ -142,7 +142,7 @@ class Yard:
         assert "bug in pcloud" not in message and "Traceback" not in ran.err + ran.out, message
         assert seconds <= within_s, f"{seconds:.0f} s"
         shown = re.sub(r"\n\s*", "<br>", message.replace(str(self.operator.home), "$PCLOUD_HOME").strip())
-        shown = re.sub(r"/\S*(/variants/|/bad_days)", r"…\1", shown).replace("|", "\\|")
+        shown = re.sub(r"/\S+/(\S+\.sql\.gz)", r"…/\1", shown).replace("|", "\\|")
         self.rows.append(f"| {fault} | {shown} | {ran.code} | {outcome} | {seconds:.0f} |")
 
 

@@ -10,6 +10,7 @@ for it (sector 1; the method is the one GRUB's manual names under "BIOS installa
 from __future__ import annotations
 
 import hashlib
+import os
 import shutil
 import struct
 import subprocess
@@ -25,23 +26,18 @@ START = 2048
 _SECTOR = 512
 
 _PACKAGES = (
-    "ca-certificates",
     "cloud-guest-utils",
     "cloud-init",
     "dbus",
     "e2fsprogs",
     "fdisk",
-    "gpg",
     "grub-pc",
     "haproxy",
     "init",
     "initramfs-tools",
     "iproute2",
-    "iputils-ping",
     "kmod",
-    "less",
     "linux-image-cloud-amd64",
-    "locales",
     "netbase",
     "netplan.io",
     "openssh-server",
@@ -52,8 +48,6 @@ _PACKAGES = (
     "systemd-timesyncd",
     "tzdata",
     "udev",
-    "unattended-upgrades",
-    "vim-tiny",
 )
 
 _CLOUD = """# as in Debian's own cloud images
@@ -121,14 +115,13 @@ def _make(folder: Path) -> Path:
     argv += ["-E", f"offset={START * _SECTOR},lazy_itable_init=0,nodiscard", "-d", str(tree)]
     _run([*argv, str(raw), f"{SIZE_MIB - 1}M"])
     shutil.rmtree(tree)
-    _run(["qemu-img", "convert", "-c", "-W", "-m", "2", "-O", "qcow2", "-o", "compression_type=zstd", str(raw), str(made)])
+    argv = ["qemu-img", "convert", "-c", "-W", "-m", "2", "-O", "qcow2", "-o", "compression_type=zstd"]
+    _run([*argv, str(raw), str(made)])
     return made
 
 
 def _write_boot(fd: int, folder: Path) -> None:
     """GRUB's first stage with a partition table of one bootable Linux partition, and its core behind it."""
-    import os
-
     boot, core = (folder / "boot.img").read_bytes(), (folder / "core.img").read_bytes()
     assert len(boot) == _SECTOR and len(core) < (START - 1) * _SECTOR
     length = (SIZE_MIB << 20) // _SECTOR - START

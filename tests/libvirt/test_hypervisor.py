@@ -5,12 +5,14 @@ The driver has no keepalive, no upload and no domain capabilities: those are tes
 
 from __future__ import annotations
 
+import socket
+import time
 from pathlib import Path
 
 import pytest
 
 from pcloud.desired import ImageFile, ImageSpec, Names, ServerSpec
-from pcloud.errors import HostUnreachable, HypervisorError
+from pcloud.errors import HostUnreachable, HypervisorError, LibvirtSilent
 from pcloud.hypervisor import NAMESPACE, Hypervisor
 from pcloud.inventory import defaults_dir
 from pcloud.observed import Mark, Power
@@ -129,6 +131,18 @@ def test_a_host_that_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(HostUnreachable, match="h9: libvirt does not answer") as raised:
         Hypervisor.open(f"test://{tmp_path}/missing.xml", "h9")
     assert raised.value.next
+
+
+def test_a_frozen_libvirtd_is_given_up(tmp_path: Path) -> None:
+    """Its kernel still takes the connection, and nothing ever comes back."""
+    with socket.socket(socket.AF_UNIX) as frozen:
+        frozen.bind(str(tmp_path / "sock"))
+        frozen.listen()
+        began = time.monotonic()
+        with pytest.raises(LibvirtSilent, match="it takes connections and is silent") as raised:
+            Hypervisor.open(f"qemu+unix:///system?socket={tmp_path}/sock", "h9", timeout_s=0.5)
+        assert time.monotonic() - began < 5
+        assert "restart libvirtd" in raised.value.next
 
 
 def test_capacity(host: Hypervisor) -> None:

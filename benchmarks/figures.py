@@ -1,0 +1,133 @@
+"""results.json -> figures: as a table for the terminal, and as the one in docs/numbers.md."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+BEGIN, END = "<!-- figures: written by `make bench` -->", "<!-- end of figures -->"
+
+
+@dataclass(frozen=True)
+class Figure:
+    """`command` measures it; `limit` is what keeps it from being better; `target` is its upper bound."""
+
+    what: str
+    value: str
+    command: str
+    limit: str
+    target: str = ""
+    met: bool = True
+
+
+def figures(results: dict[str, Any]) -> list[Figure]:
+    return [*_recovery(results), *_around(results), *_planning(results["planning"]), *_copying(results["copying"])]
+
+
+def _each(runs: list[dict[str, Any]], key: str) -> str:
+    return ", ".join(f"{run[key]:.1f}" for run in runs)
+
+
+def _recovery(results: dict[str, Any]) -> list[Figure]:
+    ours, floors, ratio = (results["recovery"][key] for key in ("pcloud", "floor", "ratio"))
+    recover, bare = "pcloud recover demo --yes", "python -m benchmarks.floor raise"
+    peak = max(run["peak_mib"] for run in ours)
+    emulation = "the emulation's CPU: seven guests boot at once"
+    return [
+        Figure("cold recovery, launch to first full journey", f"{_each(ours, 'journey_s')} s", recover, emulation),
+        Figure("its floor", f"{_each(floors, 'journey_s')} s", bare, emulation),
+        Figure(
+            "recovery over floor, medians",
+            f"{ratio:.2f}",
+            "make bench",
+            "us: Python's start, a look at the hosts, the images' digests, each step checked twice",
+            "1.10",
+            ratio <= 1.10,
+        ),
+        Figure("CPU of the seven guests", f"{_each(ours, 'guests_cpu_s')} s", recover, "the images and their roles"),
+        Figure("the same under the floor", f"{_each(floors, 'guests_cpu_s')} s", bare, "the images and their roles"),
+        Figure("pcloud's own CPU, its ssh included", f"{_each(ours, 'cpu_s')} s", recover, "us: imports and SSH"),
+        Figure("the floor's own CPU", f"{_each(floors, 'cpu_s')} s", bare, "SSH"),
+        Figure("pcloud's peak memory", f"{peak:.0f} MiB", recover, "us: what Python imports", "150 MiB", peak <= 150),
+        Figure(
+            "CPU spent by all else on the machine meanwhile",
+            f"{_each(ours, 'other_cpu_s')} s; floor {_each(floors, 'other_cpu_s')} s",
+            "make bench",
+            "the hosts' sshd and libvirtd, digests; more means that the machine was not quiet",
+        ),
+    ]
+
+
+def _around(results: dict[str, Any]) -> list[Figure]:
+    idle, help_s = median(results["idle"]["wall_s"]), median(results["help"]["wall_s"])
+    return [
+        Figure("an idle second run", f"{idle:.1f} s", "pcloud recover demo", "the journey itself", "10 s", idle <= 10),
+        Figure("start-up", f"{help_s:.2f} s", "pcloud --help", "us: imports"),
+    ]
+
+
+def _planning(planning: dict[str, Any]) -> list[Figure]:
+    command = "python -m benchmarks.planning"
+    slowest = max(planning["nothing_s"], planning["healthy_s"])
+    size = f"{planning['hosts']:,} hosts, {planning['servers']:,} servers"
+    limit = "one CPU, in Python"
+    first = f"{planning['nothing_s']:.2f} s ({planning['nothing_steps']:,} steps)"
+    return [
+        Figure(f"plan from nothing: {size}", first, command, limit, "5 s", slowest <= 5),
+        Figure("the same, all healthy", f"{planning['healthy_s']:.2f} s", command, limit, "5 s", slowest <= 5),
+        Figure("reading that inventory", f"{planning['load_s']:.2f} s", command, limit),
+    ]
+
+
+def _copying(copying: dict[str, Any]) -> list[Figure]:
+    command = "python -m benchmarks.copying"
+    one, one_cpu, seven, seven_cpu = (median(copying[key]) for key in ("one_s", "one_cpu_s", "seven_s", "seven_cpu_s"))
+    what = f"an image ({copying['image_mib']:.0f} MiB) to one host"
+    cpu = "CPU: SSH's cipher and digests; all hosts share this machine's"
+    return [
+        Figure(what, f"{one:.2f} s ({one_cpu:.1f} CPU s)", command, "SSH's cipher, digests"),
+        Figure("the same to seven hosts", f"{seven:.2f} s ({seven_cpu:.1f} CPU s)", command, cpu),
+        Figure(
+            "seven hosts over one",
+            f"{copying['ratio']:.2f}",
+            command,
+            "the shared CPU, here; between machines, the slowest link",
+            "1.3",
+            copying["ratio"] <= 1.3,
+        ),
+    ]
+
+
+def as_text(rows: list[Figure]) -> str:
+    width, wide = max(len(f.what) for f in rows), max(len(f.value) for f in rows)
+    lines = (
+        f"{f.what:<{width}}  {f.value:<{wide}}"
+        + (f"  at most {f.target}{'' if f.met else ': NOT MET'}" if f.target else "")
+        for f in rows
+    )
+    return "\n".join(line.rstrip() for line in lines)
+
+
+def as_markdown(results: dict[str, Any]) -> str:
+    machine = results["machine"]
+    how = "KVM" if results["recovery"]["accel"] == "kvm" else "software emulation, no KVM"
+    lines = [
+        f"One run, {results['date'][:10]}: {machine['cpus']} CPUs, {machine['memory_gib']} GiB, "
+        f"{machine['emulator']} ({how}).",
+        "",
+        "| | measured | at most | command | limited by |",
+        "| --- | --- | --- | --- | --- |",
+    ]
+    for f in figures(results):
+        target = f.target if f.met else f"{f.target}: **not met**"
+        lines.append(f"| {f.what} | {f.value} | {target} | `{f.command}` | {f.limit} |")
+    return "\n".join(lines)
+
+
+def write_page(page: Path, results: dict[str, Any]) -> None:
+    """Puts the figures between the page's two marks. Raises `ValueError` when it has none."""
+    text = page.read_text()
+    before, after = text.index(BEGIN) + len(BEGIN), text.index(END)
+    page.write_text(f"{text[:before]}\n{as_markdown(results)}\n{text[after:]}")
