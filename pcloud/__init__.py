@@ -14,7 +14,9 @@ The map, each layer importing only what stands lower (import-linter enforces it)
     probe journey   checks, and a shopper's walk (over web, forms, sql: HTTP, HTML, MySQL protocol)
     images/         recipe -> verified image      lab/     a data centre on one machine
     desire          inventory + images + templates -> Desired; secrets by reference
-    plan decide placement teardown                pure: what is to be done, and where
+    plan phases graph decide placement teardown   pure: what is to be done, and where
+    hosts*  prepare                               what a host still needs, and the safe part of it done
+    distribute push                               which hosts lack an image, and who passes it on
     journal timing  a run's events on disk; what they say about time
     steps/          one effect each, with its own check
     desired         what the planner reads        inventory playbook   YAML -> checked models

@@ -45,7 +45,7 @@ def find_cause(console: str) -> str:
         found = list(re.finditer(pattern, console, re.IGNORECASE))
         if found:
             return found[-1].expand(cause).rstrip(".")
-    if re.search(r"login:\s*$|Reached target|Startup finished", console):
+    if re.search(r"login:\s*$|is up; press Enter|Reached target|Startup finished", console):
         return "it booted, but its service or its network does not answer"
     return "it was still booting: a slow host, or boot_timeout_s is too short"
 

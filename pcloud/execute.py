@@ -35,7 +35,8 @@ from pcloud.events import (
     advance,
     begin,
 )
-from pcloud.plan import Need, Plan, PlanNode
+from pcloud.graph import Need, PlanNode
+from pcloud.plan import Plan
 from pcloud.steps.base import Met, Step, World
 
 WORKERS = 64

@@ -16,7 +16,7 @@ _BUTTONS = ("submit", "image")
 _NEVER_SENT = ("button", "reset", "file", *_BUTTONS)
 
 
-class Unusable(Exception):  # noqa: N818 - becomes a failed step, never an error that anybody sees
+class Unusable(Exception):
     """The page has not what the shopper needs; `str()` says what."""
 
 

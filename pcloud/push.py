@@ -8,8 +8,9 @@ from pcloud.desired import Desired, ImageSpec
 from pcloud.distribute import find_lacking, find_spread
 from pcloud.errors import BadInput
 from pcloud.events import StepInfo
+from pcloud.graph import Need, PlanNode
 from pcloud.observed import Observed
-from pcloud.plan import Need, Plan, PlanNode
+from pcloud.plan import Plan
 from pcloud.steps.image import PlaceImage
 from pcloud.steps.stop import Stop
 

@@ -56,9 +56,11 @@ def build_seed(files: Sequence[SeedFile], *, instance_id: str, hostname: str) ->
     A guest unpacks a seed once: it does so again when `instance_id`, `hostname` or any file differs.
     """
     if not _ID.fullmatch(instance_id) or not _NAME.fullmatch(hostname):
-        raise BadInput(f"{instance_id!r} and {hostname!r} cannot name a server's seed", next="use letters, digits and -")
+        what = f"{instance_id!r} and {hostname!r} cannot name a server's seed"
+        raise BadInput(what, next="use letters, digits and -")
     payload = _tar(files)
-    meta = {"instance-id": instance_id, "local-hostname": hostname, "pcloud-digest": hashlib.sha256(payload).hexdigest()}
+    digest = hashlib.sha256(payload).hexdigest()
+    meta = {"instance-id": instance_id, "local-hostname": hostname, "pcloud-digest": digest}
     contents = {
         "meta-data": "".join(f"{key}: {value}\n" for key, value in meta.items()).encode(),
         "user-data": _USER_DATA.encode(),

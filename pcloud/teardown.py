@@ -8,8 +8,9 @@ from collections.abc import Iterable
 from pcloud.desired import Names
 from pcloud.errors import Blocked
 from pcloud.events import StepInfo
+from pcloud.graph import Need, PlanNode
 from pcloud.observed import Observed
-from pcloud.plan import Need, Plan, PlanNode
+from pcloud.plan import Plan
 from pcloud.steps.server import Discard, Purge, Retire
 
 

@@ -42,7 +42,7 @@ class Page:
         return f"{self.request.method} {shown(self.request.url)}"
 
 
-class Unanswered(Exception):  # noqa: N818 - becomes a verdict, never an error that anybody sees
+class Unanswered(Exception):
     """No whole answer came; `str()` says why, on one line, with the request in it."""
 
 

@@ -23,7 +23,8 @@ def test_an_installed_wheel_brings_its_defaults(tmp_path: Path) -> None:
         "from pcloud.inventory import defaults_dir\n"
         "from pcloud.images import find_recipes\n"
         f"assert pathlib.Path(pcloud.__file__).is_relative_to({str(site)!r})\n"
-        "assert set(find_recipes(defaults_dir('templates') / 'images')) >= {'frontend', 'balancer', 'database', 'indexer'}\n"
+        "roles = {'frontend', 'balancer', 'database', 'indexer'}\n"
+        "assert set(find_recipes(defaults_dir('templates') / 'images')) >= roles\n"
         "from pcloud.cli import main\n"
         "main()\n"
     )

@@ -1,14 +1,14 @@
 """Prepared images: recipe -> qcow2 + kernel + initrd + manifest, named by content.
 
-    recipe.py    templates/images/*.yaml -> a chain of layers and its hash
-    sources.py   the machine's own apt sources and settings
-    sandbox.py   programs in their own namespaces, so that a kill leaves nothing behind
-    tree.py      chain -> a folder holding a whole Debian system
-    boot.py      the kernel, and a small initrd of our own
-    disk.py      tree -> ext4 -> compressed qcow2
-    manifest.py  what an image's folder must hold, and whether it does
-    store.py     the folder of images: find, publish, locks
-    build.py     all of it together, cached, several at once
+recipe.py    templates/images/*.yaml -> a chain of layers and its hash
+sources.py   the machine's own apt sources and settings
+sandbox.py   programs in their own namespaces, so that a kill leaves nothing behind
+tree.py      chain -> a folder holding a whole Debian system
+boot.py      the kernel, and a small initrd of our own
+disk.py      tree -> ext4 -> compressed qcow2
+manifest.py  what an image's folder must hold, and whether it does
+store.py     the folder of images: find, publish, locks
+build.py     all of it together, cached, several at once
 """
 
 from pcloud.images.build import Progress, build, build_all

@@ -202,4 +202,5 @@ def _require_programs() -> None:
     if missing:
         raise ImageError("this machine lacks what a build needs", next=f"apt-get install {' '.join(missing)}")
     if os.geteuid() != 0:
-        raise ImageError("building an image takes root: it makes device nodes and other users' files", next="sudo pcloud image build")
+        what = "building an image takes root: it makes device nodes and other users' files"
+        raise ImageError(what, next="sudo pcloud image build")

@@ -15,7 +15,9 @@ _GIB = 1024**3
 _OVERHEAD = 1.15
 
 
-def write_disk(tree: Path, path: Path, *, size_gib: int, identity: str, sandbox: Sandbox, say: Callable[[str], None]) -> None:
+def write_disk(
+    tree: Path, path: Path, *, size_gib: int, identity: str, sandbox: Sandbox, say: Callable[[str], None]
+) -> None:
     """The disk image at `path`; `identity` (a hash) becomes the file system's UUID."""
     used = measure(tree)
     if used * _OVERHEAD > size_gib * _GIB:
@@ -28,7 +30,8 @@ def write_disk(tree: Path, path: Path, *, size_gib: int, identity: str, sandbox:
     with raw.open("wb") as file:
         file.truncate(size_gib * _GIB)
     name = str(uuid.uuid5(uuid.NAMESPACE_URL, f"pcloud:image:{identity}"))
-    argv = ["mke2fs", "-q", "-t", "ext4", "-F", "-L", "root", "-U", name, "-m", "1", "-O", "^orphan_file,^metadata_csum_seed"]
+    argv = ["mke2fs", "-q", "-t", "ext4", "-F", "-L", "root", "-U", name, "-m", "1"]
+    argv += ["-O", "^orphan_file,^metadata_csum_seed"]  # any Debian's e2fsprogs can check and grow it
     argv += ["-E", f"hash_seed={name},lazy_itable_init=0,lazy_journal_init=1,nodiscard"]
     sandbox.run([*argv, "-d", str(tree), str(raw)], timeout_s=900)
     say("compressing")
@@ -38,8 +41,8 @@ def write_disk(tree: Path, path: Path, *, size_gib: int, identity: str, sandbox:
 
 def qcow2_command(raw: Path, path: Path) -> list[str]:
     """Compressed with zstd: a third of the size to distribute, and cheap to read (docs/images.md)."""
-    options = "compression_type=zstd"
-    return ["qemu-img", "convert", "-c", "-m", "2", "-W", "-f", "raw", "-O", "qcow2", "-o", options, str(raw), str(path)]
+    compressed = ["-c", "-m", "2", "-W", "-O", "qcow2", "-o", "compression_type=zstd"]
+    return ["qemu-img", "convert", "-f", "raw", *compressed, str(raw), str(path)]
 
 
 def measure(tree: Path) -> int:

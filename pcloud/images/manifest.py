@@ -51,7 +51,7 @@ class Manifest(Frozen):
     build_s: Annotated[float, Field(ge=0)] = 0.0
     files: Annotated[dict[FileName, Content], Field(min_length=1, max_length=20)]
     packages: dict[str, Version]
-    pypi: dict[str, Version] = {}
+    pypi: dict[str, Version] = Field(default_factory=dict)
 
     @field_validator("files")
     @classmethod
@@ -116,12 +116,12 @@ def content_digest(files: Mapping[str, Content]) -> str:
 
 def hash_file(path: Path, tell: Callable[[int], None] = lambda _: None) -> str:
     """sha256 of a file; `tell` gets the number of bytes of each part read."""
-    hash = hashlib.sha256()
+    whole = hashlib.sha256()
     with path.open("rb") as file:
         while part := file.read(_CHUNK):
-            hash.update(part)
+            whole.update(part)
             tell(len(part))
-    return hash.hexdigest()
+    return whole.hexdigest()
 
 
 def describe(path: Path) -> Content:
@@ -174,7 +174,9 @@ def verify(image: Image, tell: Callable[[int], None] = lambda _: None) -> None:
         try:
             digest = hash_file(image.folder / name, tell)
         except OSError as error:
-            raise _broken(image.folder, f"{name} cannot be read: {error.strerror}", imported=image.kernel is None) from None
+            raise _broken(
+                image.folder, f"{name} cannot be read: {error.strerror}", imported=image.kernel is None
+            ) from None
         if digest != content.sha256:
             what = f"{name} is corrupt: its sha256 is {digest[:12]}…, not {content.sha256[:12]}…"
             raise _broken(image.folder, what, imported=image.kernel is None)
@@ -186,7 +188,9 @@ def _broken(folder: Path, what: str, *, imported: bool = False) -> ImageError:
     build = f"pcloud image build {recipe} --force" if known else "pcloud image build"
     if imported:
         build = f"pcloud image import FILE --name {recipe}"
-    return ImageError(what, where=f"image {_printable(folder.name)}", next=f"it will not be used; make it again: {build}")
+    return ImageError(
+        what, where=f"image {_printable(folder.name)}", next=f"it will not be used; make it again: {build}"
+    )
 
 
 def _printable(text: str) -> str:

@@ -29,11 +29,18 @@ MAX_LAYERS = 8
 
 InImage = Annotated[str, StringConstraints(pattern=r"^/[A-Za-z0-9._@:+/\\-]{1,240}$")]
 DebianPackage = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9+.-]{1,80}(=[A-Za-z0-9.+:~-]{1,60})?$")]
-PypiPackage = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._\[\],-]{0,80}([=<>!~]=?[A-Za-z0-9.*,<>=!~-]{1,60})?$")]
+PypiPackage = Annotated[
+    str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._\[\],-]{0,80}([=<>!~]=?[A-Za-z0-9.*,<>=!~-]{1,60})?$")
+]
 Mode = Annotated[str, StringConstraints(pattern=r"^[0-7]{4}$")]
 Owner = Annotated[str, StringConstraints(pattern=r"^[a-z_][a-z0-9_-]{0,31}:[a-z_][a-z0-9_-]{0,31}$")]
 Beside = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9._][A-Za-z0-9._/-]{0,200}$")]
-Unit = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9@._:\\-]{1,100}\.(service|socket|timer|mount|automount|path|target|swap|slice)$")]
+Unit = Annotated[
+    str,
+    StringConstraints(
+        pattern=r"^[A-Za-z0-9@._:\\-]{1,100}\.(service|socket|timer|mount|automount|path|target|swap|slice)$"
+    ),
+]
 Pattern = Annotated[str, StringConstraints(pattern=r"^/[A-Za-z0-9._/*?!\[\]@+-]{1,200}$")]
 Module = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_-]{0,60}$")]
 CommandLine = Annotated[str, StringConstraints(pattern=r"^[ -~]{0,1000}$")]
@@ -128,7 +135,8 @@ class Chain:
     @property
     def init(self) -> Path:
         """The script that the initrd starts as its first program."""
-        return next(layer.folder / layer.recipe.kernel.init for layer in reversed(self.layers) if layer.recipe.kernel.init)
+        named = ((layer.folder, layer.recipe.kernel.init) for layer in reversed(self.layers))
+        return next(folder / init for folder, init in named if init)
 
     @property
     def modules(self) -> tuple[str, ...]:
@@ -155,10 +163,11 @@ def load_recipe(path: Path) -> Chain:
         document, recipe = load_model(following, Recipe)
         where = document.name
         if recipe.recipe != following.stem:
-            raise BadInput(f"the recipe calls itself {recipe.recipe}", where=where, next=f"say recipe: {following.stem}")
+            what = f"the recipe calls itself {recipe.recipe}"
+            raise BadInput(what, where=where, next=f"say recipe: {following.stem}")
         if any(recipe.recipe == above.recipe for above, _ in found) or len(found) >= MAX_LAYERS:
-            chain = " -> ".join(above.recipe for above, _ in found)
-            raise BadInput(f"the bases run in a circle: {chain} -> {recipe.recipe}", where=where, next="take one base: out")
+            names = " -> ".join([*(above.recipe for above, _ in found), recipe.recipe])
+            raise BadInput(f"the bases run in a circle: {names}", where=where, next="take one base: out")
         found.append((recipe, following.parent))
         following = following.parent / f"{recipe.base}.yaml" if recipe.base else None
     return _chain(list(reversed(found)), str(path))
@@ -201,26 +210,26 @@ def _chain(found: list[tuple[Recipe, Path]], where: str) -> Chain:
 
 
 def _layer_digest(recipe: Recipe, folder: Path, below: str) -> str:
-    hash = hashlib.sha256(below.encode())
-    hash.update(json.dumps(recipe.model_dump(mode="json"), sort_keys=True).encode())
+    whole = hashlib.sha256(below.encode())
+    whole.update(json.dumps(recipe.model_dump(mode="json"), sort_keys=True).encode())
     for file in recipe.files:
         if file.source is not None:
-            _hash_source(hash, folder / file.source, file.exclude)
+            _hash_source(whole, folder / file.source, file.exclude)
     if recipe.kernel.init is not None:
-        _hash_source(hash, folder / recipe.kernel.init, ())
-    return hash.hexdigest()
+        _hash_source(whole, folder / recipe.kernel.init, ())
+    return whole.hexdigest()
 
 
-def _hash_source(hash: hashlib._Hash, source: Path, exclude: tuple[str, ...]) -> None:
+def _hash_source(whole: hashlib._Hash, source: Path, exclude: tuple[str, ...]) -> None:
     if not source.exists():
         raise BadInput("there is no such file or folder beside the recipe", where=str(source), next="correct `source`")
     entries = walk_source(source, exclude) if source.is_dir() else [(source.name, source)]
     for name, path in entries:
         if path.is_symlink():
-            hash.update(f"\0link {name} {path.readlink()}".encode())
+            whole.update(f"\0link {name} {path.readlink()}".encode())
         elif path.is_file():
             data = path.read_bytes()
             executable = bool(path.stat().st_mode & stat.S_IXUSR)
-            hash.update(f"\0file {name} {executable} {hashlib.sha256(data).hexdigest()}".encode())
+            whole.update(f"\0file {name} {executable} {hashlib.sha256(data).hexdigest()}".encode())
         else:
-            hash.update(f"\0folder {name}".encode())
+            whole.update(f"\0folder {name}".encode())

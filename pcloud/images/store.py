@@ -107,7 +107,9 @@ def _locked_at_once(name: str, folder: Path) -> Iterator[bool]:
 
 
 @contextmanager
-def locked(name: str, folder: Path, *, shared: bool = False, timeout_s: float = 3600, clock: Clock | None = None) -> Iterator[None]:
+def locked(
+    name: str, folder: Path, *, shared: bool = False, timeout_s: float = 3600, clock: Clock | None = None
+) -> Iterator[None]:
     """Hold `.lock-NAME`. It ends with the process, so a killed build never leaves one behind."""
     clock = clock or SystemClock()
     folder.mkdir(parents=True, exist_ok=True)
@@ -120,7 +122,8 @@ def locked(name: str, folder: Path, *, shared: bool = False, timeout_s: float = 
             except BlockingIOError:
                 if deadline.passed():
                     what = "another build of it has held its lock too long"
-                    raise DeadlineExceeded(what, where=f"recipe {name}", next="end that build, then build again") from None
+                    after = "end that build, then build again"
+                    raise DeadlineExceeded(what, where=f"recipe {name}", next=after) from None
                 clock.sleep(_LOCK_POLL_S)
         yield
 

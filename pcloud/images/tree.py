@@ -15,7 +15,6 @@ import stat
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from glob import glob
 from pathlib import Path
 
 from pcloud.errors import ImageError
@@ -35,6 +34,18 @@ _NO_DOCS = (
     "path-exclude=/usr/share/bug/*",
 )
 _POLICY = Path("usr/sbin/policy-rc.d")
+# What a build leaves, and what must not be the same on two servers.
+_LEFTOVERS = (
+    "/etc/hostname",
+    "/etc/ssh/ssh_host_*",
+    "/tmp/*",  # noqa: S108 - the image's
+    "/var/cache/apt/*",
+    "/var/cache/debconf/*-old",
+    "/var/lib/apt/lists/*",
+    "/var/lib/dpkg/*-old",
+    "/var/log/*.log",
+    "/var/log/apt",
+)
 # The kernel's package would spend seconds on an initrd of its own; ours is made elsewhere.
 _ENV = {
     "PATH": "/usr/sbin:/usr/bin:/sbin:/bin",
@@ -79,13 +90,9 @@ def finish(chain: Chain, tree: Path) -> None:
         mask.parent.mkdir(parents=True, exist_ok=True)
         _remove(mask)
         mask.symlink_to("/dev/null")
-    for pattern in chain.removed:
-        for found in glob(str(tree / pattern.lstrip("/")), include_hidden=True):
-            _remove(Path(found))
-    leftovers = ("etc/ssh/ssh_host_*", "var/lib/apt/lists/*", "var/cache/apt/*", "var/log/*.log", "var/log/apt", "tmp/*")
-    for pattern in (*leftovers, "var/lib/dpkg/*-old", "var/cache/debconf/*-old", str(_POLICY), "etc/hostname"):
-        for found in glob(str(tree / pattern), include_hidden=True):
-            _remove(Path(found))
+    for pattern in (*chain.removed, *_LEFTOVERS, f"/{_POLICY}"):
+        for found in list(tree.glob(pattern.lstrip("/"))):
+            _remove(_inside(tree, found))
     # systemd takes an empty file for "no identity yet" and makes one up for this boot only.
     (tree / "etc/machine-id").write_text("")
 
@@ -94,7 +101,8 @@ def list_packages(tree: Path) -> dict[str, str]:
     """Installed Debian packages and their versions, from the tree's dpkg status."""
     found: dict[str, str] = {}
     for paragraph in (tree / "var/lib/dpkg/status").read_text(errors="replace").split("\n\n"):
-        fields = dict(line.split(": ", 1) for line in paragraph.splitlines() if not line.startswith(" ") and ": " in line)
+        lines = [line for line in paragraph.splitlines() if ": " in line and not line.startswith(" ")]
+        fields = dict(line.split(": ", 1) for line in lines)
         if fields.get("Status", "").endswith(" installed"):
             found[fields["Package"]] = fields["Version"]
     return dict(sorted(found.items()))
@@ -191,9 +199,7 @@ def _find_pip() -> str:
 
 
 def _add_file(file: File, folder: Path, tree: Path) -> None:
-    path = tree / file.path.lstrip("/")
-    if path.parent.resolve() != path.parent and not path.parent.resolve().is_relative_to(tree.resolve()):
-        raise ImageError(f"{file.path} leads out of the image through a link", next="name the real folder")
+    path = _inside(tree, tree / file.path.lstrip("/"))
     path.parent.mkdir(parents=True, exist_ok=True)
     owner, group = _ids(tree, file.owner)
     if file.link is not None:
@@ -207,9 +213,17 @@ def _add_file(file: File, folder: Path, tree: Path) -> None:
         path.mkdir(exist_ok=True)
         _give(path, int(file.mode or "0755", 8), owner, group)
         for name, source in walk_source(folder / file.source, file.exclude):
-            _copy(source, path / name, None, owner, group)
+            _copy(source, _inside(tree, path / name), None, owner, group)
     elif file.source is not None:
         _copy(folder / file.source, path, file.mode, owner, group)
+
+
+def _inside(tree: Path, path: Path) -> Path:
+    """`path`, when no link on the way to it leads out of the tree, onto this machine's own files."""
+    if not path.parent.resolve().is_relative_to(tree.resolve()):
+        shown = str(path).removeprefix(str(tree))
+        raise ImageError(f"{shown} leads out of the image through a link", next="name the real folder in the recipe")
+    return path
 
 
 def _copy(source: Path, path: Path, mode: str | None, owner: int, group: int) -> None:
@@ -217,6 +231,8 @@ def _copy(source: Path, path: Path, mode: str | None, owner: int, group: int) ->
         _remove(path)
         path.symlink_to(source.readlink())
     elif source.is_dir():
+        if path.is_symlink():
+            raise ImageError(f"{path.name} is a link in the image and a folder in the recipe", next="rename the folder")
         path.mkdir(exist_ok=True)
         _give(path, 0o755, owner, group)
     else:

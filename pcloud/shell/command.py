@@ -18,11 +18,11 @@ GLANCE_S = 0.1  # a wait for output is never longer, so that a deadline is kept 
 _CHUNK = 1 << 16
 
 
-class TooLate(Exception):  # noqa: N818 - a signal inside this package, not an error that anybody sees
+class TooLate(Exception):
     """The deadline passed."""
 
 
-class TooMuch(Exception):  # noqa: N818
+class TooMuch(Exception):
     """More output than was allowed."""
 
 

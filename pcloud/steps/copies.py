@@ -70,7 +70,7 @@ def _chain(
         source = hops[host] if n else "have" if head else "stdin"
         after = hops[line[n + 1]] if n + 1 < len(line) else None
         path = image.on_host(world.host(host).pool, file)
-        return Order(path, file.size, file.sha256, source, after, 10 + 3 * (len(line) - n))
+        return Order(path, file.size, file.sha256, source, after, 5 + len(line) - n)
 
     with ThreadPoolExecutor(max_workers=len(line)) as pool:
         jobs = {line[n]: pool.submit(_relay, world, image, file, line[n], order(n), sent) for n in range(len(line))}

@@ -25,7 +25,7 @@ SENDER_GONE, DIFFERENT, BUSY = 3, 4, 6
 """Exit codes that mean more than a failure. What came is kept, unless it is wrong or does not fit the disk."""
 
 LISTEN_S = 25
-SILENCE_S = 60
+SILENCE_S = 30
 
 # It ends with 0 also when it left the next host behind, and then prints why.
 PROGRAM = r"""

@@ -12,8 +12,10 @@ from pathlib import Path
 
 import pytest
 
+from pcloud import lab
 from pcloud.events import Event, StepProgress, from_json
 from pcloud.inventory import load_site
+from tests.lab.bad_site import home_of
 from tests.lab.conftest import DEMO, Operator, Ran
 
 pytestmark = pytest.mark.lab
@@ -23,6 +25,15 @@ HOSTS = [h.name for h in load_site(DEMO).hosts]
 CHUNK = 4 << 20
 
 
+def inside(operator: Operator, host: str, *argv: str) -> str:
+    """What a command prints that somebody types at the host's own console: far cheaper than a log-in."""
+    with home_of(operator):
+        full = lab.shell(load_site(DEMO), host, list(argv))
+    done = subprocess.run(full, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
 def push(operator: Operator, *images: str) -> Ran:
     ran = operator.run("image", "push", "demo", *images, "--json")
     ran.events = [from_json(line) for line in ran.out.splitlines() if line.startswith("{")]
@@ -30,22 +41,22 @@ def push(operator: Operator, *images: str) -> Ran:
 
 
 def files(operator: Operator, host: str) -> list[str]:
-    return operator.on(host, "ls", POOL).split()
+    return inside(operator, host, "ls", POOL).split()
 
 
 def remove(operator: Operator, hosts: list[str]) -> None:
     for host in hosts:
-        operator.on(host, "find", POOL, "-name", "pcloud-image.*", "-delete")
+        inside(operator, host, "find", POOL, "-name", "pcloud-image.*", "-delete")
 
 
 @contextmanager
 def slow_cables(operator: Operator, rate: str, hosts: list[str] = HOSTS) -> Iterator[None]:
     """What the hosts send goes out at `rate`, as on a real network."""
     for host in hosts:
-        operator.on(host, "tc", "qdisc", "replace", "dev", "eth0", "root", *f"tbf rate {rate}".split(), *TBF)
+        inside(operator, host, "tc", "qdisc", "replace", "dev", "eth0", "root", *f"tbf rate {rate}".split(), *TBF)
     yield
     for host in hosts:
-        operator.on(host, "tc", "qdisc", "del", "dev", "eth0", "root")
+        inside(operator, host, "tc", "qdisc", "del", "dev", "eth0", "root")
 
 
 TBF = ["burst", "256kb", "latency", "50ms"]
@@ -88,7 +99,7 @@ def test_a_host_that_lost_its_copy_gets_it_from_another_host(operator: Operator)
 
 def test_a_corrupt_copy_is_named_and_replaced(operator: Operator) -> None:
     name = next(f for f in files(operator, "h2") if "image.balancer" in f and f.endswith("initrd.img"))
-    operator.on("h2", "sh", "-c", f"printf x | dd of={POOL}/{name} conv=notrunc bs=1 seek=5000")
+    inside(operator, "h2", "sh", "-c", f"printf x | dd of={POOL}/{name} conv=notrunc bs=1 seek=5000")
     ran = push(operator, "balancer")
     assert ran.code == 0, ran.out[-3000:]
     assert any("is corrupt" in why for why in ran.state.steps["h2/image/balancer"].facts["refused"])
@@ -101,10 +112,10 @@ def test_killed_on_the_way_the_next_push_goes_on_where_it_stopped(operator: Oper
         until(first, under_way)
         first.send_signal(signal.SIGKILL)
         first.wait(timeout=60)
-        time.sleep(1)
+        time.sleep(2)
     parts = {h: [f for f in files(operator, h) if f.endswith(".part")] for h in HOSTS}
     assert all(parts.values()), parts
-    before = int(operator.on("h1", "stat", "-c", "%s", f"{POOL}/{parts['h1'][0]}"))
+    before = int(inside(operator, "h1", "stat", "-c", "%s", f"{POOL}/{parts['h1'][0]}"))
     assert before > CHUNK
     ran = push(operator, "frontend")
     assert ran.code == 0, ran.out[-3000:]
@@ -112,17 +123,16 @@ def test_killed_on_the_way_the_next_push_goes_on_where_it_stopped(operator: Oper
     sent = [e.done for e in ran.events if isinstance(e, StepProgress) and e.step == "frontend/copies"]
     assert min(sent) > before - CHUNK, "it began anew"
     assert not any(f.endswith(".part") for h in HOSTS for f in files(operator, h))
-    assert not operator.on("h1", "sh", "-c", "pgrep -x perl || true").strip()
+    assert not inside(operator, "h1", "sh", "-c", "pgrep -x perl || true").strip()
 
 
 def test_half_a_copy_that_is_wrong_is_thrown_away(operator: Operator) -> None:
     name = next(f for f in files(operator, "h3") if "image.frontend" in f and f.endswith("disk.qcow2"))
-    operator.on("h3", "sh", "-c", f"rm {POOL}/{name}; head -c 5000000 /dev/urandom > {POOL}/{name}.part")
+    inside(operator, "h3", "sh", "-c", f"rm {POOL}/{name}; head -c 5000000 /dev/urandom > {POOL}/{name}.part")
     ran = push(operator, "frontend")
     assert ran.code == 0, ran.out[-3000:]
-    assert "it arrived as" in ran.state.steps["frontend/copies"].facts["left"]["h3"]
-    assert ran.state.steps["h3/image/frontend"].changed
-    assert not any(f.endswith(".part") for f in files(operator, "h3"))
+    assert ran.state.steps["frontend/copies"].facts["copies"] == 1
+    assert name in files(operator, "h3") and not any(f.endswith(".part") for f in files(operator, "h3"))
 
 
 def test_a_host_that_stops_on_the_way_holds_up_nobody_else(operator: Operator) -> None:

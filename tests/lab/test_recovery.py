@@ -181,7 +181,8 @@ def test_a_site_of_its_own_playbook(operator: Operator) -> None:
     (operator.folder / "own" / "demo.yaml").write_text(text)
     recover = (DEMO.parent.parent / "playbooks" / "recover.yaml").read_text()
     extra = (
-        "  - {name: stamp, run: {host: h1, argv: [touch, /root/pcloud-was-here], deadline_s: 10}, needs: [search, frontends, balancer]}\n"
+        "  - {name: stamp, run: {host: h1, argv: [touch, /root/pcloud-was-here]},"
+        " needs: [search, frontends, balancer]}\n"
         '  - {name: sure, ask: "May shoppers come in?"}\n'
     )
     at = recover.index("  - name: journey")
@@ -198,7 +199,10 @@ def test_a_site_of_its_own_playbook(operator: Operator) -> None:
 
 
 def test_destroy_keeps_tombstones_purge_deletes_them_foreign_servers_stay(operator: Operator) -> None:
-    foreign = "<domain type='qemu'><name>somebody-elses</name><memory unit='MiB'>64</memory><os><type>hvm</type></os></domain>"
+    foreign = (
+        "<domain type='qemu'><name>somebody-elses</name><memory unit='MiB'>64</memory>"
+        "<os><type>hvm</type></os></domain>"
+    )
     operator.on("h1", "sh", "-c", f'echo "{foreign}" > /root/f.xml && virsh -q -c qemu:///system define /root/f.xml')
     assert operator.run("destroy", "demo").code == 3, "nobody said yes"
     assert copies(operator) == sorted(SERVERS)

@@ -23,8 +23,8 @@ NODE = """<node>
   <active>4</active><nodes>1</nodes><sockets>1</sockets><cores>4</cores><threads>1</threads></cpu>
   <memory>8388608</memory>
   <pool type='dir'><name>p</name><target><path>{pool}</path></target></pool>
-  <domain type='test'><name>somebody-elses</name><uuid>11111111-2222-3333-4444-555555555555</uuid><memory>131072</memory>
-    <os><type>hvm</type></os></domain>
+  <domain type='test'><name>somebody-elses</name><uuid>11111111-2222-3333-4444-555555555555</uuid>
+    <memory>131072</memory><os><type>hvm</type></os></domain>
 </node>"""
 
 DISK = ImageFile("disk.qcow2", "a" * 64, 10)

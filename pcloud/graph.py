@@ -1,0 +1,84 @@
+"""The graph of steps while it is being made: nodes, and what each needs to have ended before it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+
+from pcloud.decide import Decision
+from pcloud.desired import Desired, Names
+from pcloud.events import StepInfo
+from pcloud.observed import Observed
+from pcloud.playbook import Phase
+from pcloud.steps.base import Step
+
+
+@dataclass(frozen=True)
+class Need:
+    """Steps that must have ended before another one, `enough` of them well."""
+
+    keys: frozenset[str]
+    enough: int
+
+    @classmethod
+    def all_of(cls, *keys: str) -> Need:
+        return cls(frozenset(keys), len(keys))
+
+
+@dataclass(frozen=True)
+class PlanNode:
+    """One step of the plan. `info.needs` is every key of `needs`, sorted."""
+
+    info: StepInfo
+    step: Step
+    needs: frozenset[Need] = frozenset()
+
+    @property
+    def key(self) -> str:
+        return self.info.key
+
+
+@dataclass
+class Draft:
+    """The graph while it is being made."""
+
+    desired: Desired
+    observed: Observed
+    decisions: Mapping[str, Decision]
+    date: str
+    nodes: dict[str, PlanNode] = field(default_factory=dict)
+    ends: dict[str, frozenset[Need]] = field(default_factory=dict)
+    to_copy: int = 0
+
+    def add(
+        self,
+        phase: Phase,
+        key: str,
+        step: Step,
+        *,
+        needs: Iterable[str] = (),
+        action: str,
+        reason: str = "",
+        host: str | None = None,
+        server: str | None = None,
+    ) -> str:
+        """Adds a node unless another phase already has; needs that do not exist are dropped."""
+        if key not in self.nodes:
+            real = sorted({n for n in needs if n in self.nodes})
+            info = StepInfo(key, phase.name, tuple(real), host, server, action, reason)
+            self.nodes[key] = PlanNode(info, step, frozenset(Need.all_of(n) for n in real))
+        return key
+
+    def follow(self, key: str, other: str) -> None:
+        """Ties a node to the end of another one, however that ends; to nothing when there is no such node."""
+        node, need = self.nodes[key], Need(frozenset({other}), 0)
+        if other in self.nodes and need not in node.needs:
+            needs = tuple(sorted({*node.info.needs, other}))
+            self.nodes[key] = PlanNode(replace(node.info, needs=needs), node.step, node.needs | {need})
+
+    def does(self, key: str) -> str:
+        """The kind of phase that the node is in."""
+        return next(p.does for p in self.desired.playbook.phases if p.name == self.nodes[key].info.phase)
+
+    def names(self, d: Decision, generation: int | None = None) -> Names:
+        return Names(self.desired.site.site, d.server, d.generation if generation is None else generation)

@@ -1,0 +1,270 @@
+"""What each kind of phase adds to the graph, from the decisions and nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+
+from pcloud.decide import MAKES, Act, Decision, leftovers
+from pcloud.desired import ServerSpec, liveness
+from pcloud.distribute import find_lacking, find_spread
+from pcloud.errors import BadInput
+from pcloud.graph import Draft
+from pcloud.playbook import Phase
+from pcloud.steps.database import BuildIndex, Restore
+from pcloud.steps.gate import Ask, Ready, RunCommand, WalkJourney
+from pcloud.steps.image import PlaceImage
+from pcloud.steps.server import Cycle, Define, Discard, MakeDisk, MakeSeed, Retire, Start
+from pcloud.steps.stop import Stop
+
+
+def _selected(draft: Draft, phase: Phase) -> list[tuple[ServerSpec, Decision]]:
+    groups = phase.groups_of(draft.desired.site)
+    return [(s, draft.decisions[s.name]) for g in groups for s in draft.desired.members(g.name)]
+
+
+def _image_key(host: str, spec: ServerSpec) -> str:
+    return f"{host}/image/{spec.image.name}"
+
+
+def _images(draft: Draft, phase: Phase) -> None:
+    wanted = [(s, d.host) for s, d in _selected(draft, phase) if d.act in MAKES | {Act.START}]
+    site, observed = draft.desired.site, draft.observed
+    for image in {s.image.name: s.image for s, _ in wanted}.values():
+        hosts = dict.fromkeys(h for s, h in wanted if s.image == image and _image_key(h, s) not in draft.nodes)
+        spread = find_spread(site, observed, hosts, image)
+        if spread is not None:
+            draft.add(phase, f"{image.name}/copies", spread, action="copy image", reason=spread.words)
+        draft.to_copy += image.size * (1 if spread else len(find_lacking(site, observed, hosts, image)))
+    for spec, host in wanted:
+        key = draft.add(
+            phase,
+            _image_key(host, spec),
+            PlaceImage(host, spec.image),
+            host=host,
+            action="verify image",
+            reason=f"{spec.image.recipe} {spec.image.digest[:12]}",
+        )
+        draft.follow(key, f"{spec.image.name}/copies")
+
+
+def _servers(draft: Draft, phase: Phase) -> None:
+    for host, files in leftovers(draft.desired, draft.observed).items():
+        draft.add(
+            phase,
+            f"{host}/leftovers/discard",
+            Discard(host, files, draft.date),
+            host=host,
+            action="discard",
+            reason=f"left by an interrupted run: {len(files)}",
+        )
+    previous: dict[str, str] = {}
+    for spec, d in _selected(draft, phase):
+        if d.act is Act.CYCLE:
+            draft.add(
+                phase,
+                f"{d.host}/{spec.name}/cycle",
+                Cycle(d.host, draft.names(d)),
+                host=d.host,
+                server=spec.name,
+                action="power-cycle",
+                reason=d.reason,
+            )
+        elif d.act is Act.START:
+            _start(draft, phase, spec, d, after=[_image_key(d.host, spec)])
+        elif d.act in MAKES:
+            _make(draft, phase, spec, d, after=previous.get(spec.group))
+            if d.was_healthy and not draft.desired.options.from_scratch:
+                previous[spec.group] = _ready(draft, phase, spec, d)
+
+
+def _make(draft: Draft, phase: Phase, spec: ServerSpec, d: Decision, after: str | None) -> None:
+    """The chain of a new server. `after` keeps healthy servers from being replaced all at once."""
+    stem = f"{d.host}/{spec.name}"
+    first = [after] if after else []
+    if d.old is not None:
+        first = [
+            draft.add(
+                phase,
+                f"{stem}/retire",
+                Retire(d.host, draft.names(d, d.old), draft.date),
+                needs=[*first, _image_key(d.host, spec)],
+                host=d.host,
+                server=spec.name,
+                action="retire",
+                reason=d.reason,
+            )
+        ]
+    names = draft.names(d)
+    disk = draft.add(
+        phase,
+        f"{stem}/disk",
+        MakeDisk(d.host, spec, names),
+        needs=[*first, _image_key(d.host, spec)],
+        host=d.host,
+        server=spec.name,
+        action="disk",
+        reason=d.reason,
+    )
+    seed = draft.add(
+        phase,
+        f"{stem}/seed",
+        MakeSeed(d.host, spec, names),
+        needs=first,
+        host=d.host,
+        server=spec.name,
+        action="seed",
+        reason=d.reason,
+    )
+    made = draft.add(
+        phase,
+        f"{stem}/define",
+        Define(d.host, spec, names),
+        needs=[disk, seed],
+        host=d.host,
+        server=spec.name,
+        action="define",
+        reason=d.reason,
+    )
+    _start(draft, phase, spec, d, after=[made])
+
+
+def _start(draft: Draft, phase: Phase, spec: ServerSpec, d: Decision, after: Iterable[str]) -> None:
+    draft.add(
+        phase,
+        f"{d.host}/{spec.name}/start",
+        Start(d.host, draft.names(d)),
+        needs=after,
+        host=d.host,
+        server=spec.name,
+        action="start",
+        reason=d.reason,
+    )
+
+
+def _ready(draft: Draft, phase: Phase, spec: ServerSpec, d: Decision) -> str:
+    """The gate of one server; an indexer is up when it listens, its index comes later."""
+    if d.act is Act.BLOCK:
+        return draft.add(
+            phase,
+            f"{spec.name}/blocked",
+            Stop(spec.name, d.reason, d.next),
+            server=spec.name,
+            action="blocked",
+            reason=d.reason,
+        )
+    group = draft.desired.site.group(spec.group)
+    checks = liveness(group.checks)
+    before = [f"{d.host}/{spec.name}/start", f"{d.host}/{spec.name}/cycle"]
+    step = Ready(spec.name, d.host, spec.address, draft.names(d), checks, group.boot_timeout_s)
+    why = d.reason if d.act is Act.WAIT else ""  # all others have said it where they were started
+    return draft.add(
+        phase, f"{spec.name}/ready", step, needs=before, host=d.host, server=spec.name, action="ready", reason=why
+    )
+
+
+def _readies(draft: Draft, phase: Phase) -> None:
+    for spec, d in _selected(draft, phase):
+        if d.act is not Act.KEEP:
+            _ready(draft, phase, spec, d)
+
+
+def _restore(draft: Draft, phase: Phase) -> None:
+    database = draft.desired.site.database
+    for spec in draft.desired.members(database.group)[:1]:
+        d = draft.decisions[spec.name]
+        if d.act is Act.KEEP and draft.observed.data.restored:
+            continue
+        needs = [_ready(draft, phase, spec, d)] if d.act is not Act.KEEP else []
+        if d.act is Act.BLOCK:
+            continue
+        token = _token(draft, d)
+        step = Restore(
+            spec.name,
+            database.name,
+            draft.desired.dump,
+            draft.desired.dump_problem,
+            token,
+            draft.desired.options.empty_database,
+            database.restore_timeout_s,
+        )
+        draft.add(
+            phase,
+            f"{spec.name}/restore",
+            step,
+            needs=needs,
+            host=d.host,
+            server=spec.name,
+            action="restore",
+            reason="the latest dump, where the database is empty",
+        )
+
+
+def _token(draft: Draft, d: Decision) -> str:
+    """Names one restored state of the data: which dump, into which generation of the server."""
+    dump = draft.desired.dump
+    return f"{draft.desired.site.site}.{dump.sha256[:16] if dump else 'empty'}.g{d.generation}"
+
+
+def _index(draft: Draft, phase: Phase) -> None:
+    site = draft.desired.site
+    source = draft.desired.members(site.database.group)[0]
+    anew = draft.decisions[source.name]
+    fresh = f"{source.name}/restore" in draft.nodes
+    for spec in draft.desired.members(site.search.group):
+        d = draft.decisions[spec.name]
+        if d.act is Act.KEEP and draft.observed.data.indexed and not fresh:
+            continue
+        needs = [_ready(draft, phase, spec, d)] if d.act is not Act.KEEP else []
+        if d.act is Act.BLOCK:
+            continue
+        checks = tuple(c for c in site.group(spec.group).checks if c.search)
+        token = _token(draft, anew) if fresh else ""
+        step = BuildIndex(spec.name, spec.address, site.search.argv, checks, token, site.search.index_timeout_s)
+        draft.add(
+            phase,
+            f"{spec.name}/index",
+            step,
+            needs=[*needs, f"{source.name}/restore"],
+            host=d.host,
+            server=spec.name,
+            action="index",
+            reason="searches find what the database holds",
+        )
+
+
+def _journey(draft: Draft, phase: Phase) -> None:
+    journey = draft.desired.site.journey
+    draft.add(
+        phase,
+        "journey",
+        WalkJourney(journey),
+        action="walk the journey",
+        reason=f"{len(journey.steps)} steps of a shopper prove it",
+    )
+
+
+def _run(draft: Draft, phase: Phase) -> None:
+    run = phase.run
+    if run is None:
+        raise BadInput("a run phase says what to run", where=f"phase {phase.name}")
+    step = RunCommand(run.argv, run.host, run.server, run.deadline_s, run.exit_code, run.check)
+    draft.add(
+        phase, f"{phase.name}/run", step, host=run.host, server=run.server, action="run", reason=" ".join(run.argv)
+    )
+
+
+def _ask(draft: Draft, phase: Phase) -> None:
+    question = phase.ask or ""
+    draft.add(phase, f"{phase.name}/ask", Ask(question), action="ask", reason=question)
+
+
+PHASES: Mapping[str, Callable[[Draft, Phase], None]] = {
+    "images": _images,
+    "servers": _servers,
+    "ready": _readies,
+    "restore": _restore,
+    "index": _index,
+    "journey": _journey,
+    "run": _run,
+    "ask": _ask,
+}
