@@ -212,7 +212,8 @@ def _invitation(site: Site, journey_s: float | None) -> str:
 
 def _closing(made: Plan, state: RunState) -> RenderableType:
     """The report; one line when there was nothing to report."""
-    if made.changes or state.finished is None or state.finished.outcome != "converged":
+    idle = made.operation == "recover" and not made.changes
+    if not idle or state.finished is None or state.finished.outcome != "converged":
         return render_report(report_of(state))
     return f"{made.site}: nothing was changed, {len(made.kept)} servers are healthy, and a shopper could buy"
 

@@ -64,7 +64,7 @@ def _head(report: Report) -> Text:
     text.append(f"run {one_line(report.run)}, begun {one_line(report.started)}\n", "dim")
     if report.first_journey_s is not None:
         text.append("first full journey after ").append(span(report.first_journey_s), "bold cyan")
-    else:
+    elif any(step.step == "journey" for step in report.steps):
         text.append("no full journey: nobody was seen to be able to buy", "bold")
     return text
 

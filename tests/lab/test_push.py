@@ -135,6 +135,7 @@ def test_half_a_copy_that_is_wrong_is_thrown_away(operator: Operator) -> None:
     assert name in files(operator, "h3") and not any(f.endswith(".part") for f in files(operator, "h3"))
 
 
+@pytest.mark.chaos
 def test_a_host_that_stops_on_the_way_holds_up_nobody_else(operator: Operator) -> None:
     remove(operator, HOSTS)
     with slow_cables(operator, "200mbit", [h for h in HOSTS if h != "h4"]):
@@ -154,6 +155,7 @@ def test_a_host_that_stops_on_the_way_holds_up_nobody_else(operator: Operator) -
     assert again.code == 0, again.out[-3000:]
 
 
+@pytest.mark.chaos
 def test_eight_hosts_take_little_longer_than_one(operator: Operator) -> None:
     """The target is 1.3 where hosts have processors of their own; here all of them share this machine's."""
     took = {}

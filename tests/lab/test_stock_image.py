@@ -24,7 +24,7 @@ from tests.lab.stock import stock_image
 pytestmark = pytest.mark.lab
 
 
-OURS = (b"/pcloud", b"pcloud.", b"pcloud-", b"10-pcloud")
+OURS = (b"/pcloud", b"pcloud.tar", b"pcloud-", b"10-pcloud")
 """Whatever of ours a disk could hold; UpCloud and tcpcloud, which it knows of, are somebody else."""
 
 
