@@ -21,16 +21,14 @@ from statistics import median
 from typing import Any
 
 from benchmarks.figures import as_text, figures, write_page
-from benchmarks.lab import PCLOUD, ROOT, Lab, Ran, busy_s, open_lab, run
+from benchmarks.lab import PCLOUD, QUIET_CPUS, ROOT, Lab, Ran, busy_s, open_lab, run
 from benchmarks.picture import draw
 
 RESULTS = Path(__file__).with_name("results.json")
 PICTURE = ROOT / "docs" / "numbers.svg"
 PAGE = ROOT / "docs" / "numbers.md"
-QUIET_CPUS = 0.15
-"""Busy CPUs over `LOOK_S` below which nothing else is thought to run. Not the load average: it
-remembers our own last recovery for minutes."""
 LOOK_S = 10
+"""How long the machine is watched before it counts as quiet."""
 HELP_TIMES = 5
 IDLE_TIMES = 3
 

@@ -7,6 +7,8 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+from benchmarks.lab import QUIET_CPUS
+
 BEGIN, END = "<!-- figures: written by `make bench` -->", "<!-- end of figures -->"
 
 
@@ -115,7 +117,7 @@ def as_markdown(results: dict[str, Any]) -> str:
     how = "KVM" if results["recovery"]["accel"] == "kvm" else "software emulation, no KVM"
     lines = [
         f"One run, {results['date'][:10]}: {machine['cpus']} CPUs, {machine['memory_gib']} GiB, "
-        f"{machine['emulator']} ({how}).",
+        f"{machine['emulator']} ({how}).{_disturbed(results)}",
         "",
         "| | measured | at most | command | limited by |",
         "| --- | --- | --- | --- | --- |",
@@ -124,6 +126,18 @@ def as_markdown(results: dict[str, Any]) -> str:
         target = f.target if f.met else f"{f.target}: **not met**"
         lines.append(f"| {f.what} | {f.value} | {target} | `{f.command}` | {f.limit} |")
     return "\n".join(lines)
+
+
+def _disturbed(results: dict[str, Any]) -> str:
+    """A warning when other work was on the machine; the figures then say less."""
+    runs = [*results["recovery"]["pcloud"], *results["recovery"]["floor"]]
+    busiest = max(run["busy_before"] for run in runs)
+    if busiest < QUIET_CPUS:
+        return ""
+    return (
+        f" **The machine was not quiet**: other work kept up to {busiest:.1f} CPUs busy just before a recovery, "
+        "so the seconds, and the ratio of the recoveries with them, are worse than pcloud and its floor alone."
+    )
 
 
 def write_page(page: Path, results: dict[str, Any]) -> None:

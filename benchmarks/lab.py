@@ -23,6 +23,9 @@ PCLOUD = str(Path(sys.executable).with_name("pcloud"))
 DEMO = defaults_dir("inventory") / "demo.yaml"
 ROOT = Path(__file__).resolve().parent.parent
 LONGEST_S = 900
+QUIET_CPUS = 0.15
+"""Busy CPUs below which nothing else is thought to run. Not the load average: it remembers our own
+last recovery for minutes."""
 
 
 def busy_s() -> float:
