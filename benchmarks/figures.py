@@ -44,7 +44,7 @@ def _recovery(results: dict[str, Any]) -> list[Figure]:
             "recovery over floor, medians",
             f"{ratio:.2f}",
             "make bench",
-            "us: Python's start, a look at the hosts, the images' digests, each step checked twice",
+            "us, before servers start: Python's start, a look at the hosts, the images' digests",
             "1.10",
             ratio <= 1.10,
         ),
@@ -136,7 +136,7 @@ def _disturbed(results: dict[str, Any]) -> str:
         return ""
     return (
         f" **The machine was not quiet**: other work kept up to {busiest:.1f} CPUs busy just before a recovery, "
-        "so the seconds, and the ratio of the recoveries with them, are worse than pcloud and its floor alone."
+        "so the seconds are not pcloud's and its floor's alone, and the ratio of the recoveries says little."
     )
 
 
