@@ -172,7 +172,7 @@ def _restore(draft: Draft, phase: Phase) -> None:
     database = draft.desired.site.database
     for spec in draft.desired.members(database.group)[:1]:
         d = draft.decisions[spec.name]
-        if d.act is Act.KEEP and (draft.observed.data.restored or not _runs(draft, spec)):
+        if d.act is Act.KEEP and draft.observed.data.restored:
             continue
         needs = [_ready(draft, phase, spec, d)] if d.act is not Act.KEEP else []
         if d.act is Act.BLOCK:
@@ -199,11 +199,6 @@ def _restore(draft: Draft, phase: Phase) -> None:
         )
 
 
-def _runs(draft: Draft, spec: ServerSpec) -> bool:
-    """Whether a kept server is there at all: with `--only` one may be left missing."""
-    return spec.name in draft.observed.health
-
-
 def _token(draft: Draft, d: Decision) -> str:
     """Names one restored state of the data: which dump, into which generation of the server."""
     dump = draft.desired.dump
@@ -217,7 +212,7 @@ def _index(draft: Draft, phase: Phase) -> None:
     fresh = f"{source.name}/restore" in draft.nodes
     for spec in draft.desired.members(site.search.group):
         d = draft.decisions[spec.name]
-        if d.act is Act.KEEP and (not _runs(draft, spec) or (draft.observed.data.indexed and not fresh)):
+        if d.act is Act.KEEP and draft.observed.data.indexed and not fresh:
             continue
         needs = [_ready(draft, phase, spec, d)] if d.act is not Act.KEEP else []
         if d.act is Act.BLOCK:
