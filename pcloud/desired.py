@@ -86,6 +86,10 @@ class Options:
     rebuild: tuple[str, ...] = ()
     only: tuple[str, ...] = ()
     empty_database: bool = False
+    lost: tuple[str, ...] = ()
+    """Hosts that the person gives up: fenced whether they answer or not, and their servers moved."""
+    unfenced: tuple[str, ...] = ()
+    """Hosts that could not be fenced in this run: what must stay stays, stateless servers get substitutes."""
 
 
 @dataclass(frozen=True)
@@ -96,6 +100,8 @@ class Desired:
     dump: Dump | None
     dump_problem: str = ""
     options: Options = Options()
+    substitutes: tuple[ServerSpec, ...] = ()
+    """Stateless servers at the spare addresses of their groups, made only while a member cannot be."""
 
     @cached_property
     def _by_name(self) -> dict[str, ServerSpec]:

@@ -144,15 +144,32 @@ class SecretSources(Frozen):
 
 
 class Bmc(Frozen):
-    """The management controller that can cut a host's power."""
+    """The management controller that can cut a host's power: by Redfish, by IPMI, or first one, then the other."""
 
-    redfish: Annotated[
-        str,
-        StringConstraints(pattern=r"^https?://[^\s/@?#\\]{1,200}(/[^\s@?#\\]{0,200})?$"),
-        _private("the controller's URL, without user or password", "https://10.0.9.11"),
-    ]
+    redfish: (
+        Annotated[
+            str,
+            StringConstraints(pattern=r"^https?://[^\s/@?#\\]{1,200}(/[^\s@?#\\]{0,200})?$"),
+            _private("the controller's URL, without user or password", "https://10.0.9.11"),
+        ]
+        | None
+    ) = None
+    ipmi: IPv4Address | None = None
+    """Asked when Redfish does not do it, or alone."""
     user: Name = "admin"
     password: SecretRef = SecretRef(secret="bmc/password")  # noqa: S106 -- a name
+    ca: FilePath | None = None
+    """The controller's own certificate, or its authority's, in PEM; without it, the machine's authorities."""
+    timeout_s: Annotated[float, Field(gt=0, le=120)] = 10
+    """For one question to the controller, whatever its own library would wait."""
+    off_timeout_s: Annotated[float, Field(gt=0, le=600)] = 30
+    """From the order to go off until the power reads off."""
+
+    @model_validator(mode="after")
+    def _some_way(self) -> Self:
+        if self.redfish is None and self.ipmi is None:
+            raise ValueError("a bmc is reached by redfish or by ipmi; write one of them, or both")
+        return self
 
 
 class Host(Frozen):
@@ -296,11 +313,25 @@ class Group(Frozen):
     checks: Annotated[tuple[Check, ...], Field(min_length=1, max_length=50)]
 
 
+class SemiSync(Frozen):
+    """How the database answers a shopper while no replica acknowledges what he ordered."""
+
+    alone: Literal["wait", "degrade"] = "degrade"
+    """`wait`: no order is accepted that only one server holds. `degrade`: orders go on, and `status` says so."""
+    timeout_s: Annotated[float, Field(gt=0, le=86_400)] = 30
+    """How long a commit waits for the replica before `degrade` goes on without it."""
+
+
 class Database(Frozen):
-    """What the database holds, and where its latest dump is."""
+    """What the database holds, where its latest dump is, and which servers carry a replica of it."""
 
     group: Name
     name: SqlName
+    service: Name = "db"
+    """The service whose address moves with the primary."""
+    replica: Name | None = None
+    """The group whose first server carries a replica, and takes over when the primary's host is lost."""
+    semi_sync: SemiSync = SemiSync()
     dump: FilePath | None = None
     """A `.sql` or `.sql.gz` file on this machine."""
     restore_timeout_s: Annotated[float, Field(gt=0, le=86_400)] = 900

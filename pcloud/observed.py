@@ -50,6 +50,22 @@ class SeenServer:
     """How long it has been running; 0 when it is not."""
 
 
+class HostPower(StrEnum):
+    """What a host's management controller says of its power. Only a twice-read `off` is proof."""
+
+    ON = "on"
+    OFF = "off"
+    UNKNOWN = "unknown"
+
+
+@dataclass(frozen=True)
+class Witness:
+    """Another host's view of one that does not answer us."""
+
+    host: str
+    sees: bool
+
+
 @dataclass(frozen=True)
 class SeenHost:
     name: str
@@ -60,10 +76,19 @@ class SeenHost:
     volumes: tuple[str, ...] = ()
     next: str = ""
     """How to mend `problem`, where more is known than silence."""
+    power: HostPower = HostPower.UNKNOWN
+    """Asked only of hosts that do not answer."""
+    proof: str = ""
+    """Who says that it is off (`redfish, read twice`, `you, at 22:41`); empty when nobody does."""
+    witnesses: tuple[Witness, ...] = ()
 
     @property
     def reachable(self) -> bool:
         return not self.problem
+
+    @property
+    def proven_off(self) -> bool:
+        return not self.reachable and self.power is HostPower.OFF and bool(self.proof)
 
 
 @dataclass(frozen=True)
@@ -75,12 +100,36 @@ class Health:
 
 
 @dataclass(frozen=True)
+class SeenDatabase:
+    """One running MariaDB, as it answers for itself. Positions are GTID lists as MariaDB writes them."""
+
+    writable: bool
+    position: str = ""
+    """The last transaction it holds (`gtid_current_pos`)."""
+    received: str = ""
+    """The last one that its replication has received, applied or not; empty for a primary."""
+    source: str = ""
+    """The address it replicates from; empty when it does not."""
+    replicating: bool = False
+    """Both replication threads run."""
+    behind_s: float | None = None
+    semi_sync: bool = False
+    """On a primary: commits wait for a replica. On a replica: it acknowledges them."""
+    restored: str = ""
+    """The token of the last whole restore."""
+
+
+@dataclass(frozen=True)
 class Data:
     """What the database and the index hold, as far as they could be asked."""
 
     restored: str = ""
     tables: int = -1
     indexed: bool = False
+    databases: Mapping[str, SeenDatabase] = field(default_factory=dict)
+    """Server to what its MariaDB says, for those that answer."""
+    holder: str = ""
+    """The server that answers at the service address; empty when none does."""
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from typing import Any, BinaryIO, ClassVar, Protocol
 from pcloud.clock import Clock
 from pcloud.desired import ServerSpec
 from pcloud.model import Check, Host, Journey, Site, Visit
-from pcloud.observed import Power, SeenServer
+from pcloud.observed import HostPower, Power, SeenServer
 
 
 class Answer(Protocol):
@@ -63,6 +63,32 @@ class Hypervisor(Protocol):
     def create_overlay(self, pool: str, name: str, *, backing: str, size_gib: int) -> None: ...
 
 
+class PowerReading(Protocol):
+    """What a controller said of the power, and by which way (`power.Reading`)."""
+
+    @property
+    def power(self) -> HostPower: ...
+    @property
+    def way(self) -> str:
+        """`redfish` or `ipmi`."""
+        ...
+
+
+class PowerControl(Protocol):
+    """A host's management controller (`power.PowerControl`); its ways are tried in order.
+
+    Both raise `HostUnreachable` when no way answers within its deadline, with every way's reason.
+    """
+
+    def read(self) -> PowerReading: ...
+    def force_off(self) -> PowerReading:
+        """Orders it off at once and reads until it is, `off_timeout_s` at most; an order refused because it is
+        off already is no error."""
+        ...
+
+    def force_on(self) -> PowerReading: ...
+
+
 class Verdict(Protocol):
     """What a check said (`probe.Verdict`)."""
 
@@ -101,6 +127,11 @@ class World(Protocol):
     def hypervisor(self, host: str) -> Hypervisor: ...
     def shell(self, host: str) -> Machine: ...
     def server_shell(self, server: str) -> Machine: ...
+    def power(self, host: str) -> PowerControl: ...
+    def confirmed_off(self, host: str) -> str:
+        """The person's word that the host has no power (`you, at 22:41`), while it counts; else empty."""
+        ...
+
     def image_path(self, digest: str, file: str) -> Path: ...
     def seed(self, server: str, generation: int) -> bytes: ...
     def domain_xml(self, spec: ServerSpec, host: str, generation: int) -> str: ...
