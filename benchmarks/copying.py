@@ -2,13 +2,19 @@
 
 The demo site with one image for all its servers, so that each of seven hosts needs the same
 files; the plan's own image steps are executed, and nothing else of the plan. Inside the lab.
+
+Twice: with no limit on the cables, where seven copies share this machine's CPUs; and with each
+cable at `RATE` both ways, where they do not matter and the wires do, as between real machines.
 """
 
 from __future__ import annotations
 
 import json
+import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from statistics import median
@@ -21,11 +27,14 @@ from pcloud.desired import Options
 from pcloud.events import Event, RunState
 from pcloud.execute import execute
 from pcloud.inventory import defaults_dir
+from pcloud.lab.network import port_name
 from pcloud.observe import observe
 from pcloud.plan import Plan, plan
 
 TIMES = 3
 IMAGE = "frontend"
+RATE = "100mbit"
+TBF = ("burst", "256kb", "latency", "50ms")
 
 
 class _Nobody:
@@ -80,24 +89,46 @@ def measure(site: Path, only: tuple[str, ...]) -> tuple[int, float, float]:
     return len(hosts), took, cpu_s
 
 
-def main(folder: Path) -> dict[str, Any]:
-    site = inventory_with_one_image(folder)
+@contextmanager
+def slow_cables(site: Path) -> Iterator[None]:
+    """Every host's cable carries `RATE` each way: what it sends at its end, what it receives at the fabric's."""
+    with open_session(str(site)) as session:
+        hosts = session.site.hosts
+        shape = ["root", "tbf", "rate", RATE, *TBF]
+        for host in hosts:
+            session.world.shell(host.name).run(["tc", "qdisc", "replace", "dev", "eth0", *shape], deadline_s=10)
+            subprocess.run(["tc", "qdisc", "replace", "dev", port_name(host), *shape], check=True)
+        yield
+        for host in hosts:
+            session.world.shell(host.name).run(["tc", "qdisc", "del", "dev", "eth0", "root"], deadline_s=10)
+            subprocess.run(["tc", "qdisc", "del", "dev", port_name(host), "root"], check=True)
+
+
+def compare(site: Path) -> dict[str, Any]:
+    """One host and seven, in turns."""
     one, seven = [], []
     for _ in range(TIMES):
         one.append(measure(site, ("db-1",)))
         seven.append(measure(site, ()))
     assert {hosts for hosts, _, _ in one} == {1}
     assert {hosts for hosts, _, _ in seven} == {7}
-    with open_session(str(site)) as session:
-        size = sum(f.size for f in session.desired.servers[0].image.files)
     return {
-        "image_mib": round(size / (1 << 20), 1),
         "one_s": [round(took, 2) for _, took, _ in one],
         "one_cpu_s": [round(cpu_s, 2) for _, _, cpu_s in one],
         "seven_s": [round(took, 2) for _, took, _ in seven],
         "seven_cpu_s": [round(cpu_s, 2) for _, _, cpu_s in seven],
         "ratio": round(median(took for _, took, _ in seven) / median(took for _, took, _ in one), 2),
     }
+
+
+def main(folder: Path) -> dict[str, Any]:
+    site = inventory_with_one_image(folder)
+    with open_session(str(site)) as session:
+        size = sum(f.size for f in session.desired.servers[0].image.files)
+    unlimited = compare(site)
+    with slow_cables(site):
+        cables = compare(site)
+    return {"image_mib": round(size / (1 << 20), 1), **unlimited, "cables": {"rate": RATE, **cables}}
 
 
 if __name__ == "__main__":

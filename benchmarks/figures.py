@@ -88,6 +88,8 @@ def _copying(copying: dict[str, Any]) -> list[Figure]:
     one, one_cpu, seven, seven_cpu = (median(copying[key]) for key in ("one_s", "one_cpu_s", "seven_s", "seven_cpu_s"))
     what = f"an image ({copying['image_mib']:.0f} MiB) to one host"
     cpu = "CPU: SSH's cipher and digests; all hosts share this machine's"
+    cables, wire = copying["cables"], "the cables"
+    rate = f"cables of {cables['rate'].removesuffix('mbit')} Mbit/s"
     return [
         Figure(what, f"{one:.2f} s ({one_cpu:.1f} CPU s)", command, "SSH's cipher, digests"),
         Figure("the same to seven hosts", f"{seven:.2f} s ({seven_cpu:.1f} CPU s)", command, cpu),
@@ -95,9 +97,19 @@ def _copying(copying: dict[str, Any]) -> list[Figure]:
             "seven hosts over one",
             f"{copying['ratio']:.2f}",
             command,
-            "the shared CPU, here; between machines, the slowest link",
+            "the shared CPU: seven copies are seven times the work for two CPUs",
             "1.3",
             copying["ratio"] <= 1.3,
+        ),
+        Figure(f"one host over {rate}", f"{median(cables['one_s']):.2f} s", command, wire),
+        Figure(f"seven hosts over {rate}", f"{median(cables['seven_s']):.2f} s", command, wire),
+        Figure(
+            "seven over one, where the cables limit",
+            f"{cables['ratio']:.2f}",
+            command,
+            "the cables, then the shared CPU",
+            "1.3",
+            cables["ratio"] <= 1.3,
         ),
     ]
 
