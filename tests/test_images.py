@@ -9,18 +9,20 @@ import stat
 import subprocess
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from pcloud.cli.session import refuse_small_disks
 from pcloud.errors import BadDocument, BadInput, DeadlineExceeded, ImageError
 from pcloud.images import boot, find_broken, find_image, find_leaves, find_recipes, list_images, store, tree, verify
 from pcloud.images.manifest import DISK, INITRD, KERNEL, MANIFEST, Image, Manifest, describe, read_manifest
 from pcloud.images.recipe import Chain, load_recipe
 from pcloud.images.sandbox import Interrupted, Sandbox
 from pcloud.images.sources import find_sources
-from pcloud.inventory import defaults_dir
+from pcloud.inventory import defaults_dir, find_inventory, load_inventory
 
 BASE = "recipe: base\nsuite: bookworm\nkernel: {init: init, modules: [virtio_blk], cmdline: quiet}\n"
 
@@ -326,6 +328,19 @@ def test_an_image_is_found_by_recipe_digest_and_name(tmp_path: Path) -> None:
     assert find_image("nothing", tmp_path) is None
     assert list_images(tmp_path) == [old, new, other]
     verify(old)
+
+
+def test_a_disk_smaller_than_its_image_is_refused_with_the_line(tmp_path: Path) -> None:
+    inventory = load_inventory(find_inventory("demo"))
+    small = make_image(tmp_path, "small")
+    big = replace(small, manifest=small.manifest.model_copy(update={"virtual_size": 5 * 1024**3 + 1}))
+    images = {name: big if name == "frontend" else small for name in inventory.site.images}
+    with pytest.raises(BadDocument) as caught:
+        refuse_small_disks(inventory, images)
+    line = 1 + inventory.path.read_text().splitlines().index("    disk_gib: 4")
+    assert str(caught.value).endswith("holds a disk of 6 GiB; write disk_gib: 6 or more")
+    assert f"demo.yaml:{line}: groups[2].disk_gib: " in str(caught.value)
+    refuse_small_disks(inventory, dict.fromkeys(images, small))
 
 
 def test_equal_content_is_one_image_and_repairs_a_damaged_one(tmp_path: Path) -> None:

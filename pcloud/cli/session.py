@@ -68,6 +68,7 @@ def open_session(
     images = {name: image for name, image in found.items() if image is not None}
     if makes:
         _refuse_missing(site, images)
+        refuse_small_disks(inventory, images)
     specs = {name: image_spec(name, images[name]) if name in images else UNKNOWN_IMAGE for name in site.images}
     desired, material = desire(inventory, chosen, specs, secrets.reveal, options)
     folders = {image.digest: image.folder for image in images.values()}
@@ -113,6 +114,19 @@ def _refuse_missing(site: Site, images: Mapping[str, Image]) -> None:
             f"not on this machine: image {', '.join(missing)}",
             next=f"pcloud image build {recipes}" if recipes else "pcloud image list",
         )
+
+
+def refuse_small_disks(inventory: Inventory, images: Mapping[str, Image]) -> None:
+    """A disk smaller than its image would cut the file system off. Raises `BadDocument` with every such group."""
+    problems = []
+    for n, group in enumerate(inventory.site.groups):
+        image = images[group.image]
+        least_gib = -(-image.manifest.virtual_size // 2**30)
+        if group.disk_gib < least_gib:
+            what = f"image {image.name} holds a disk of {least_gib} GiB; write disk_gib: {least_gib} or more"
+            problems.append(inventory.document.problem(("groups", n, "disk_gib"), what))
+    if problems:
+        raise BadDocument(problems)
 
 
 def image_spec(name: str, image: Image) -> ImageSpec:
