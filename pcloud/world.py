@@ -14,7 +14,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Self
 
-from pcloud import places
+from pcloud import confirmations, places
 from pcloud.clock import Clock, SystemClock
 from pcloud.desire import Material, Secret, templates_of
 from pcloud.desired import Desired, Names, ServerSpec
@@ -25,6 +25,7 @@ from pcloud.journey import JourneyResult, walk
 from pcloud.keys import known_hosts_line
 from pcloud.model import Check, Host, Journey, SecretRef, Site, Visit
 from pcloud.pins import find_pins_file, host_pins
+from pcloud.power import PowerControl, power_control
 from pcloud.probe import Verdict, probe
 from pcloud.seed import build_seed
 from pcloud.shell import Shell, ssh_argv
@@ -55,6 +56,7 @@ class World:
     ) -> None:
         self.site: Site = inventory.site
         self._inventory = inventory.path
+        self._resolve = inventory.resolve
         self.clock: Clock = clock or SystemClock()
         self._desired = desired
         self._material = material
@@ -66,6 +68,7 @@ class World:
         self._locks: dict[str, threading.Lock] = {}
         self._hypervisors: dict[str, Hypervisor] = {}
         self._shells: dict[str, Shell] = {}
+        self._powers: dict[str, PowerControl] = {}
         self._accel: dict[str, str] = {}
         self._key = secret(self.site.access.key.secret)
         self._key_fd = _anonymous_file(self._key)
@@ -122,6 +125,7 @@ class World:
                     key=self.key_path,
                 )
                 opened = self._open(uri, host)
+                confirmations.withdraw(self.site.site, host, self.clock.wall())
                 opened.watch()
                 self._hypervisors[host] = opened
             return self._hypervisors[host]
@@ -156,6 +160,18 @@ class World:
                     pinned_in=pinned_in,
                 )
             return self._shells[name]
+
+    def power(self, host: str) -> PowerControl:
+        with self._once(f"power {host}"):
+            if host not in self._powers:
+                bmc = self.site.host(host).bmc
+                ca = self._resolve(bmc.ca) if bmc is not None and bmc.ca is not None else None
+                self._powers[host] = power_control(host, bmc, self.reveal, ca, self.clock)
+            return self._powers[host]
+
+    def confirmed_off(self, host: str) -> str:
+        found = confirmations.find_confirmation(self.site.site, host, self.clock.wall())
+        return str(found) if found is not None else ""
 
     def ssh_argv(self, machine: str, command: Sequence[str], *, tty: bool) -> list[str]:
         """The argv of the system's ssh to a host or a server, for a person to use."""
