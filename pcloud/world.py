@@ -14,7 +14,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Self
 
-from pcloud import confirmations, places
+from pcloud import confirmations, lab, places
 from pcloud.clock import Clock, SystemClock
 from pcloud.desire import Material, Secret, templates_of
 from pcloud.desired import Desired, Names, ServerSpec
@@ -164,7 +164,8 @@ class World:
     def power(self, host: str) -> PowerControl:
         with self._once(f"power {host}"):
             if host not in self._powers:
-                bmc = self.site.host(host).bmc
+                spec = self.site.host(host)
+                bmc = lab.bmc_of(self.site, spec) or spec.bmc
                 ca = self._resolve(bmc.ca) if bmc is not None and bmc.ca is not None else None
                 self._powers[host] = power_control(host, bmc, self.reveal, ca, self.clock)
             return self._powers[host]

@@ -13,7 +13,7 @@ from rich.table import Table
 from pcloud import lab
 from pcloud.cli.session import err, out, site_of
 from pcloud.inventory import find_inventory, load_site
-from pcloud.lab import Direction
+from pcloud.lab import Direction, Fault
 from pcloud.model import Site
 
 app = typer.Typer(no_args_is_help=True)
@@ -69,17 +69,17 @@ def down(site: SiteName = "demo") -> None:
 
 @app.command(epilog="Example: pcloud lab status demo --json")
 def status(site: SiteName = "demo", json: Json = False) -> None:
-    """Show every host: power, cable and how many guests run on it."""
+    """Show every host: power, cable, controller and how many guests run on it."""
     rows = lab.status(_site(site))
     if json:
         out.print_json(jsonlib.dumps({"site": site, "hosts": [asdict(row) for row in rows]}))
         return
     table = Table(box=None, header_style="bold", pad_edge=False)
-    for column in ("host", "address", "rack", "power", "link", "guests"):
+    for column in ("host", "address", "rack", "power", "link", "bmc", "guests"):
         table.add_column(column, justify="right" if column == "guests" else "left")
     for row in rows:
         name = f"{row.name} (spare)" if row.spare else row.name
-        table.add_row(name, row.address, row.rack, row.power, row.link, str(row.guests))
+        table.add_row(name, row.address, row.rack, row.power, row.link, row.bmc, str(row.guests))
     out.print(table)
     if all(row.power in ("off", "absent") for row in rows):
         out.print(f"nothing runs; pcloud lab up {site}")
@@ -118,6 +118,17 @@ def mend(host: HostName) -> None:
     site, name = _host(host)
     lab.mend(site, name)
     out.print(f"the cable of {name} is whole")
+
+
+@app.command(
+    epilog="Examples: pcloud lab bmc h3 dead · pcloud lab bmc demo/h3 late · pcloud lab bmc h3 ok. "
+    "refuse: no connection; hang: connected, and never an answer; late: switches 5 s after its answer; dead: no packet."
+)
+def bmc(host: HostName, fault: Annotated[Fault, typer.Argument(help="What its controller does from now on.")]) -> None:
+    """Let a host's management controller fail, or work again. It fails until it is told `ok`."""
+    site, name = _host(host)
+    lab.set_bmc(site, name, fault)
+    out.print(f"the controller of {name} works" if fault == "ok" else f"the controller of {name}: {fault}")
 
 
 @app.command("freeze-host", epilog="Example: pcloud lab freeze-host h3")

@@ -4,6 +4,7 @@
     power_off, power_on         a host's power: a power cut, and a start from its own disk
     cut, mend                   a host's cable
     freeze_host, thaw_host      a host that keeps its power and answers nothing
+    bmc_of, set_bmc             a host's management controller, and what it does wrong
     shell                       the argv of a command inside a host
     enter                       this process, into the lab's network
     open_storefront             a door for the browser, from 127.0.0.1 into the lab
@@ -14,6 +15,7 @@ and `pcloud lab` break things through these same functions.
 
 from __future__ import annotations
 
+from pcloud.lab.bmc import Fault, bmc_of
 from pcloud.lab.centre import (
     DownReport,
     HostStatus,
@@ -24,6 +26,7 @@ from pcloud.lab.centre import (
     mend,
     power_off,
     power_on,
+    set_bmc,
     shell,
     status,
     thaw_host,
@@ -37,8 +40,10 @@ from pcloud.lab.relay import open_storefront
 __all__ = [
     "Direction",
     "DownReport",
+    "Fault",
     "HostStatus",
     "UpReport",
+    "bmc_of",
     "cut",
     "down",
     "enter",
@@ -48,6 +53,7 @@ __all__ = [
     "open_storefront",
     "power_off",
     "power_on",
+    "set_bmc",
     "shell",
     "status",
     "thaw_host",

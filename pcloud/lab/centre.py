@@ -23,7 +23,8 @@ from typing import Any, Literal
 from pcloud import places
 from pcloud.clock import Deadline
 from pcloud.errors import Blocked, CommandFailed, DeadlineExceeded
-from pcloud.lab import boot, capabilities, disk, keys, kvm, network, processes, ready
+from pcloud.lab import bmc, boot, capabilities, disk, keys, kvm, network, processes, ready
+from pcloud.lab.bmc import Fault
 from pcloud.lab.boot import FABRIC
 from pcloud.lab.layout import LabFolder, extended, find_member, locked, members, remove
 from pcloud.lab.namespaces import call_in_network
@@ -69,6 +70,7 @@ class HostStatus:
     link: Link
     guests: int
     spare: bool = False
+    bmc: Fault = "ok"
 
 
 def up(site: Site, hosts: int | None = None, timeout_s: float = READY_S) -> UpReport:
@@ -90,6 +92,8 @@ def up(site: Site, hosts: int | None = None, timeout_s: float = READY_S) -> UpRe
         parts = processes.find_parts(folder.path)
         nothing_runs = FABRIC not in parts
         fabric = parts[FABRIC] if not nothing_runs else _start_fabric(site, folder, lock)
+        served = tuple({h.name: h for h in (*everyone, *wanted)}.values())
+        controllers = bmc.start(site, folder, fabric, served)
         running = tuple(h.name for h in wanted if h.name in parts and folder.host(h.name).made.exists())
         rest = [h for h in wanted if h.name not in running]
         off = () if nothing_runs else tuple(h.name for h in rest if folder.host(h.name).made.exists())
@@ -98,9 +102,11 @@ def up(site: Site, hosts: int | None = None, timeout_s: float = READY_S) -> UpRe
             place = folder.host(host.name)
             if host.name not in parts and not place.made.exists():
                 disk.make(site, host, place, wanted, operator)
-        keys.write_known_hosts(folder, tuple({h.name: h for h in (*everyone, *wanted)}.values()))
+        keys.write_known_hosts(folder, served)
         _start_hosts(site, folder, fabric, [h for h in start if h.name not in parts], lock)
         _wait_ready(folder, fabric, start, Deadline.after(timeout_s))
+        bmc.finish(controllers)
+        bmc.apply_faults(folder, fabric, served)
     known = {host.name for host in site.hosts}
     extra = tuple(host for host in wanted if host.name not in known)
     return UpReport(tuple(h.name for h in start), running, off, extra, time.monotonic() - began)
@@ -246,13 +252,14 @@ def down(site: Site) -> DownReport:
     require_root()
     folder = LabFolder.of(site)
     running = processes.find_parts(folder.path)
-    if not folder.path.exists() and not running:
+    if not folder.path.exists() and not running and not processes.find_controllers(folder.path):
         remove(folder)
         return DownReport(False)
     with locked(folder, Deadline.after(LOCK_S)):
         parts = processes.find_parts(folder.path)
         for part in sorted(parts.values(), key=lambda p: p.name != FABRIC):
             processes.kill(folder.path, part, Deadline.after(KILL_S))
+        bmc.stop(folder)
         inside = processes.in_network(parts[FABRIC].net_ns) if FABRIC in parts else []
         remove(folder)
     return DownReport(True, tuple(inside))
@@ -274,9 +281,8 @@ def status(site: Site) -> tuple[HostStatus, ...]:
         if part is not None:
             power = "frozen" if part.frozen else "on"
         link = links.get(host.name, "-") if part else "-"
-        rows.append(
-            HostStatus(host.name, str(host.address), host.rack, power, link, guests.get(host.name, 0), host.spare)
-        )
+        running, fault = guests.get(host.name, 0), bmc.fault_of(folder, host.name)
+        rows.append(HostStatus(host.name, str(host.address), host.rack, power, link, running, host.spare, fault))
     return tuple(rows)
 
 
@@ -296,6 +302,11 @@ def _changing(site: Site, name: str) -> Iterator[tuple[LabFolder, Host, Part, Pa
         yield folder, host, parts[FABRIC], parts.get(name), lock
 
 
+def _require_made(site: Site, folder: LabFolder, name: str) -> None:
+    if not folder.host(name).made.exists():
+        raise Blocked("it was never made", where=f"host {name}", next=f"pcloud lab up {site.site}")
+
+
 def power_off(site: Site, name: str) -> bool:
     """A power cut: everything of the host dies at once. False when it was off. Its disk stays."""
     with _changing(site, name) as (folder, _, _, part, _):
@@ -310,8 +321,7 @@ def power_on(site: Site, name: str, timeout_s: float = READY_S) -> bool:
     with _changing(site, name) as (folder, host, fabric, part, lock):
         if part is not None:
             return False
-        if not folder.host(name).made.exists():
-            raise Blocked("it was never made", where=f"host {name}", next=f"pcloud lab up {site.site}")
+        _require_made(site, folder, name)
         _start_hosts(site, folder, fabric, [host], lock)
         _wait_ready(folder, fabric, [host], Deadline.after(timeout_s))
         return True
@@ -338,6 +348,17 @@ def mend(site: Site, name: str) -> None:
         folder.host(name).cut.unlink(missing_ok=True)
         if part is not None:
             network.mend_port(fabric, host)
+
+
+def set_bmc(site: Site, name: str, fault: Fault) -> None:
+    """What the host's controller does wrong until it is told otherwise.
+
+    `refuse` connections; `hang`: accept them and never answer; `late`: answer at once and switch five
+    seconds later; `dead`: no address at all; `ok`.
+    """
+    with _changing(site, name) as (folder, host, fabric, _, _):
+        _require_made(site, folder, name)
+        bmc.set_fault(folder, fabric, members(site, folder), host, fault)
 
 
 def freeze_host(site: Site, name: str) -> None:

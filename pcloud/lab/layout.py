@@ -4,6 +4,7 @@
 <lab folder>/hosts/<host>/host.json     as it was made
                           made          it has answered once: from now on it is switched by a person
                           cut           its cable is cut: both, in or out
+                          bmc           what its controller does wrong: refuse, hang, late or dead
                           console.log   what its services print
                           disk/         its disk
 """
@@ -61,6 +62,10 @@ class HostFolder:
     @property
     def cut(self) -> Path:
         return self.path / "cut"
+
+    @property
+    def bmc(self) -> Path:
+        return self.path / "bmc"
 
     def console_tail(self, lines: int = 15) -> str:
         with contextlib.suppress(OSError):

@@ -1,9 +1,11 @@
-"""The fabric's side of every host's cable: cutting, mending, and how it is."""
+"""The fabric's side of every host's cable: cutting, mending, and how it is. And what its controller lets through."""
 
 from __future__ import annotations
 
 import json
 import subprocess
+from collections.abc import Mapping
+from ipaddress import IPv4Address
 from typing import Any, Literal, cast
 
 from pcloud.errors import CommandFailed
@@ -16,6 +18,9 @@ Link = Literal["up", "cut", "cut-in", "cut-out", "-"]
 TABLE = "cut"
 # Seen from the fabric: what a host sends comes in at its port, what it receives goes out there.
 HOOKS = {"in": "egress", "out": "ingress"}
+CONTROLLERS = "bmc"
+# A hung controller's kernel still accepts connections: packets without data (at most 60 bytes) pass.
+DEAF = {"refuse": "tcp dport 443 reject with tcp reset", "hang": "ip length > 100 drop", "dead": "drop"}
 
 
 def port_name(host: Host) -> str:
@@ -48,6 +53,16 @@ def cut_port(fabric: Part, host: Host, direction: Direction) -> None:
     rules = f"add table netdev {TABLE}\nadd chain netdev {TABLE} {chain} "
     rules += f'{{ type filter hook {HOOKS[direction]} device "{port}" priority 0; policy drop; }}\n'
     _run(fabric, ["nft", "-f", "-"], rules)
+
+
+def filter_controllers(fabric: Part, faults: Mapping[IPv4Address, str]) -> None:
+    """What every controller does not let through: by the words of DEAF, and nothing for any other word."""
+    rules = [f"add table inet {CONTROLLERS}", f"delete table inet {CONTROLLERS}", f"add table inet {CONTROLLERS}"]
+    rules.append(f"add chain inet {CONTROLLERS} input {{ type filter hook input priority 0; policy accept; }}")
+    for address, fault in faults.items():
+        if fault in DEAF:
+            rules.append(f"add rule inet {CONTROLLERS} input ip daddr {address} {DEAF[fault]}")
+    _run(fabric, ["nft", "-f", "-"], "\n".join(rules) + "\n")
 
 
 def mend_port(fabric: Part, host: Host) -> None:

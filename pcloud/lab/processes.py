@@ -20,6 +20,8 @@ from pcloud.clock import Deadline
 from pcloud.errors import DeadlineExceeded
 from pcloud.lab.boot import FABRIC
 
+BMC = "bmc"
+"""The mark of the process that serves the hosts' controllers: it is no part, as it is in no namespace of its own."""
 STOPPED = ("T", "t")
 DEAD = ("Z", "X", "")
 
@@ -47,6 +49,40 @@ def find_parts(lab: Path) -> dict[str, Part]:
 
 def find_fabric(lab: Path) -> Part | None:
     return find_parts(lab).get(FABRIC)
+
+
+@dataclass(frozen=True)
+class Controllers:
+    """The process that serves the hosts' controllers. `digest` names what it serves."""
+
+    pid: int
+    digest: str
+
+
+def find_controllers(lab: Path) -> list[Controllers]:
+    return [found for pid in _pids() if (found := _find_controllers(lab, pid)) is not None]
+
+
+def _find_controllers(lab: Path, pid: int) -> Controllers | None:
+    try:
+        environ = Path("/proc", str(pid), "environ").read_bytes().split(b"\0")
+    except OSError:
+        return None
+    if b"PCLOUD_LAB=" + os.fsencode(lab) not in environ or b"PCLOUD_LAB_PART=" + BMC.encode() not in environ:
+        return None
+    return Controllers(pid, next((item[15:].decode() for item in environ if item.startswith(b"PCLOUD_LAB_BMC=")), ""))
+
+
+def kill_controllers(lab: Path, controllers: Controllers, deadline: Deadline) -> None:
+    """SIGKILL, then waits until the process is gone. Raises `DeadlineExceeded`."""
+    with _pidfd(controllers.pid) as fd:
+        if fd is None or _find_controllers(lab, controllers.pid) != controllers:
+            return
+        with contextlib.suppress(ProcessLookupError):
+            signal.pidfd_send_signal(fd, signal.SIGKILL)
+        if not select.select([fd], [], [], deadline.left())[0]:
+            next_step = f"look at /proc/{controllers.pid}/status"
+            raise DeadlineExceeded("they do not die", where="the lab's controllers", next=next_step)
 
 
 def _pids() -> Iterator[int]:
