@@ -1,8 +1,13 @@
 """What each server needs: one decision a server, from facts alone.
 
 Safety, as sentences:
-- A server that may be running on a host that does not answer is not built anywhere else.
-- Two running copies of a server are a person's business.
+- A server that is on no host that answers may run on any host that does not. It is made
+  elsewhere only after every such host is proven off (`fences`); where one may not be fenced
+  (`suspicion.py`), the server is blocked.
+- The same holds for a copy that was never started: an older one may run where nobody looks.
+- A copy older than the newest generation is never started (`generations.py`).
+- Two running copies of one generation are a person's business.
+- Nothing is fenced when nothing is missing.
 - A server that pcloud did not make is never touched.
 - A server that is booting is waited for, not rebuilt.
 - A server is not blamed for what it depends on.
@@ -14,21 +19,25 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from pcloud.desired import Desired, Names, ServerSpec
+from pcloud.generations import Generations, Quarantined, has_run, quarantined, read_generations
 from pcloud.observed import Health, Observed, Power, SeenHost, SeenServer
 from pcloud.placement import Placed, place
+from pcloud.suspicion import judge
 
 
 class Act(StrEnum):
     KEEP = "keep"
+    LEAVE = "leave"
     WAIT = "wait"
     START = "start"
     CYCLE = "cycle"
     REBUILD = "rebuild"
     BUILD = "build"
+    RETIRE = "retire"
     BLOCK = "block"
 
 
@@ -36,6 +45,12 @@ UNHEALTHY = "unhealthy"
 
 MAKES = frozenset({Act.BUILD, Act.REBUILD})
 """Acts after which the server is a new one."""
+
+STAYS = frozenset({Act.KEEP, Act.LEAVE, Act.RETIRE})
+"""Acts that wait for nobody."""
+
+STATELESS = frozenset({"frontend"})
+"""Roles whose servers hold nothing: another one at another address does as well."""
 
 
 @dataclass(frozen=True)
@@ -50,32 +65,64 @@ class Decision:
     old: int | None = None
     was_healthy: bool = False
     next: str = ""
+    fences: tuple[str, ...] = ()
+    """Hosts that must be proven off before it starts: an older copy may run there."""
+    unfenced: bool = False
+    """Blocked by a host whose power could not be cut in this run."""
+
+    @property
+    def answers(self) -> bool:
+        """Whether it answers now, and will not be touched."""
+        return self.was_healthy and self.act in (Act.KEEP, Act.LEAVE)
+
+    @property
+    def will_answer(self) -> bool:
+        """Whether it answers, or is being made to."""
+        return self.answers or self.act not in (Act.LEAVE, Act.RETIRE, Act.BLOCK)
+
+
+@dataclass(frozen=True)
+class _Facts:
+    """What every decision of one plan looks at."""
+
+    desired: Desired
+    observed: Observed
+    generations: Generations
+    old: frozenset[tuple[str, str]]
+    """Host and server of every quarantined copy."""
+
+    @property
+    def site(self) -> str:
+        return self.desired.site.site
 
 
 def decide(desired: Desired, observed: Observed) -> dict[str, Decision]:
-    """A decision for every server of the site, in the inventory's order."""
-    last = _last_generations(observed, desired.site.site)
-    decided = {spec.name: _decide_one(desired, observed, spec, last.get(spec.name, 0)) for spec in desired.servers}
+    """A decision for every server of the site, in the inventory's order; then for those that stand in."""
+    old = find_quarantined(desired, observed)
+    generations = read_generations(observed, desired.site.site)
+    facts = _Facts(desired, observed, generations, frozenset((q.host, q.server) for q in old))
+    decided = {spec.name: _decide_one(facts, spec) for spec in desired.servers}
     guilty = _first_not_kept(desired, decided)
-    decided = {name: _spare_the_innocent(desired, guilty, d) for name, d in decided.items()}
+    rivals = {q.server: q.host for q in old if q.runs}
+    decided = {name: _spare_the_innocent(desired, guilty, rivals, d) for name, d in decided.items()}
     decided = {name: _only_what_was_asked(desired, d) for name, d in decided.items()}
-    return _with_places(desired, observed, decided)
+    return _with_places(facts, old, decided | _stand_ins(facts, decided))
 
 
-def _decide_one(desired: Desired, observed: Observed, spec: ServerSpec, last: int) -> Decision:
-    """`last` is the highest generation of the server that any host knows of."""
-    site = desired.site.site
-    copies = sorted(observed.copies(site, spec.name), key=lambda c: -_generation(c[1]))
+def find_quarantined(desired: Desired, observed: Observed) -> tuple[Quarantined, ...]:
+    """Every copy of the site's servers that must not run any more."""
+    return quarantined(observed, desired.site.site, read_generations(observed, desired.site.site))
+
+
+def _decide_one(facts: _Facts, spec: ServerSpec) -> Decision:
+    site, observed = facts.site, facts.observed
+    copies = sorted(
+        ((h, s) for h, s in observed.copies(site, spec.name) if (h.name, spec.name) not in facts.old),
+        key=lambda c: -_generation(c[1]),
+    )
     running = [(h, s) for h, s in copies if s.power is not Power.OFF]
-    if len(running) > 1:
-        hosts = " and ".join(h.name for h, _ in running)
-        return Decision(
-            spec.name,
-            Act.BLOCK,
-            f"it runs twice, on {hosts}",
-            next=f"keep one, power the other off: pcloud ssh {site}/{running[-1][0].name} -- "
-            f"virsh destroy {Names(site, spec.name).domain}",
-        )
+    if len(copies) > 1 and len(running) != 1:
+        return _block_twins(facts, spec, running or copies)
     foreign = _foreign(observed, site, spec)
     if foreign is not None:
         host, seen = foreign
@@ -85,27 +132,65 @@ def _decide_one(desired: Desired, observed: Observed, spec: ServerSpec, last: in
             f"{host.name} has a server {seen.name} with its name or address that is not pcloud's",
             next=f"rename or remove it: pcloud ssh {site}/{host.name} -- virsh domrename {seen.name} NEW-NAME",
         )
+    anew = facts.generations.last.get(spec.name, 0) + 1
     if not copies:
-        away = observed.unreachable()
-        if away:
-            return Decision(
-                spec.name,
-                Act.BLOCK,
-                f"it may be running on {', '.join(away)}, which does not answer: {_why(observed, away[0])}",
-                next=_bring_back(desired, observed, away[0]),
-            )
-        return Decision(spec.name, Act.BUILD, "it is missing", generation=last + 1)
+        return _after_fences(facts, Decision(spec.name, Act.BUILD, "it is missing", generation=anew))
     host, seen = (running or copies)[0]
-    return _decide_present(desired, observed, spec, host, seen, last + 1)
+    d = _decide_present(facts, spec, host, seen, anew)
+    starts = d.act is Act.START or (d.act is Act.REBUILD and not running)
+    return _before_it_starts(facts, spec, d, host, seen) if starts else d
 
 
-def _decide_present(
-    desired: Desired, observed: Observed, spec: ServerSpec, host: SeenHost, seen: SeenServer, anew: int
-) -> Decision:
+def _block_twins(facts: _Facts, spec: ServerSpec, copies: list[tuple[SeenHost, SeenServer]]) -> Decision:
+    """Copies of one generation, all running or all off: pcloud makes no such, and cannot tell which one counts."""
+    hosts, (host, seen) = " and ".join(h.name for h, _ in copies), copies[-1]
+    off = seen.power is Power.OFF
+    reason = f"it is there twice, off, on {hosts}" if off else f"it runs twice, on {hosts}"
+    remedy = "rename the other" if off else "power the other off"
+    command = f"virsh domrename {seen.name} NEW-NAME" if off else f"virsh destroy {seen.name}"
+    return Decision(
+        spec.name,
+        Act.BLOCK,
+        reason,
+        next=f"keep one, {remedy}: pcloud ssh {facts.site}/{host.name} -- {command}",
+    )
+
+
+def _after_fences(facts: _Facts, d: Decision) -> Decision:
+    """The same, after every host is proven off that may run an older copy; or blocked, where one must not be."""
+    away = facts.observed.unreachable()
+    if not away:
+        return d
+    verdicts = [judge(facts.desired, facts.observed, host) for host in away]
+    against = next((v for v in verdicts if not v.may), None)
+    if against is not None:
+        unfenced = bool(set(away) & set(facts.desired.options.unfenced))
+        reason = f"it may be running on {against.host}: {against.why}"
+        return Decision(d.server, Act.BLOCK, reason, next=against.next, unfenced=unfenced)
+    return replace(d, reason=f"{d.reason}; {', '.join(v.why for v in verdicts)}", fences=away)
+
+
+def _before_it_starts(facts: _Facts, spec: ServerSpec, d: Decision, host: SeenHost, seen: SeenServer) -> Decision:
+    """For a copy that is off: whether it is surely the one that may run."""
+    started = has_run(host, Names(facts.site, spec.name, _generation(seen)))
+    if started and facts.generations.sure:
+        return d
+    if spec.role not in STATELESS and not facts.generations.sure:
+        away = ", ".join(facts.observed.unreachable())
+        return replace(
+            d,
+            act=Act.BLOCK,
+            reason=f"{d.reason}; but a newer copy may be on one of {away}, where its generation could be read",
+            next=f"bring one of {away} back; then pcloud recover {facts.site}",
+        )
+    return _after_fences(facts, d)
+
+
+def _decide_present(facts: _Facts, spec: ServerSpec, host: SeenHost, seen: SeenServer, anew: int) -> Decision:
     """`anew` is the generation that the server would have if it were made again."""
-    site = desired.site.site
+    desired, site = facts.desired, facts.site
     generation = _generation(seen)
-    health = observed.health.get(spec.name, Health(False, "it does not run"))
+    health = facts.observed.health.get(spec.name, Health(False, "it does not run"))
 
     def decision(act: Act, reason: str) -> Decision:
         if act is Act.REBUILD:
@@ -160,41 +245,81 @@ def _first_not_kept(desired: Desired, decided: Mapping[str, Decision]) -> dict[s
     return {s.group: s.name for s in reversed(desired.servers) if decided[s.name].act is not Act.KEEP}
 
 
-def _spare_the_innocent(desired: Desired, guilty: Mapping[str, str], d: Decision) -> Decision:
-    """A running server whose only fault may be what it needs is waited for instead."""
-    if d.act is not Act.REBUILD or not d.reason.startswith(UNHEALTHY):
+def _spare_the_innocent(
+    desired: Desired, guilty: Mapping[str, str], rivals: Mapping[str, str], d: Decision
+) -> Decision:
+    """A running server whose only fault may be what it needs, or its older copy, is waited for instead."""
+    if d.act not in (Act.REBUILD, Act.CYCLE) or not d.reason.startswith(UNHEALTHY):
         return d
+    generation = d.generation if d.old is None else d.old
+    if d.server in rivals:
+        return Decision(d.server, Act.WAIT, f"{d.reason}; its old copy on {rivals[d.server]} goes off first",
+                        d.host, generation)
     needs = desired.site.group(desired.server(d.server).group).needs
     first = next((guilty[g] for g in needs if g in guilty), None)
-    if first is None or d.old is None:
+    if first is None or d.act is Act.CYCLE:
         return d
-    return Decision(d.server, Act.WAIT, f"{d.reason}; {first} comes first", d.host, d.old)
+    return Decision(d.server, Act.WAIT, f"{d.reason}; {first} comes first", d.host, generation)
 
 
 def _only_what_was_asked(desired: Desired, d: Decision) -> Decision:
     only = desired.options.only
     if not only or d.server in only or desired.server(d.server).group in only or d.act is Act.KEEP:
         return d
-    return Decision(d.server, Act.KEEP, f"not asked for; it would {d.act}: {d.reason}", d.host, d.old or d.generation)
+    generation = d.generation if d.old is None else d.old
+    reason = f"not asked for; it would {d.act}: {d.reason}"
+    return Decision(d.server, Act.LEAVE, reason, d.host, generation, was_healthy=d.was_healthy)
 
 
-def _with_places(desired: Desired, observed: Observed, decided: Mapping[str, Decision]) -> dict[str, Decision]:
+def _stand_ins(facts: _Facts, decided: Mapping[str, Decision]) -> dict[str, Decision]:
+    """For every stateless server that a host keeps from being made, another one at a spare address."""
+    found: dict[str, Decision] = {}
+    for group in facts.desired.site.groups:
+        spare = [s for s in facts.desired.substitutes if s.group == group.name]
+        members = [decided[s.name] for s in facts.desired.members(group.name)]
+        there = [s for s in spare if any(facts.observed.copies(facts.site, s.name))]
+        free = [s for s in spare if s not in there and _is_free(facts, s)]
+        wanted = sum(d.unfenced for d in members)
+        chosen = [*there, *free][:wanted]
+        found |= {s.name: _decide_one(facts, s) for s in chosen}
+        whole = all(d.act is Act.KEEP for d in members)
+        found |= {s.name: _leave_or_retire(facts, s, whole) for s in there if s not in chosen}
+    return found
+
+
+def _is_free(facts: _Facts, spec: ServerSpec) -> bool:
+    return not facts.observed.unreachable() or not facts.generations.may_be_away(spec.name)
+
+
+def _leave_or_retire(facts: _Facts, spec: ServerSpec, whole: bool) -> Decision:
+    host, seen = max(facts.observed.copies(facts.site, spec.name), key=lambda c: _generation(c[1]))
+    healthy = facts.observed.health.get(spec.name, Health(False)).ok
+    act, reason = (
+        (Act.RETIRE, f"every {spec.group} runs again") if whole else (Act.LEAVE, "stands in until all others run again")
+    )
+    return Decision(spec.name, act, reason, host.name, _generation(seen), was_healthy=healthy)
+
+
+def _with_places(
+    facts: _Facts, old: tuple[Quarantined, ...], decided: Mapping[str, Decision]
+) -> dict[str, Decision]:
+    desired = facts.desired
     staying = {n: d.host for n, d in decided.items() if d.host}
-    new = [s for s in desired.servers if decided[s.name].act is Act.BUILD]
-    places = place(desired.site, observed, staying, new, {s.name: s.group for s in desired.servers})
+    new = [s for s in desired.everyone if s.name in decided and decided[s.name].act is Act.BUILD]
+    groups = {s.name: s.group for s in desired.everyone}
+    places = place(desired.site, facts.observed, staying, new, groups, frozenset((q.host, q.server) for q in old))
     return {name: _placed(desired, d, places.get(name)) if d.act is Act.BUILD else d for name, d in decided.items()}
 
 
-def _placed(desired: Desired, d: Decision, placed: Placed | None) -> Decision:
-    if placed is None:
-        need = desired.server(d.server).memory_mib
+def _placed(desired: Desired, d: Decision, placed: Placed | str | None) -> Decision:
+    if not isinstance(placed, Placed):
         return Decision(
             d.server,
             Act.BLOCK,
-            f"no host that answers has {need} MiB left for it",
+            placed or "",
             next=f"pcloud status {desired.site.site}; then add a host to the inventory, or give it less memory_mib",
         )
-    return Decision(d.server, d.act, f"{d.reason}; {placed.host}: {placed.reason}", placed.host, d.generation)
+    return replace(d, reason=f"{d.reason}; {placed.host}: {placed.reason}", host=placed.host)
 
 
 def _drift(spec: ServerSpec, seen: SeenServer) -> str:
@@ -216,38 +341,6 @@ def _foreign(observed: Observed, site: str, spec: ServerSpec) -> tuple[SeenHost,
     return None
 
 
-def _last_generations(observed: Observed, site: str) -> dict[str, int]:
-    """Server to the highest generation that any host knows of, by its mark or by a left file."""
-    pattern = re.compile(rf"{re.escape(site)}\.([a-z0-9-]+)\.g(\d+)\.")
-    marks = (s.mark for h in observed.hosts for s in h.servers if s.mark is not None and s.mark.site == site)
-    files = (pattern.match(v) for h in observed.hosts for v in h.volumes)
-    known = [(m.server, m.generation) for m in marks] + [(f[1], int(f[2])) for f in files if f]
-    last: dict[str, int] = {}
-    for server, generation in known:
-        last[server] = max(last.get(server, 0), generation)
-    return last
-
-
-def _why(observed: Observed, host: str) -> str:
-    seen = observed.host(host)
-    return seen.problem if seen else ""
-
-
-def _bring_back(desired: Desired, observed: Observed, host: str) -> str:
-    site, seen = desired.site.site, observed.host(host)
-    if seen is not None and seen.next:
-        return f"{seen.next}; then pcloud recover {site}"
-    if desired.site.lab is not None:
-        return (
-            f"pcloud lab status {site} shows its power and its cable; pcloud lab power-on {site}/{host} "
-            f"(or mend, or thaw-host; power-off first if it hangs); then pcloud recover {site}"
-        )
-    return (
-        f"bring {host} back, or take it out of the inventory once it is switched off for good; "
-        f"then pcloud recover {site}"
-    )
-
-
 def leftovers(desired: Desired, observed: Observed) -> dict[str, tuple[str, ...]]:
     """Host to the files of this site that belong to no server: an interrupted build's."""
     site = desired.site.site
@@ -257,7 +350,7 @@ def leftovers(desired: Desired, observed: Observed) -> dict[str, tuple[str, ...]
     for host in observed.hosts:
         kept = {n for s in host.servers if s.mark and s.mark.site == site for n in _files(site, s)}
         lost = tuple(v for v in host.volumes if pattern.fullmatch(v) and v not in kept)
-        if lost:
+        if lost and host.reachable:
             found[host.name] = lost
     return found
 

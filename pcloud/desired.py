@@ -103,9 +103,14 @@ class Desired:
     substitutes: tuple[ServerSpec, ...] = ()
     """Stateless servers at the spare addresses of their groups, made only while a member cannot be."""
 
+    @property
+    def everyone(self) -> tuple[ServerSpec, ...]:
+        """The servers, and those that may stand in for one."""
+        return self.servers + self.substitutes
+
     @cached_property
     def _by_name(self) -> dict[str, ServerSpec]:
-        return {s.name: s for s in self.servers}
+        return {s.name: s for s in self.everyone}
 
     @cached_property
     def _by_group(self) -> dict[str, tuple[ServerSpec, ...]]:
@@ -125,7 +130,7 @@ class Desired:
         parts = {
             "site": self.site.model_dump(mode="json"),
             "playbook": repr(self.playbook.phases),
-            "servers": {s.name: (s.spec, s.image.digest) for s in self.servers},
+            "servers": {s.name: (s.spec, s.image.digest) for s in self.everyone},
             "dump": self.dump.sha256 if self.dump else self.dump_problem,
             "options": asdict(self.options),
         }
@@ -159,6 +164,11 @@ class Names:
     @property
     def console(self) -> str:
         return f"{self._stem}.console.log"
+
+    @property
+    def note(self) -> str:
+        """What other hosts keep of this generation: that it is there (`generations.py`)."""
+        return f"{self._stem}.note"
 
     def tombstone(self, date: str) -> str:
         return f"{self._stem}.tombstone-{date}"

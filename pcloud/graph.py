@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 
 from pcloud.decide import Decision
 from pcloud.desired import Desired, Names
 from pcloud.events import StepInfo
+from pcloud.generations import Quarantined
 from pcloud.observed import Observed
 from pcloud.playbook import Phase
 from pcloud.steps.base import Step
+from pcloud.steps.fence import Fence
 
 
 @dataclass(frozen=True)
@@ -45,6 +48,8 @@ class Draft:
     desired: Desired
     observed: Observed
     decisions: Mapping[str, Decision]
+    old: tuple[Quarantined, ...]
+    """Copies that came back after others had taken their place."""
     date: str
     nodes: dict[str, PlanNode] = field(default_factory=dict)
     ends: dict[str, frozenset[Need]] = field(default_factory=dict)
@@ -68,6 +73,19 @@ class Draft:
             info = StepInfo(key, phase.name, tuple(real), host, server, action, reason)
             self.nodes[key] = PlanNode(info, step, frozenset(Need.all_of(n) for n in real))
         return key
+
+    def fence(self, phase: Phase, host: str, reason: str = "") -> str:
+        """The node that proves a host off. Whatever must not run twice needs its key."""
+        return self.add(phase, f"{host}/fence", Fence(host), host=host, action="fence", reason=reason)
+
+    @cached_property
+    def rivals(self) -> Mapping[str, tuple[str, ...]]:
+        """Server to the nodes that power its older copies off."""
+        found: dict[str, tuple[str, ...]] = {}
+        for old in self.old:
+            if old.runs:
+                found[old.server] = (*found.get(old.server, ()), f"{old.host}/{old.server}/quarantine")
+        return found
 
     def follow(self, key: str, other: str) -> None:
         """Ties a node to the end of another one, however that ends; to nothing when there is no such node."""

@@ -13,7 +13,7 @@ from pcloud.desired import ImageFile, ImageSpec, ServerSpec
 from pcloud.identity import expand_addresses, server_mac, server_names, server_uuid
 from pcloud.model import SERVER_OVERHEAD_MIB, Site
 from pcloud.observed import Observed, SeenHost
-from pcloud.placement import place
+from pcloud.placement import Placed, place
 
 GIB = 1024**3
 FRESH_DISK_BYTES = GIB
@@ -80,8 +80,8 @@ def needs_of(
     where = {n: h.name for n in specs for h, _ in observed.copies(site.site, n)}
     new = [spec for name, spec in specs.items() if name not in where]
     placed = place(site, observed, where, new, {s.name: s.group for s in specs.values()})
-    homeless = tuple(name for name, chosen in placed.items() if chosen is None)
-    where |= {name: chosen.host for name, chosen in placed.items() if chosen is not None}
+    homeless = tuple(name for name, chosen in placed.items() if not isinstance(chosen, Placed))
+    where |= {name: chosen.host for name, chosen in placed.items() if isinstance(chosen, Placed)}
     largest = max(specs.values(), key=lambda s: (s.memory_mib, s.disk_gib))
     needs = {}
     for host in hosts:

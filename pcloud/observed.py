@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, field
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass, field, replace
 from enum import StrEnum
 from functools import cached_property
 
@@ -50,6 +50,9 @@ class SeenServer:
     """How long it has been running; 0 when it is not."""
 
 
+GIVEN_UP = "you gave it up"
+
+
 class HostPower(StrEnum):
     """What a host's management controller says of its power. Only a twice-read `off` is proof."""
 
@@ -76,6 +79,8 @@ class SeenHost:
     volumes: tuple[str, ...] = ()
     next: str = ""
     """How to mend `problem`, where more is known than silence."""
+    silent: bool = False
+    """Neither its SSH nor its libvirt answers at all."""
     power: HostPower = HostPower.UNKNOWN
     """Asked only of hosts that do not answer."""
     proof: str = ""
@@ -163,8 +168,33 @@ class Observed:
     def host(self, name: str) -> SeenHost | None:
         return self._by_name.get(name)
 
+    @cached_property
+    def _positions(self) -> dict[str, int]:
+        return {h.name: n for n, h in enumerate(self.hosts)}
+
+    def position(self, name: str) -> int:
+        """Where the host stands in the inventory's order."""
+        return self._positions[name]
+
     def unreachable(self) -> tuple[str, ...]:
         return self._unreachable
+
+    def lose(self, hosts: Iterable[str]) -> Observed:
+        """As if these hosts were not there any more. What files they held is still known, for the generations."""
+        gone = set(hosts)
+        if not gone:
+            return self
+        kept = tuple(replace(h, problem=GIVEN_UP, next="", servers=()) if h.name in gone else h for h in self.hosts)
+        left = {s.name for h in kept for s in h.servers}
+        marks = [s.mark for h in self.hosts for s in h.servers if s.mark and s.name not in left]
+        dead = {m.server for m in marks}
+        data = replace(
+            self.data,
+            restored="" if any(m.role == "database" for m in marks) else self.data.restored,
+            databases={n: d for n, d in self.data.databases.items() if n not in dead},
+            holder="" if self.data.holder in dead else self.data.holder,
+        )
+        return Observed(kept, {n: h for n, h in self.health.items() if n not in dead}, data)
 
     def copies(self, site: str, server: str) -> Iterator[tuple[SeenHost, SeenServer]]:
         """Every domain that claims to be this server of this site, on any host."""
@@ -179,14 +209,18 @@ class Observed:
             yield found[number]
 
     def digest(self) -> str:
-        """Of what a plan is made from; ages and the wording of answers are left out."""
+        """Of what a plan is made from; ages, positions and the wording of answers are left out."""
         data = asdict(self)
         for server in (s for host in data["hosts"] for s in host["servers"]):
             server.pop("age_s")
         for host in data["hosts"]:
             host["problem"] = bool(host["problem"])
             host.pop("next")
+            host["witnesses"] = any(w["sees"] for w in host["witnesses"])
         for health in data["health"].values():
             health.pop("detail")
+        for database in data["data"]["databases"].values():
+            for noise in ("position", "received", "behind_s"):
+                database.pop(noise)
         text = json.dumps(data, sort_keys=True, default=str)
         return hashlib.sha256(text.encode()).hexdigest()[:16]

@@ -4,22 +4,29 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 
-from pcloud.decide import MAKES, Act, Decision, leftovers
+from pcloud.decide import MAKES, STAYS, Act, Decision, leftovers
 from pcloud.desired import ServerSpec, liveness
 from pcloud.distribute import find_lacking, find_spread
 from pcloud.errors import BadInput
+from pcloud.generations import note_holders
 from pcloud.graph import Draft
+from pcloud.model import Group
 from pcloud.playbook import Phase
 from pcloud.steps.database import BuildIndex, Restore
 from pcloud.steps.gate import Ask, Ready, RunCommand, WalkJourney
 from pcloud.steps.image import PlaceImage
+from pcloud.steps.quarantine import NoteGeneration, Quarantine
 from pcloud.steps.server import Cycle, Define, Discard, MakeDisk, MakeSeed, Retire, Start
 from pcloud.steps.stop import Stop
+from pcloud.suspicion import judge
 
 
 def _selected(draft: Draft, phase: Phase) -> list[tuple[ServerSpec, Decision]]:
-    groups = phase.groups_of(draft.desired.site)
-    return [(s, draft.decisions[s.name]) for g in groups for s in draft.desired.members(g.name)]
+    """The servers of the phase's groups with what they need, those that stand in for one included."""
+    groups = [g.name for g in phase.groups_of(draft.desired.site)]
+    servers = [s for name in groups for s in draft.desired.members(name)]
+    servers += [s for s in draft.desired.substitutes if s.group in groups and s.name in draft.decisions]
+    return [(s, draft.decisions[s.name]) for s in servers]
 
 
 def _image_key(host: str, spec: ServerSpec) -> str:
@@ -57,6 +64,7 @@ def _servers(draft: Draft, phase: Phase) -> None:
             action="discard",
             reason=f"left by an interrupted run: {len(files)}",
         )
+    _quarantine(draft, phase)
     previous: dict[str, str] = {}
     for spec, d in _selected(draft, phase):
         if d.act is Act.CYCLE:
@@ -70,17 +78,38 @@ def _servers(draft: Draft, phase: Phase) -> None:
                 reason=d.reason,
             )
         elif d.act is Act.START:
-            _start(draft, phase, spec, d, after=[_image_key(d.host, spec)])
+            _start(draft, phase, spec, d, after=[_image_key(d.host, spec), *_alone(draft, phase, d)])
         elif d.act in MAKES:
             _make(draft, phase, spec, d, after=previous.get(spec.group))
             if d.was_healthy and not draft.desired.options.from_scratch:
                 previous[spec.group] = _ready(draft, phase, spec, d)
 
 
+def _quarantine(draft: Draft, phase: Phase) -> None:
+    """What came back older than what took its place is powered off, whether it was asked for or not."""
+    for old in draft.old:
+        if old.runs:
+            draft.add(
+                phase,
+                f"{old.host}/{old.server}/quarantine",
+                Quarantine(old.host, old.names),
+                host=old.host,
+                server=old.server,
+                action="quarantine",
+                reason=f"it is generation {old.generation}, the newest is {old.newest}; its disk stays",
+            )
+
+
+def _alone(draft: Draft, phase: Phase, d: Decision) -> list[str]:
+    """The nodes after which no older copy of the server runs anywhere."""
+    fences = [draft.fence(phase, host, judge(draft.desired, draft.observed, host).why) for host in d.fences]
+    return [*fences, *draft.rivals.get(d.server, ())]
+
+
 def _make(draft: Draft, phase: Phase, spec: ServerSpec, d: Decision, after: str | None) -> None:
     """The chain of a new server. `after` keeps healthy servers from being replaced all at once."""
     stem = f"{d.host}/{spec.name}"
-    first = [after] if after else []
+    first = [*_alone(draft, phase, d), *([after] if after else [])]
     if d.old is not None:
         first = [
             draft.add(
@@ -125,7 +154,18 @@ def _make(draft: Draft, phase: Phase, spec: ServerSpec, d: Decision, after: str 
         action="define",
         reason=d.reason,
     )
-    _start(draft, phase, spec, d, after=[made])
+    holders = note_holders(draft.observed, d.host)
+    if holders:
+        noted = draft.add(
+            phase,
+            f"{spec.name}/note",
+            NoteGeneration(holders, names),
+            needs=first,
+            server=spec.name,
+            action="note",
+            reason=f"{' and '.join(holders)} remember that generation {d.generation} is the newest",
+        )
+    _start(draft, phase, spec, d, after=[made, *([noted] if holders else [])])
 
 
 def _start(draft: Draft, phase: Phase, spec: ServerSpec, d: Decision, after: Iterable[str]) -> None:
@@ -154,7 +194,7 @@ def _ready(draft: Draft, phase: Phase, spec: ServerSpec, d: Decision) -> str:
         )
     group = draft.desired.site.group(spec.group)
     checks = liveness(group.checks)
-    before = [f"{d.host}/{spec.name}/start", f"{d.host}/{spec.name}/cycle"]
+    before = [f"{d.host}/{spec.name}/start", f"{d.host}/{spec.name}/cycle", *draft.rivals.get(spec.name, ())]
     step = Ready(spec.name, d.host, spec.address, draft.names(d), checks, group.boot_timeout_s)
     why = d.reason if d.act is Act.WAIT else ""  # all others have said it where they were started
     return draft.add(
@@ -164,7 +204,7 @@ def _ready(draft: Draft, phase: Phase, spec: ServerSpec, d: Decision) -> str:
 
 def _readies(draft: Draft, phase: Phase) -> None:
     for spec, d in _selected(draft, phase):
-        if d.act is not Act.KEEP:
+        if d.act not in STAYS:
             _ready(draft, phase, spec, d)
 
 
@@ -172,7 +212,7 @@ def _restore(draft: Draft, phase: Phase) -> None:
     database = draft.desired.site.database
     for spec in draft.desired.members(database.group)[:1]:
         d = draft.decisions[spec.name]
-        if d.act is Act.KEEP and draft.observed.data.restored:
+        if d.act is Act.LEAVE or (d.act is Act.KEEP and draft.observed.data.restored):
             continue
         needs = [_ready(draft, phase, spec, d)] if d.act is not Act.KEEP else []
         if d.act is Act.BLOCK:
@@ -212,7 +252,7 @@ def _index(draft: Draft, phase: Phase) -> None:
     fresh = f"{source.name}/restore" in draft.nodes
     for spec in draft.desired.members(site.search.group):
         d = draft.decisions[spec.name]
-        if d.act is Act.KEEP and draft.observed.data.indexed and not fresh:
+        if d.act is Act.LEAVE or (d.act is Act.KEEP and draft.observed.data.indexed and not fresh):
             continue
         needs = [_ready(draft, phase, spec, d)] if d.act is not Act.KEEP else []
         if d.act is Act.BLOCK:
@@ -233,14 +273,38 @@ def _index(draft: Draft, phase: Phase) -> None:
 
 
 def _journey(draft: Draft, phase: Phase) -> None:
+    """The walk, where a shopper could get through; then whoever stood in for others may go."""
     journey = draft.desired.site.journey
-    draft.add(
-        phase,
-        "journey",
-        WalkJourney(journey),
-        action="walk the journey",
-        reason=f"{len(journey.steps)} steps of a shopper prove it",
-    )
+    if all(_has_answer(draft, group) for group in draft.desired.site.groups):
+        draft.add(
+            phase,
+            "journey",
+            WalkJourney(journey),
+            action="walk the journey",
+            reason=f"{len(journey.steps)} steps of a shopper prove it",
+        )
+    for spec in draft.desired.substitutes:
+        d = draft.decisions.get(spec.name)
+        if d is not None and d.act is Act.RETIRE:
+            draft.add(
+                phase,
+                f"{d.host}/{spec.name}/retire",
+                Retire(d.host, draft.names(d), draft.date),
+                needs=["journey"],
+                host=d.host,
+                server=spec.name,
+                action="retire",
+                reason=d.reason,
+            )
+
+
+def _has_answer(draft: Draft, group: Group) -> bool:
+    """Whether the group answers or is made to: not when its servers are missing and nobody asked for them.
+
+    One that a person must see to counts: the walk is then skipped for its sake, and the run says so.
+    """
+    decided = [draft.decisions[s.name] for s in draft.desired.members(group.name)]
+    return any(d.will_answer or d.act is Act.BLOCK for d in decided)
 
 
 def _run(draft: Draft, phase: Phase) -> None:

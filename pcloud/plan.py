@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from graphlib import CycleError, TopologicalSorter
 
-from pcloud.decide import Act, decide
+from pcloud.decide import Act, decide, find_quarantined
 from pcloud.desired import Desired
 from pcloud.errors import BadInput, Blocked
 from pcloud.graph import Draft, Need, PlanNode
@@ -85,13 +85,14 @@ def plan(desired: Desired, observed: Observed, date: str) -> Plan:
 
     Raises `BadInput` when the playbook's phases and the steps' own edges make a circle.
     """
-    draft = Draft(desired, observed, decide(desired, observed), date)
+    observed = observed.lose(desired.options.lost)
+    draft = Draft(desired, observed, decide(desired, observed), find_quarantined(desired, observed), date)
     for phase in desired.playbook.phases:
         before = set(draft.nodes)
         PHASES[phase.does](draft, phase)
         _join(draft, phase, [k for k in draft.nodes if k not in before])
     nodes = _sorted(draft)
-    kept = {n: d.reason for n, d in draft.decisions.items() if d.act is Act.KEEP}
+    kept = {n: d.reason for n, d in draft.decisions.items() if d.act in (Act.KEEP, Act.LEAVE)}
     phases = tuple(p.name for p in desired.playbook.phases)
     digests = desired.digest(), observed.digest()
     return Plan(desired.site.site, desired.playbook.playbook, phases, nodes, kept, *digests, draft.to_copy)
@@ -145,7 +146,7 @@ def _ends(draft: Draft, keys: list[str]) -> frozenset[Need]:
 
 def _has_other(draft: Draft, group: str) -> bool:
     """Whether a healthy server of the group is kept: then no other one has to come up."""
-    return any(draft.decisions[s.name].act is Act.KEEP for s in draft.desired.members(group))
+    return any(d.answers for n, d in draft.decisions.items() if draft.desired.server(n).group == group)
 
 
 def _sorted(draft: Draft) -> tuple[PlanNode, ...]:

@@ -22,7 +22,7 @@ from typing import Any, BinaryIO
 from pcloud.desired import Desired, ImageSpec, Names, ServerSpec
 from pcloud.errors import CommandFailed, HostUnreachable, HypervisorError
 from pcloud.model import Check, Host, Journey, Site, Visit
-from pcloud.observed import Data, Health, Mark, Observed, Power, SeenHost, SeenServer
+from pcloud.observed import Data, Health, HostPower, Mark, Observed, Power, SeenHost, SeenServer, Witness
 from pcloud.steps.relay import DIFFERENT, PROGRAM, SENDER_GONE
 
 HOST_MEMORY_MIB = 16_384
@@ -68,6 +68,42 @@ class SimHost:
     files: dict[str, str] = field(default_factory=dict)
     """Path to the digest of its content."""
     away: bool = False
+    """It does not answer us, whatever the reason."""
+    powered: bool = True
+    controller: bool = True
+    """Its management controller answers."""
+    seen: bool = False
+    """Other hosts still reach it while we do not."""
+
+
+@dataclass
+class SimPower:
+    """A host's controller: a power cut stops everything on the host at once."""
+
+    world: SimWorld
+    name: str
+
+    def read(self) -> SimReading:
+        host = self.world.hosts[self.name]
+        if not host.controller:
+            raise HostUnreachable("its controller does not answer", where=self.name)
+        return SimReading(HostPower.ON if host.powered else HostPower.OFF)
+
+    def force_off(self) -> SimReading:
+        self.read()
+        self.world.effect()
+        self.world.cut(self.name)
+        self.world.effect()
+        return self.read()
+
+    def force_on(self) -> SimReading:
+        raise AssertionError("no plan turns a host on")
+
+
+@dataclass(frozen=True)
+class SimReading:
+    power: HostPower
+    way: str = "redfish"
 
 
 @dataclass(frozen=True)
@@ -92,6 +128,8 @@ class SimWorld:
     die_at: int | None = None
     fail_at: int | None = None
     answers: bool = True
+    confirmed: dict[str, str] = field(default_factory=dict)
+    """Hosts of which a person said that they have no power."""
     lock: threading.RLock = field(default_factory=threading.RLock)
     wires: dict[str, queue.SimpleQueue[bytes | None]] = field(default_factory=dict)
     """Where hosts listen for one another, by address, port and token."""
@@ -134,6 +172,19 @@ class SimWorld:
     def server_shell(self, server: str) -> SimGuest:
         return SimGuest(self, server)
 
+    def power(self, host: str) -> SimPower:
+        return SimPower(self, host)
+
+    def confirmed_off(self, host: str) -> str:
+        return self.confirmed.get(host, "")
+
+    def cut(self, host: str) -> None:
+        """The host loses its power, and all that runs on it stops."""
+        with self.lock:
+            self.hosts[host].powered, self.hosts[host].away, self.hosts[host].seen = False, True, False
+            for domain in self.hosts[host].domains.values():
+                domain.power = Power.OFF
+
     def image_path(self, digest: str, file: str) -> Path:
         return self.image_file
 
@@ -148,16 +199,21 @@ class SimWorld:
         )
 
     def running(self, server: str) -> list[tuple[str, SimDomain]]:
+        """Every running copy, on whichever host, whether anybody sees it or not."""
         name = Names(self.site.site, server).domain
         return [
             (h, d)
             for h, host in self.hosts.items()
             for n, d in host.domains.items()
-            if n == name and d.mark and d.power is Power.RUNNING and not host.away
+            if n == name and d.mark and d.power is Power.RUNNING
         ]
 
+    def reached(self, server: str) -> list[tuple[str, SimDomain]]:
+        """The running copies on hosts that answer us."""
+        return [(h, d) for h, d in self.running(server) if not self.hosts[h].away]
+
     def answering(self, server: str) -> bool:
-        found = self.running(server)
+        found = self.reached(server)
         return bool(found) and not found[0][1].broken and self.clock.now() - found[0][1].started_at >= BOOT_S
 
     def probe(self, check: Check, server: str, address: str) -> Verdict:
@@ -184,20 +240,38 @@ class SimWorld:
         hosts = []
         for name, host in self.hosts.items():
             if host.away:
-                hosts.append(SeenHost(name, "no answer"))
+                hosts.append(self._observe_silent(name))
                 continue
             volumes = tuple(sorted(PurePosixPath(p).name for p in host.files))
             servers = self.hypervisor(name).servers()
             hosts.append(SeenHost(name, "", HOST_MEMORY_MIB, "tcg", servers, volumes))
         up = {
             s.name: Health(self.answering(s.name), "connection refused")
-            for s in self.desired.servers
-            if self.running(s.name)
+            for s in self.desired.everyone
+            if self.reached(s.name)
         }
         data_up = any(self.answering(s.name) for s in self.desired.members(self.site.database.group))
         restored = self.database[1] if self.database[0] == "restored" and data_up else ""
         idx_up = all(self.answering(s.name) for s in self.desired.members(self.site.search.group))
         return Observed(tuple(hosts), up, Data(restored, -1, self.indexed and idx_up))
+
+    def _observe_silent(self, name: str) -> SeenHost:
+        host = self.hosts[name]
+        asked = tuple(n for n, h in self.hosts.items() if not h.away)[:2]
+        power, proof = HostPower.UNKNOWN, ""
+        if host.controller:
+            power = HostPower.ON if host.powered else HostPower.OFF
+            proof = "" if host.powered else "redfish, read twice"
+        elif word := self.confirmed_off(name):
+            power, proof = HostPower.OFF, word
+        return SeenHost(
+            name,
+            "no answer",
+            silent=True,
+            power=power,
+            proof=proof,
+            witnesses=tuple(Witness(n, host.seen) for n in asked),
+        )
 
 
 @dataclass(frozen=True)
@@ -337,6 +411,8 @@ class SimShell:
                 return Said(1)
             case ["perl", "-e", program] if program == PROGRAM:
                 return self._relay(stdin)
+            case ["test", "-e", path]:
+                return Said(0 if path in self.files else 1)
             case ["true"]:
                 self.world.effect(self.name)
             case _:
@@ -451,4 +527,4 @@ def with_options(desired: Desired, **options: Any) -> Desired:
 
 def marks_of(world: SimWorld) -> Mapping[str, list[str]]:
     """Server to the hosts on which a copy of it runs."""
-    return {s.name: [h for h, _ in world.running(s.name)] for s in world.desired.servers}
+    return {s.name: [h for h, _ in world.running(s.name)] for s in world.desired.everyone}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,16 +12,15 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from pcloud.clock import Clock
-from pcloud.decide import Act, decide
-from pcloud.desired import Desired, Names
+from pcloud.decide import Act, Decision, decide
+from pcloud.desired import Desired
 from pcloud.events import Event, RunState, StepBlocked, StepDone
 from pcloud.execute import _Reporter, execute, run_step
-from pcloud.observed import Mark, Power
+from pcloud.graph import PlanNode
 from pcloud.plan import Plan, plan
-from tests.simulation import BOOT_S, Died, SimDomain, SimHost, SimWorld, marks_of, with_options
-
-CASES = sorted((Path(__file__).parent / "cases" / "plan").glob("*.yaml"))
-DATE = "20121116-2140"
+from pcloud.steps.fence import Fence
+from tests.plan_cases import CASES, DATE, arrange, plan_case, told
+from tests.simulation import BOOT_S, Died, SimHost, SimWorld, marks_of, with_options
 
 
 class Memory:
@@ -36,55 +36,10 @@ class Memory:
         pass
 
 
-def put(world: SimWorld, text: str, server: str) -> None:
-    """`h4 g1 running ok|broken|old|young|redrawn`: a server that is there."""
-    host, generation, power, *words = text.split()
-    spec = world.desired.server(server)
-    names = Names(world.site.site, server, int(generation[1:]))
-    mark = Mark(
-        world.site.site,
-        server,
-        spec.role,
-        "old" if "redrawn" in words else spec.spec,
-        spec.image.digest,
-        int(generation[1:]),
-    )
-    domain = SimDomain(mark, spec.uuid, spec.memory_mib, (spec.mac,), Power(power), broken="broken" in words)
-    domain.started_at = world.clock.now() - (5 if "young" in words else 100_000)
-    world.hosts[host].domains[names.domain] = domain
-    pool = world.host(host).pool
-    if "diskless" not in words:
-        world.hosts[host].files |= {f"{pool}/{names.disk}": "used", f"{pool}/{names.seed}": "seed"}
-
-
-def arrange(world: SimWorld, case: dict[str, Any]) -> None:
-    for server, text in case.get("servers", {}).items():
-        for one in text.split(" + "):
-            put(world, one, server)
-    for host, name in case.get("foreign", {}).items():
-        world.hosts[host].domains[name] = SimDomain(None, "f" * 8, 512, ())
-    for host in case.get("away", []):
-        world.hosts[host].away = True
-    for host, files in case.get("files", {}).items():
-        world.hosts[host].files |= {f"{world.host(host).pool}/{f}": "left" for f in files}
-    if case.get("restored"):
-        world.database, world.tables = ("restored", "demo.dddddddddddddddd.g1"), 60
-    world.indexed = bool(case.get("indexed"))
-
-
-def told(made: Plan) -> str:
-    lines = [f"{n.key}: {n.info.reason}" if n.info.reason else n.key for n in made.nodes]
-    return "\n".join([*lines, *(f"keep {s}: {why}" for s, why in made.kept.items())])
-
-
 @pytest.mark.parametrize("path", CASES, ids=lambda p: p.stem)
 def test_case(path: Path, world: SimWorld) -> None:
     case = yaml.safe_load(path.read_text())
-    arrange(world, case)
-    desired = with_options(
-        world.desired, **{k: tuple(v) if isinstance(v, list) else v for k, v in case.get("options", {}).items()}
-    )
-    assert told(plan(desired, world.observe(), DATE)) == case["expect"].strip()
+    assert told(plan_case(world, case)) == case["expect"].strip()
 
 
 def run_all(world: SimWorld, clock: Clock | None = None) -> RunState:
@@ -209,12 +164,17 @@ _there = st.builds(
     st.sampled_from(_HOSTS),
     st.integers(1, 9),
     st.sampled_from(["running", "off", "paused", "crashed"]),
-    st.lists(st.sampled_from(["broken", "young", "redrawn", "diskless"]), unique=True),
+    st.lists(st.sampled_from(["broken", "young", "redrawn", "diskless", "unrun"]), unique=True),
+)
+_away = st.builds(
+    lambda h, words: f"{h} {' '.join(words)}",
+    st.sampled_from(_HOSTS),
+    st.lists(st.sampled_from(["off", "mute", "seen"]), unique=True),
 )
 _case = st.fixed_dictionaries(
     {
         "servers": st.dictionaries(st.sampled_from(_SERVERS), st.lists(_there, min_size=1, max_size=2).map(" + ".join)),
-        "away": st.lists(st.sampled_from(_HOSTS), unique=True, max_size=3),
+        "away": st.lists(_away, unique_by=lambda t: t.split()[0], max_size=3),
         "restored": st.booleans(),
         "indexed": st.booleans(),
     }
@@ -235,22 +195,47 @@ def test_safety_holds_whatever_is_there(desired: Desired, image_file: Path, case
     assert all(position[need] < position[n.key] for n in made.nodes for need in n.info.needs), "the order can be run"
     for name, d in decisions.items():
         copies = list(observed.copies("demo", name))
-        if not copies and observed.unreachable():
-            assert d.act is Act.BLOCK, "a server that may run on a silent host is not built"
+        if d.act is Act.BUILD:
+            assert set(d.fences) == set(observed.unreachable()), "every host that may run it is proven off first"
         if d.act in (Act.BUILD, Act.REBUILD):
-            assert d.host not in case["away"]
+            assert d.host not in observed.unreachable()
             assert all(d.generation > (s.mark.generation if s.mark else 0) for _, s in copies), "generations grow"
+    check_fences(made, decisions)
+    check_twins(world, made)
+    fenced = {n.info.host for n in made.nodes if isinstance(n.step, Fence)}
+    assert not fenced or any(d.fences for d in decisions.values()), "nothing is fenced when nothing is missing"
     before = {h: set(hosts.domains) for h, hosts in world.hosts.items()}
+    twice_before = {s for s, hosts in marks_of(world).items() if len(hosts) > 1}
     run_all(world)
-    running = [s for s, hosts in marks_of(world).items() if len(hosts) > 1]
-    twice_before = [
-        s
-        for s, text in case["servers"].items()
-        if text.count("running") + text.count("paused") + text.count("crashed") > 1
-    ]
-    assert set(running) <= set(twice_before), "pcloud starts no second copy"
-    for host in case["away"]:
-        assert set(world.hosts[host].domains) == before[host], "a silent host is left alone"
+    running = {s for s, hosts in marks_of(world).items() if len(hosts) > 1}
+    assert running <= twice_before, "pcloud starts no second copy"
+    for host in observed.unreachable():
+        assert set(world.hosts[host].domains) == before[host], "nothing is made or removed on a silent host"
+        assert host in fenced or world.hosts[host].powered or "off" in str(case["away"]), "only a plan's fence cuts"
+
+
+def check_fences(made: Plan, decisions: Mapping[str, Decision]) -> None:
+    """No start of a moved server without its fences before it, on a path of needs that must end well."""
+    nodes = {n.key: n for n in made.nodes}
+    for d in decisions.values():
+        for act in ("disk", "define", "start"):
+            node = nodes.get(f"{d.host}/{d.server}/{act}")
+            if node is not None and d.fences:
+                assert {f"{h}/fence" for h in d.fences} <= _surely_before(nodes, node), (node.key, d.fences)
+
+
+def _surely_before(nodes: Mapping[str, PlanNode], node: PlanNode) -> set[str]:
+    """What has ended well whenever this node starts."""
+    direct = {k for need in node.needs if need.enough == len(need.keys) for k in need.keys}
+    return direct.union(*(_surely_before(nodes, nodes[k]) for k in direct))
+
+
+def check_twins(world: SimWorld, made: Plan) -> None:
+    """The database and its replica are not put on one host by this plan."""
+    starts = {n.info.server: n.info.host for n in made.nodes if n.info.action == "define"}
+    where = {s: hosts[0] for s, hosts in marks_of(world).items() if hosts} | starts
+    if {"db-1", "idx-1"} & set(starts) and {"db-1", "idx-1"} <= set(where) and world.site.database.replica:
+        assert where["db-1"] != where["idx-1"]
 
 
 @settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

@@ -1,0 +1,55 @@
+"""Copies of a server that must not run: kept from running, and known of elsewhere."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from pcloud.desired import Names
+from pcloud.observed import Power
+from pcloud.steps.base import Met, Report, Unmet, World, path_in
+
+
+@dataclass(frozen=True)
+class Quarantine:
+    """An older copy does not run; its disk stays as it is."""
+
+    host: str
+    names: Names
+    waits: ClassVar[bool] = False
+
+    def check(self, world: World) -> Met | Unmet:
+        seen = world.hypervisor(self.host).server(self.names.domain)
+        mine = seen is not None and seen.mark is not None and seen.mark.generation == self.names.generation
+        if seen is None or not mine or seen.power is Power.OFF:
+            return Met()
+        return Unmet(f"it is {seen.power}")
+
+    def do(self, world: World, report: Report) -> Mapping[str, Any]:
+        report.progress("powering off")
+        world.hypervisor(self.host).power_off(self.names.domain)
+        return {"generation": self.names.generation}
+
+
+@dataclass(frozen=True)
+class NoteGeneration:
+    """Other hosts know which generation of the server is the newest, should its own fall silent."""
+
+    hosts: tuple[str, ...]
+    names: Names
+    waits: ClassVar[bool] = False
+
+    def check(self, world: World) -> Met | Unmet:
+        for host in self.hosts:
+            path = path_in(world.host(host).pool, self.names.note)
+            if world.shell(host).run(["test", "-e", path], deadline_s=10, check=False).exit_code != 0:
+                return Unmet(f"{host} does not know of generation {self.names.generation}")
+        return Met()
+
+    def do(self, world: World, report: Report) -> Mapping[str, Any]:
+        text = f"{self.names.server} has a generation {self.names.generation}: older copies must not be started\n"
+        for host in self.hosts:
+            report.progress(f"telling {host}")
+            world.shell(host).write(path_in(world.host(host).pool, self.names.note), text.encode())
+        return {}

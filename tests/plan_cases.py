@@ -1,0 +1,97 @@
+"""The planner's data cases: what is there -> the plan's text.
+
+`python -m tests.plan_cases --write` writes the plans of today into the cases; read the difference.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import yaml
+
+from pcloud.desired import Names
+from pcloud.inventory import defaults_dir, load_site
+from pcloud.observed import Mark, Power
+from pcloud.plan import Plan, plan
+from pcloud.playbook import load_playbook
+from tests.conftest import make_desired
+from tests.simulation import SimDomain, SimWorld, with_options
+
+CASES = sorted((Path(__file__).parent / "cases" / "plan").glob("*.yaml"))
+DATE = "20121116-2140"
+
+
+def put(world: SimWorld, text: str, server: str) -> None:
+    """`h4 g1 running|off [broken] [young] [redrawn] [diskless] [unrun]`: a server that is there."""
+    host, generation, power, *words = text.split()
+    spec = world.desired.server(server)
+    names = Names(world.site.site, server, int(generation[1:]))
+    mark = Mark(
+        world.site.site,
+        server,
+        spec.role,
+        "old" if "redrawn" in words else spec.spec,
+        spec.image.digest,
+        int(generation[1:]),
+    )
+    domain = SimDomain(mark, spec.uuid, spec.memory_mib, (spec.mac,), Power(power), broken="broken" in words)
+    domain.started_at = world.clock.now() - (5 if "young" in words else 100_000)
+    world.hosts[host].domains[names.domain] = domain
+    pool = world.host(host).pool
+    if "diskless" not in words:
+        world.hosts[host].files |= {f"{pool}/{names.disk}": "used", f"{pool}/{names.seed}": "seed"}
+    if "unrun" not in words:
+        world.hosts[host].files[f"{pool}/{names.console}"] = "log"
+
+
+def arrange(world: SimWorld, case: dict[str, Any]) -> None:
+    """`away` lists silent hosts: `h4 [off] [mute] [seen]`, mute being its controller, seen by other hosts."""
+    for server, text in case.get("servers", {}).items():
+        for one in text.split(" + "):
+            put(world, one, server)
+    for host, name in case.get("foreign", {}).items():
+        world.hosts[host].domains[name] = SimDomain(None, "f" * 8, 512, ())
+    for text in case.get("away", []):
+        host, *words = text.split()
+        at = world.hosts[host]
+        at.away, at.seen, at.controller = True, "seen" in words, "mute" not in words
+        if "off" in words:
+            world.cut(host)
+    world.confirmed |= case.get("confirmed", {})
+    for host, files in case.get("files", {}).items():
+        world.hosts[host].files |= {f"{world.host(host).pool}/{f}": "left" for f in files}
+    if case.get("restored"):
+        world.database, world.tables = ("restored", "demo.dddddddddddddddd.g1"), 60
+    world.indexed = bool(case.get("indexed"))
+
+
+def told(made: Plan) -> str:
+    lines = [f"{n.key}: {n.info.reason}" if n.info.reason else n.key for n in made.nodes]
+    return "\n".join([*lines, *(f"keep {s}: {why}" for s, why in made.kept.items())])
+
+
+def plan_case(world: SimWorld, case: dict[str, Any]) -> Plan:
+    arrange(world, case)
+    options = {k: tuple(v) if isinstance(v, list) else v for k, v in case.get("options", {}).items()}
+    return plan(with_options(world.desired, **options), world.observe(), DATE)
+
+
+def write_cases() -> None:
+    site = load_site(defaults_dir("inventory") / "demo.yaml")
+    playbook = load_playbook(defaults_dir("playbooks") / "recover.yaml")
+    with TemporaryDirectory() as folder:
+        image = Path(folder) / "disk.qcow2"
+        image.write_bytes(b"an image's bytes")
+        for path in CASES:
+            text = path.read_text()
+            made = plan_case(SimWorld(make_desired(site, playbook, image), image), yaml.safe_load(text))
+            head = text[: text.index("expect:")]
+            lines = "".join(f"  {line}\n" for line in told(made).splitlines())
+            path.write_text(f"{head}expect: |\n{lines}")
+
+
+if __name__ == "__main__" and "--write" in sys.argv:
+    write_cases()
