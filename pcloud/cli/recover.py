@@ -166,13 +166,28 @@ def purge(site: SiteName, yes: Yes = False, json: Json = False) -> None:
     run(site, Options(), make, "purge", yes=yes, json=json)
 
 
-def run(name: str, options: Options, make: Callable[[Session], Plan], operation: str, *, yes: bool, json: bool) -> None:
-    """Plan, show, ask, execute, report; exits with the run's code."""
-    faces: list[Face] = []
+def run(
+    name: str,
+    options: Options,
+    make: Callable[[Session], Plan],
+    operation: str,
+    *,
+    yes: bool,
+    json: bool,
+    question: Callable[[Session, Plan], str] | None = None,
+    command: str = "",
+) -> None:
+    """Plan, show, ask, execute, report; exits with the run's code.
 
-    def ask(question: str) -> bool:
+    `question`: what to ask before something is changed, "" for nothing. `command`: what a person
+    types to do the same again, where that is not the operation and the site.
+    """
+    faces: list[Face] = []
+    command = command or f"pcloud {operation} {name}"
+
+    def ask(text: str) -> bool:
         with faces[0].pause():
-            confirm(question, yes=yes, command=f"pcloud {operation} {name}")
+            confirm(text, yes=yes, command=command)
         return True
 
     run_id = new_run_id(datetime.now(UTC), operation.replace(" ", "-"))
@@ -184,18 +199,19 @@ def run(name: str, options: Options, make: Callable[[Session], Plan], operation:
             if not json:
                 out.print(_show_plan(made, past), end="\n\n")
             if made.changes:
-                confirm(_question(made), yes=yes, command=f"pcloud {operation} {name}")
+                text = question(session, made) if question is not None else _question(made)
+                confirm(text, yes=yes or not text, command=command)
             elif not made.nodes:
                 out.print("nothing to do") if not json else None
                 return
             with Journal.create(places.runs_dir(site), run_id) as journal:
                 faces.append(choose_face(json, out, timing.durations_from(past)))
-                state = _execute(made, session, journal, faces[0], run_id)
+                state = _execute(made, session, journal, faces[0], run_id, command)
     if not json:
         out.print(_closing(made, state))
         if operation == "recover" and timing.journey_s(state) is not None:
             out.print(_invitation(session.site, timing.journey_s(state)), soft_wrap=True)
-    _exit(state, name, operation)
+    _exit(state, command)
 
 
 def _invitation(site: Site, journey_s: float | None) -> str:
@@ -225,7 +241,7 @@ def _question(made: Plan) -> str:
     return f"{made.operation} {made.site}: {len(made.changes)} steps on {len(servers)} servers{gone}?"
 
 
-def _execute(made: Plan, session: Session, journal: Journal, face: Face, run_id: str) -> RunState:
+def _execute(made: Plan, session: Session, journal: Journal, face: Face, run_id: str, command: str) -> RunState:
     asked = threading.Event()
 
     def stop(*_: object) -> None:
@@ -239,7 +255,7 @@ def _execute(made: Plan, session: Session, journal: Journal, face: Face, run_id:
         return execute(made, session.world, journal, face, run_id, SystemClock(), asked)
     except KeyboardInterrupt:
         face.close()
-        err.print(f"stopped at once. Go on with: pcloud {made.operation} {made.site}")
+        err.print(f"stopped at once. Go on with: {command}")
         os._exit(1)  # threads may still wait for a host; the journal is on disk, the next run looks for itself
     finally:
         for number, old in before.items():
@@ -247,8 +263,8 @@ def _execute(made: Plan, session: Session, journal: Journal, face: Face, run_id:
         face.close()
 
 
-def _exit(state: RunState, name: str, operation: str) -> None:
+def _exit(state: RunState, command: str) -> None:
     outcome = state.finished.outcome if state.finished else "failed"
     if outcome == "interrupted":
-        err.print(f"stopped. Go on with: pcloud {operation} {name}")
+        err.print(f"stopped. Go on with: {command}")
     raise typer.Exit({"converged": 0, "blocked": 3}.get(outcome, 1))

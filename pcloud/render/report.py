@@ -56,6 +56,16 @@ class VisitReport:
 
 
 @dataclass(frozen=True)
+class ProofReport:
+    """A host that was proven off: who said so, and what was asked of it before (nothing: it was off already)."""
+
+    host: str
+    at_s: float
+    proof: str
+    asked: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class StepReport:
     step: str
     subject: str
@@ -85,6 +95,7 @@ class Report:
     servers: tuple[ServerReport, ...]
     critical_path: tuple[PathReport, ...]
     journey: tuple[VisitReport, ...]
+    proofs: tuple[ProofReport, ...]
     problems: tuple[Trouble, ...]
     kept: Mapping[str, str]
     steps: tuple[StepReport, ...]
@@ -116,6 +127,7 @@ def report_of(state: RunState, outcome: str | None = None) -> Report:
         servers=tuple(_server(part, state.at) for part in view.subjects),
         critical_path=_path(state, path),
         journey=tuple(VisitReport(v.visit, v.elapsed_s, v.at) for v in view.visits),
+        proofs=_proofs(state),
         problems=view.troubles,
         kept=started.kept,
         steps=_steps(state, set(path), dead=outcome != "running"),
@@ -161,6 +173,19 @@ def _path(state: RunState, path: tuple[str, ...]) -> tuple[PathReport, ...]:
         found.append(PathReport(key, begin, end, max(0.0, begin - free_at)))
         free_at = end
     return tuple(found)
+
+
+def _proofs(state: RunState) -> tuple[ProofReport, ...]:
+    return tuple(
+        ProofReport(
+            step.info.host or "",
+            step.ended_at or 0.0,
+            str(step.facts["proof"]),
+            tuple(map(str, asked)) if isinstance(asked := step.facts.get("asked"), list) else (),
+        )
+        for step in state.steps.values()
+        if step.status is Status.DONE and "proof" in step.facts
+    )
 
 
 def _steps(state: RunState, critical: set[str], dead: bool) -> tuple[StepReport, ...]:

@@ -76,6 +76,8 @@ def _sections(report: Report) -> Iterator[tuple[str, RenderableType]]:
         yield "Phases", _phases(report)
     if report.servers:
         yield "Servers", _servers(report)
+    if report.proofs:
+        yield "Proven off", _proofs(report)
     if report.critical_path:
         yield f"{CRITICAL} What took the time (critical path)", _path(report.critical_path)
     if report.journey:
@@ -119,6 +121,14 @@ def _servers(report: Report) -> Table:
             span(server.ready_s),
             f"{server.cpu_s:.1f} s" if server.cpu_s is not None else "-",
         )
+    return table
+
+
+def _proofs(report: Report) -> Table:
+    table = _table("host", ">at", "proof", "asked")
+    for proof in report.proofs:
+        asked = ", ".join(map(one_line, proof.asked)) or "nothing"
+        table.add_row(one_line(proof.host), clock(proof.at_s), one_line(proof.proof), asked)
     return table
 
 

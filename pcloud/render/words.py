@@ -70,6 +70,9 @@ _DOING: Mapping[str, str] = {
     "journey": "walking as a shopper",
     "run": "running the playbook's command",
     "ask": "waiting for a person's answer",
+    "fence": "cutting its power",
+    "power-on": "switching it on",
+    "confirm": "asking what can be asked",
 }
 
 _ESCAPES = re.compile(r"\x1b(\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(\x07|\x1b\\)?|[ -/]*[0-~])?|\x9b[0-?]*[ -/]*[@-~]")

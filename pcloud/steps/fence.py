@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from pcloud.errors import Blocked, HostUnreachable
 from pcloud.model import Check, TcpCheck
 from pcloud.observed import HostPower
-from pcloud.steps.base import Met, Report, Unmet, World
+from pcloud.steps.base import Met, PowerReading, Report, Unmet, World
 
 APART_S = 0.3
 """Between the two readings: a controller may say off for a moment while it switches."""
@@ -74,6 +74,32 @@ class Fence:
                 + (f". Or mend its controller: {error.next}" if error.next else ""),
             ) from error
         return {"asked": [f"off at once, by {reading.way}"]}
+
+
+@dataclass(frozen=True)
+class SwitchOn:
+    """The host has power."""
+
+    host: str
+    waits: ClassVar[bool] = False
+
+    def check(self, world: World) -> Met | Unmet:
+        reading = _answered(world, self.host, lambda: world.power(self.host).read())
+        return Met({"by": reading.way}) if reading.power is HostPower.ON else Unmet(f"it is {reading.power}")
+
+    def do(self, world: World, report: Report) -> Mapping[str, Any]:
+        report.progress("switching it on")
+        reading = _answered(world, self.host, lambda: world.power(self.host).force_on())
+        return {"asked": [f"on, by {reading.way}"]}
+
+
+def _answered(world: World, host: str, question: Callable[[], PowerReading]) -> PowerReading:
+    """A controller that does not answer is a person's affair: asking it again at once would not help."""
+    try:
+        return question()
+    except HostUnreachable as error:
+        again = f"{error.next}; then: pcloud power {world.site.site}/{host} on"
+        raise Blocked(error.what, where=host, next=again) from error
 
 
 @dataclass(frozen=True)
