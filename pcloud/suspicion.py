@@ -45,7 +45,7 @@ def judge(desired: Desired, observed: Observed, host: str) -> Suspect:
         return Suspect(
             host,
             False,
-            f"{host} does not answer here, but {' and '.join(witnesses)} can reach it: it is not dead",
+            f"{host} does not answer here ({seen.problem}), but {' and '.join(witnesses)} can reach it: it is not dead",
             f"mend the link; or, if it has to go: pcloud failover {site} {host}",
         )
     if seen.proven_off:
