@@ -16,7 +16,7 @@ DEBIAN := qemu-system-x86 qemu-utils libvirt-daemon-system libvirt-daemon-driver
   mmdebstrap e2fsprogs busybox-static cpio zstd xz-utils \
   libvirt-dev pkg-config gcc python3-venv python3-dev
 # What only the tests run: the shop's own daemons, to check its configuration files and queries.
-DEBIAN_TEST := haproxy nginx-light mariadb-server sphinxsearch procps
+DEBIAN_TEST := haproxy nginx-light mariadb-server sphinxsearch procps openipmi
 
 .PHONY: help setup demo test chaos bench lint lab-down clean lock
 
