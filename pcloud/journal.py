@@ -38,6 +38,9 @@ DAMAGED = "damaged"
 _RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,100}")
 _PROGRESS = b'{"event":"StepProgress"'
 _ADAPTERS: dict[Any, TypeAdapter[Any]] = {kind: TypeAdapter(kind) for kind in get_args(Event)}
+POSITIONS = 10
+"""How many runs back a position of the database is looked for."""
+
 _LOCK_PATIENCE_S = 0.5
 """A reader that asks who holds the lock holds it for microseconds: a run waits that out."""
 
@@ -234,6 +237,17 @@ def outcome(state: RunState, held: Holder | None) -> str:
     if state.finished is not None:
         return state.finished.outcome
     return RUNNING if held is not None and held.run == state.started.run else KILLED
+
+
+def find_position(site: str) -> str:
+    """The database's last position that a run recorded (a step's fact `position`); empty when none did."""
+    for _, path in reversed(_journals(site)[-POSITIONS:]):
+        with contextlib.suppress(PcloudError, ValueError):
+            steps = read_run(path, progress=False).steps.values()
+            found = [s.facts["position"] for s in steps if s.facts.get("position")]
+            if found:
+                return str(found[-1])
+    return ""
 
 
 @dataclass(frozen=True)

@@ -12,10 +12,9 @@ from dataclasses import replace
 from pcloud.desired import Desired, ServerSpec, liveness
 from pcloud.errors import HostUnreachable, PcloudError
 from pcloud.model import Host
-from pcloud.observed import Data, Health, HostPower, Observed, Power, SeenHost, Witness
-from pcloud.sql import ask
+from pcloud.observe_data import observe_data
+from pcloud.observed import Health, HostPower, Observed, Power, SeenHost, Witness
 from pcloud.steps.fence import ask_power
-from pcloud.web import Unanswered
 from pcloud.world import World
 
 WORKERS = 64
@@ -23,7 +22,6 @@ WITNESSES = 2
 """How many other hosts are asked whether they reach one that does not answer."""
 WITNESS_S = 4
 """What they have for it."""
-SQL_TIMEOUT_S = 10
 _PID_FILES = "/run/libvirt/qemu"
 
 
@@ -34,7 +32,7 @@ def observe(desired: Desired, world: World) -> Observed:
         found = Observed(_look_closer(world, hosts, pool))
         up = [s for s in desired.everyone if _runs(found, desired, s)]
         health = dict(zip((s.name for s in up), pool.map(lambda s: _observe_server(world, s), up), strict=True))
-        data = _observe_data(desired, world, {s.name for s in up})
+        data = observe_data(desired, world, {s.name for s in up}, pool)
     return replace(found, health=health, data=data)
 
 
@@ -116,32 +114,3 @@ def _observe_server(world: World, spec: ServerSpec) -> Health:
         if not verdict.ok:
             return Health(False, verdict.detail)
     return Health(True)
-
-
-def _observe_data(desired: Desired, world: World, up: set[str]) -> Data:
-    site = desired.site
-    database = desired.members(site.database.group)[0]
-    indexers = desired.members(site.search.group)
-    restored = _restored(world, database) if database.name in up else ""
-    checks = [(c, s) for s in indexers for c in site.group(s.group).checks if c.search]
-    indexed = all(s.name in up for s in indexers) and all(world.probe(c, s.name, s.address).ok for c, s in checks)
-    return Data(restored=restored, indexed=indexed)
-
-
-def _restored(world: World, spec: ServerSpec) -> str:
-    """The token of the last whole restore; empty when there is none or it cannot be read."""
-    check = next((c.sql for c in world.site.group(spec.group).checks if c.sql), None)
-    if check is None:
-        return ""
-    try:
-        rows = ask(
-            spec.address,
-            check.port,
-            ("SELECT token FROM pcloud.restored WHERE state = 'restored'", ()),
-            user=check.user,
-            password=world.reveal(check.password),
-            timeout_s=SQL_TIMEOUT_S,
-        )[0]
-    except Unanswered:  # no such table: nothing was restored by pcloud
-        return ""
-    return str(rows[0][0]) if rows else ""

@@ -135,6 +135,8 @@ class Data:
     """Server to what its MariaDB says, for those that answer."""
     holder: str = ""
     """The server that answers at the service address; empty when none does."""
+    known: str = ""
+    """The last position of the primary that an earlier run saw; looked up when no server accepts writes."""
 
 
 @dataclass(frozen=True)
@@ -222,5 +224,6 @@ class Observed:
         for database in data["data"]["databases"].values():
             for noise in ("position", "received", "behind_s"):
                 database.pop(noise)
+        data["data"].pop("known")
         text = json.dumps(data, sort_keys=True, default=str)
         return hashlib.sha256(text.encode()).hexdigest()[:16]

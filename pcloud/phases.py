@@ -4,20 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 
+from pcloud.dataphases import index, ready, replicate, restore
 from pcloud.decide import MAKES, STAYS, Act, Decision, leftovers
-from pcloud.desired import ServerSpec, liveness
+from pcloud.desired import ServerSpec
 from pcloud.distribute import find_lacking, find_spread
 from pcloud.errors import BadInput
 from pcloud.generations import note_holders
 from pcloud.graph import Draft
 from pcloud.model import Group
 from pcloud.playbook import Phase
-from pcloud.steps.database import BuildIndex, Restore
-from pcloud.steps.gate import Ask, Ready, RunCommand, WalkJourney
+from pcloud.steps.gate import Ask, RunCommand, WalkJourney
 from pcloud.steps.image import PlaceImage
 from pcloud.steps.quarantine import NoteGeneration, Quarantine
 from pcloud.steps.server import Cycle, Define, Discard, MakeDisk, MakeSeed, Retire, Start
-from pcloud.steps.stop import Stop
 from pcloud.suspicion import judge
 
 
@@ -82,7 +81,7 @@ def _servers(draft: Draft, phase: Phase) -> None:
         elif d.act in MAKES:
             _make(draft, phase, spec, d, after=previous.get(spec.group))
             if d.was_healthy and not draft.desired.options.from_scratch:
-                previous[spec.group] = _ready(draft, phase, spec, d)
+                previous[spec.group] = ready(draft, phase, spec, d)
 
 
 def _quarantine(draft: Draft, phase: Phase) -> None:
@@ -181,95 +180,10 @@ def _start(draft: Draft, phase: Phase, spec: ServerSpec, d: Decision, after: Ite
     )
 
 
-def _ready(draft: Draft, phase: Phase, spec: ServerSpec, d: Decision) -> str:
-    """The gate of one server; an indexer is up when it listens, its index comes later."""
-    if d.act is Act.BLOCK:
-        return draft.add(
-            phase,
-            f"{spec.name}/blocked",
-            Stop(spec.name, d.reason, d.next),
-            server=spec.name,
-            action="blocked",
-            reason=d.reason,
-        )
-    group = draft.desired.site.group(spec.group)
-    checks = liveness(group.checks)
-    before = [f"{d.host}/{spec.name}/start", f"{d.host}/{spec.name}/cycle", *draft.rivals.get(spec.name, ())]
-    step = Ready(spec.name, d.host, spec.address, draft.names(d), checks, group.boot_timeout_s)
-    why = d.reason if d.act is Act.WAIT else ""  # all others have said it where they were started
-    return draft.add(
-        phase, f"{spec.name}/ready", step, needs=before, host=d.host, server=spec.name, action="ready", reason=why
-    )
-
-
 def _readies(draft: Draft, phase: Phase) -> None:
     for spec, d in _selected(draft, phase):
         if d.act not in STAYS:
-            _ready(draft, phase, spec, d)
-
-
-def _restore(draft: Draft, phase: Phase) -> None:
-    database = draft.desired.site.database
-    for spec in draft.desired.members(database.group)[:1]:
-        d = draft.decisions[spec.name]
-        if d.act is Act.LEAVE or (d.act is Act.KEEP and draft.observed.data.restored):
-            continue
-        needs = [_ready(draft, phase, spec, d)] if d.act is not Act.KEEP else []
-        if d.act is Act.BLOCK:
-            continue
-        token = _token(draft, d)
-        step = Restore(
-            spec.name,
-            database.name,
-            draft.desired.dump,
-            draft.desired.dump_problem,
-            token,
-            draft.desired.options.empty_database,
-            database.restore_timeout_s,
-        )
-        draft.add(
-            phase,
-            f"{spec.name}/restore",
-            step,
-            needs=needs,
-            host=d.host,
-            server=spec.name,
-            action="restore",
-            reason="the latest dump, where the database is empty",
-        )
-
-
-def _token(draft: Draft, d: Decision) -> str:
-    """Names one restored state of the data: which dump, into which generation of the server."""
-    dump = draft.desired.dump
-    return f"{draft.desired.site.site}.{dump.sha256[:16] if dump else 'empty'}.g{d.generation}"
-
-
-def _index(draft: Draft, phase: Phase) -> None:
-    site = draft.desired.site
-    source = draft.desired.members(site.database.group)[0]
-    anew = draft.decisions[source.name]
-    fresh = f"{source.name}/restore" in draft.nodes
-    for spec in draft.desired.members(site.search.group):
-        d = draft.decisions[spec.name]
-        if d.act is Act.LEAVE or (d.act is Act.KEEP and draft.observed.data.indexed and not fresh):
-            continue
-        needs = [_ready(draft, phase, spec, d)] if d.act is not Act.KEEP else []
-        if d.act is Act.BLOCK:
-            continue
-        checks = tuple(c for c in site.group(spec.group).checks if c.search)
-        token = _token(draft, anew) if fresh else ""
-        step = BuildIndex(spec.name, spec.address, site.search.argv, checks, token, site.search.index_timeout_s)
-        draft.add(
-            phase,
-            f"{spec.name}/index",
-            step,
-            needs=[*needs, f"{source.name}/restore"],
-            host=d.host,
-            server=spec.name,
-            action="index",
-            reason="searches find what the database holds",
-        )
+            ready(draft, phase, spec, d)
 
 
 def _journey(draft: Draft, phase: Phase) -> None:
@@ -326,8 +240,9 @@ PHASES: Mapping[str, Callable[[Draft, Phase], None]] = {
     "images": _images,
     "servers": _servers,
     "ready": _readies,
-    "restore": _restore,
-    "index": _index,
+    "restore": restore,
+    "index": index,
+    "replicate": replicate,
     "journey": _journey,
     "run": _run,
     "ask": _ask,

@@ -20,8 +20,10 @@ from pcloud.graph import Draft, Need, PlanNode
 from pcloud.observed import Observed
 from pcloud.phases import PHASES
 from pcloud.playbook import Phase
-from pcloud.steps.database import BuildIndex, Restore
+from pcloud.steps.database import Restore
 from pcloud.steps.gate import Ready, RunCommand
+from pcloud.steps.index import BuildIndex
+from pcloud.steps.replication import Follow, Promote, Seed, SemiSync, Take
 from pcloud.steps.server import Cycle
 from pcloud.steps.stop import Stop
 
@@ -118,13 +120,11 @@ def _join(draft: Draft, phase: Phase, keys: list[str]) -> None:
     draft.ends[phase.name] = _ends(draft, ends) if ends else wanted
 
 
-_ALL = frozenset({"images", "servers", "ready", "restore", "index", "journey", "run", "ask"})
-_LOOSE: dict[type, frozenset[str]] = {
-    Ready: frozenset({"run", "ask"}),
-    Stop: frozenset({"run", "ask"}),
-    Restore: _ALL - {"servers"},
-    BuildIndex: _ALL - {"servers"},
-}
+_ALL = frozenset({"images", "servers", "ready", "restore", "index", "replicate", "journey", "run", "ask"})
+_OWN = frozenset({"run", "ask"})
+_LOOSE: dict[type, frozenset[str]] = dict.fromkeys(
+    (Ready, Stop, BuildIndex, Take, Promote, Seed, Follow, SemiSync), _OWN
+) | {Restore: _ALL - {"servers"}}
 """Which kinds of phases hold up a step that has a chain of its own; all others are held up by all."""
 
 

@@ -22,7 +22,7 @@ from pcloud.identity import server_names
 from pcloud.model import Argv, Frozen, Group, Name, Site, Text
 from pcloud.wording import Key, did_you_mean
 
-Does = Literal["images", "servers", "ready", "restore", "index", "journey", "run", "ask"]
+Does = Literal["images", "servers", "ready", "restore", "index", "replicate", "journey", "run", "ask"]
 GROUPED = ("images", "servers", "ready")
 WAITS = ("ready", "restore", "index")
 """What makes sure that a group answers."""
@@ -189,7 +189,7 @@ def _repeated(playbook: Playbook, at: Key, key: str, names: tuple[str, ...]) -> 
 
 
 def _once(playbook: Playbook) -> Iterator[Problem]:
-    for kind in ("restore", "index", "journey"):
+    for kind in ("restore", "index", "replicate", "journey"):
         found = [n for n, phase in enumerate(playbook.phases) if phase.does == kind]
         for n in found[1:]:
             line = playbook.document.line(("phases", found[0]))
@@ -210,8 +210,8 @@ def _journey_last(playbook: Playbook) -> Iterator[Problem]:
         return
     waited = playbook.all_needs(journey.name)
     for n, phase in enumerate(playbook.phases[:-1]):
-        if phase.does in ("images", "servers"):
-            continue  # what waits for the servers waits for these
+        if phase.does in ("images", "servers", "replicate"):
+            continue  # what waits for the servers waits for the first two; a shopper does not wait for a replica
         if phase.name not in waited and phase.name != journey.name:
             what = f"the journey does not wait for phase {phase.name}; add it to the needs of phase {journey.name}"
             yield document.problem(("phases", n), what)

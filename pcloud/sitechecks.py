@@ -24,6 +24,7 @@ def check_site(site: Site, document: Document) -> list[Problem]:
         _names,
         _references,
         _roles,
+        _database,
         _circles,
         _journey,
         _size,
@@ -66,6 +67,8 @@ def _references(site: Site, document: Document) -> Iterator[Problem]:
     groups = [group.name for group in site.groups]
     used: list[tuple[Key, str]] = [(("services", name, "group"), s.group) for name, s in site.services.items()]
     used += [(("database", "group"), site.database.group), (("search", "group"), site.search.group)]
+    if site.database.replica is not None:
+        used.append((("database", "replica"), site.database.replica))
     for n, group in enumerate(site.groups):
         used += [(("groups", n, "needs", m), name) for m, name in enumerate(group.needs)]
         if group.image not in site.images:
@@ -92,6 +95,20 @@ def _roles(site: Site, document: Document) -> Iterator[Problem]:
             hint = f"write {' or '.join(fitting)}" if fitting else f"add a group with role {role}"
             what = f"group {name} has role {groups[name].role}, and this needs role {role}; {hint}"
             yield document.problem(path, what)
+
+
+def _database(site: Site, document: Document) -> Iterator[Problem]:
+    """The address that moves is the database's, and a replica is not where the database is."""
+    database, services = site.database, site.services
+    if database.service not in services:
+        hint = did_you_mean(database.service, list(services), "the services are")
+        what = f"there is no service {database.service}, whose address moves with the database; {hint}"
+        yield document.problem(("database", "service"), what)
+    elif services[database.service].group != database.group:
+        what = f"service {database.service} is the database's, so its group is {database.group}"
+        yield document.problem(("services", database.service, "group"), what)
+    if database.replica == database.group:
+        yield document.problem(("database", "replica"), "a replica in the database's own group; name another group")
 
 
 def _circles(site: Site, document: Document) -> Iterator[Problem]:

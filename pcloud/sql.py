@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import pymysql
 from pymysql.constants import CR
+from pymysql.cursors import Cursor, DictCursor
 
 from pcloud.clock import Deadline
 from pcloud.web import Unanswered, one_line
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 LIMIT = 2 << 20
 _NO_MYSQL = "what answers does not speak the MySQL protocol"
 Rows = tuple[tuple[Any, ...], ...]
+NamedRows = tuple[dict[str, Any], ...]
 # What PyMySQL's parser raises for bytes that are not the protocol.
 _NONSENSE = (ValueError, LookupError, TypeError, AttributeError, AssertionError, RuntimeError, struct.error)
 
@@ -61,12 +63,31 @@ def ask(
 
     Raises `Unanswered` with one line, in `timeout_s` at the latest; the password is never in it.
     """
+    return _bounded(address, port, queries, Cursor, user, password, timeout_s)
+
+
+def ask_named(
+    address: str, port: int, *queries: tuple[str, Sequence[str]], user: str, password: str, timeout_s: float
+) -> list[NamedRows]:
+    """Like `ask`, each row by the names of its columns."""
+    return _bounded(address, port, queries, DictCursor, user, password, timeout_s)
+
+
+def _bounded(
+    address: str,
+    port: int,
+    queries: Sequence[tuple[str, Sequence[str]]],
+    cursor: type[Cursor],
+    user: str,
+    password: str,
+    timeout_s: float,
+) -> list[Any]:
     deadline = Deadline.after(timeout_s)
     try:
         with socket.create_connection((address, port), timeout=timeout_s) as plain:
             plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             with _Bounded(plain, deadline) as sock:
-                return _ask(sock, address, port, queries, user, password)
+                return _ask(sock, address, port, queries, cursor, user, password)
     except pymysql.MySQLError as error:
         raise Unanswered(f"no answer within {timeout_s:g} s" if deadline.passed() else _problem(error)) from None
     except OSError as error:
@@ -80,9 +101,10 @@ def _ask(
     address: str,
     port: int,
     queries: Sequence[tuple[str, Sequence[str]]],
+    kind: type[Cursor],
     user: str,
     password: str,
-) -> list[Rows]:
+) -> list[Any]:
     connection = pymysql.connect(
         host=address,
         port=port,
@@ -95,8 +117,8 @@ def _ask(
     )
     try:
         connection.connect(sock)
-        answers: list[Rows] = []
-        with connection.cursor() as cursor:
+        answers: list[Any] = []
+        with connection.cursor(kind) as cursor:
             for text, values in queries:
                 cursor.execute(text, tuple(values) or None)
                 answers.append(tuple(cursor.fetchall()))

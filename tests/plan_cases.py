@@ -18,6 +18,7 @@ from pcloud.observed import Mark, Power
 from pcloud.plan import Plan, plan
 from pcloud.playbook import load_playbook
 from tests.conftest import make_desired
+from tests.simulated_data import SimData
 from tests.simulation import SimDomain, SimWorld, with_options
 
 CASES = sorted((Path(__file__).parent / "cases" / "plan").glob("*.yaml"))
@@ -63,9 +64,29 @@ def arrange(world: SimWorld, case: dict[str, Any]) -> None:
     world.confirmed |= case.get("confirmed", {})
     for host, files in case.get("files", {}).items():
         world.hosts[host].files |= {f"{world.host(host).pool}/{f}": "left" for f in files}
-    if case.get("restored"):
-        world.database, world.tables = ("restored", "demo.dddddddddddddddd.g1"), 60
-    world.indexed = bool(case.get("indexed"))
+    arrange_data(world, case)
+
+
+def arrange_data(world: SimWorld, case: dict[str, Any]) -> None:
+    """`restored`: the carriers that are there hold the data; `primary` names the one with the role (the first)."""
+    disks = {s: d for s in world.carriers() for h in world.hosts for d in [_disk(world, h, s)] if d is not None}
+    role = case.get("primary", next(iter(disks), "") if case.get("restored") else "")
+    for server, at in disks.items():
+        data = world.disks.setdefault(at, SimData())
+        data.index = 10 if case.get("indexed") else -1
+        if case.get("restored"):
+            data.state, data.token = "restored", "demo.dddddddddddddddd.g1"
+            data.position, data.primary = 10, server == role
+            data.running = data.semi_sync = True
+            data.source = "" if server == role else str(world.site.services[world.site.database.service].address)
+    for server, words in case.get("data", {}).items():
+        for word, value in words.items():
+            setattr(world.disks[disks[server]], word, value)
+
+
+def _disk(world: SimWorld, host: str, server: str) -> tuple[str, str] | None:
+    domain = world.hosts[host].domains.get(Names(world.site.site, server).domain)
+    return (host, Names(world.site.site, server, domain.mark.generation).disk) if domain and domain.mark else None
 
 
 def told(made: Plan) -> str:

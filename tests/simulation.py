@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 import json
 import queue
-import re
 import shlex
 import threading
 from collections.abc import Callable, Mapping, Sequence
@@ -21,9 +20,11 @@ from typing import Any, BinaryIO
 
 from pcloud.desired import Desired, ImageSpec, Names, ServerSpec
 from pcloud.errors import CommandFailed, HostUnreachable, HypervisorError
+from pcloud.identity import carrier_names
 from pcloud.model import Check, Host, Journey, Site, Visit
 from pcloud.observed import Data, Health, HostPower, Mark, Observed, Power, SeenHost, SeenServer, Witness
 from pcloud.steps.relay import DIFFERENT, PROGRAM, SENDER_GONE
+from tests.simulated_data import Said, SimData, SimGuest, seen_database
 
 HOST_MEMORY_MIB = 16_384
 BOOT_S = 20.0
@@ -106,24 +107,14 @@ class SimReading:
     way: str = "redfish"
 
 
-@dataclass(frozen=True)
-class Said:
-    exit_code: int = 0
-    stdout: str = ""
-    stderr: str = ""
-
-
 @dataclass
 class SimWorld:
     desired: Desired
     image_file: Path
     clock: SimClock = field(default_factory=SimClock)
     hosts: dict[str, SimHost] = field(default_factory=dict)
-    database: tuple[str, str] = ("", "")
-    """State and token of the restore, as in `pcloud.restored`."""
-    tables: int = 0
-    indexed: bool = False
-    stamp: str = ""
+    disks: dict[tuple[str, str], SimData] = field(default_factory=dict)
+    """Host and disk file to the data on it."""
     effects: int = 0
     die_at: int | None = None
     fail_at: int | None = None
@@ -219,7 +210,7 @@ class SimWorld:
     def probe(self, check: Check, server: str, address: str) -> Verdict:
         if not self.answering(server):
             return Verdict(False, "connection refused")
-        if check.search is not None and not self.indexed:
+        if check.search is not None and not self._has_index(server):
             return Verdict(False, "no such index")
         return Verdict(True, "")
 
@@ -229,9 +220,71 @@ class SimWorld:
             if not any(self.answering(s) for s in servers):
                 return Verdict(False, f"{visit.name}: 503")
             on_visit(visit, 0.1)
-        if self.database[0] != "restored" and not self.tables:
-            return Verdict(False, "product: an empty shop")
+        holders = self.holders()
+        if not holders or self.source_of(holders[0]).state != "restored":
+            return Verdict(False, "product: an empty shop, or none")
         return Verdict(self.indexed, "" if self.indexed else "search: no hits")
+
+    # -- the data
+
+    def find_data(self, server: str) -> SimData | None:
+        """Of the running copy that answers."""
+        for host, domain in self.reached(server):
+            assert domain.mark is not None
+            return self.disks.get((host, Names(self.site.site, server, domain.mark.generation).disk))
+        return None
+
+    def carriers(self) -> tuple[str, ...]:
+        return carrier_names(self.site)
+
+    def holders(self) -> list[str]:
+        """The servers that have the service address: those that run and have the role."""
+        return [s for s in self.carriers() if self.answering(s) and (d := self.find_data(s)) and d.primary]
+
+    def at_address(self, address: str) -> SimData | None:
+        return next((self.find_data(s) for s in self.holders()), None)
+
+    def source_of(self, server: str) -> SimData:
+        """What an index on this server is made from: its own data, or the primary's."""
+        own = self.find_data(server) if server in self.carriers() else self.at_address("")
+        if own is None:
+            raise CommandFailed("cannot connect to the database", where=server)
+        return own
+
+    def followers(self, server: str) -> list[SimData]:
+        data = [d for s in self.carriers() if s != server and self.answering(s) and (d := self.find_data(s))]
+        return [d for d in data if d.running and d.source]
+
+    def replicate(self) -> None:
+        """Whoever follows the primary has what it has."""
+        source = self.at_address("")
+        for server in self.carriers():
+            data = self.find_data(server)
+            if source is not None and data is not None and data.running and self.answering(server):
+                data.position = data.received = max(data.position, source.position)
+
+    def order(self) -> int:
+        """A shopper's order: the position that was acknowledged to him, 0 when it was not accepted."""
+        source = self.at_address("")
+        if source is None:
+            return 0
+        source.position += 1
+        self.replicate()
+        return source.position
+
+    @property
+    def database(self) -> tuple[str, str]:
+        """State and token of what the primary holds, as in `pcloud.restored`."""
+        found = self.at_address("")
+        return (found.state, found.token) if found else ("", "")
+
+    @property
+    def indexed(self) -> bool:
+        return all(self._has_index(s.name) for s in self.desired.members(self.site.search.group))
+
+    def _has_index(self, server: str) -> bool:
+        data = self.find_data(server)
+        return data is not None and data.index >= 0
 
     def ask(self, question: str) -> bool:
         return self.answers
@@ -250,10 +303,17 @@ class SimWorld:
             for s in self.desired.everyone
             if self.reached(s.name)
         }
-        data_up = any(self.answering(s.name) for s in self.desired.members(self.site.database.group))
-        restored = self.database[1] if self.database[0] == "restored" and data_up else ""
+        return Observed(tuple(hosts), up, self._observe_data())
+
+    def _observe_data(self) -> Data:
+        up = {s: d for s in self.carriers() if self.answering(s) and (d := self.find_data(s))}
+        holders = self.holders()
+        seen = {s: seen_database(d, follows=bool(holders)) for s, d in up.items()}
         idx_up = all(self.answering(s.name) for s in self.desired.members(self.site.search.group))
-        return Observed(tuple(hosts), up, Data(restored, -1, self.indexed and idx_up))
+        tokens = [d.restored for d in seen.values() if d.restored]
+        return Data(
+            tokens[0] if tokens else "", indexed=self.indexed and idx_up, databases=seen, holder=(holders or [""])[0]
+        )
 
     def _observe_silent(self, name: str) -> SeenHost:
         host = self.hosts[name]
@@ -342,14 +402,10 @@ class SimHypervisor:
             assert not elsewhere, f"{name} would run twice: {elsewhere} and {self.name}"
             domain.power, domain.started_at = Power.RUNNING, self.world.clock.now()
             self.me.files[f"{pool}/{names.console}"] = "log"
-            if mark.role == "database":
-                state = self.me.files.get(f"{pool}/{names.disk}")
-                if state == "fresh":
-                    self.world.database, self.world.tables = ("", ""), 0
-                    self.me.files[f"{pool}/{names.disk}"] = "used"
-            if mark.role == "indexer" and self.me.files.get(f"{pool}/{names.disk}") == "fresh":
-                self.world.indexed, self.world.stamp = False, ""
+            if self.me.files.get(f"{pool}/{names.disk}") == "fresh":
+                self.world.disks[self.name, names.disk] = SimData()
                 self.me.files[f"{pool}/{names.disk}"] = "used"
+            self.world.disks.setdefault((self.name, names.disk), SimData()).starts()
         self.world.effect(self.name)
 
     def power_off(self, name: str) -> None:
@@ -457,51 +513,6 @@ class SimShell:
 
     def tail(self, path: str, **_: Any) -> str:
         return "Kernel panic - not syncing"
-
-
-@dataclass
-class SimGuest:
-    """A server's shell: its database client and its indexer."""
-
-    world: SimWorld
-    name: str
-
-    def run(self, argv: Sequence[str], *, stdin: bytes | BinaryIO | None = None, **_: Any) -> Said:
-        if not self.world.answering(self.name):
-            raise HostUnreachable("no answer", where=self.name)
-        if argv[0] == "mariadb":
-            return self._sql(stdin if isinstance(stdin, bytes) else stdin.read() if stdin else b"")
-        if argv[0] == "indexer":
-            self.world.effect()
-            self.world.indexed = True
-            self.world.effect()
-        if argv[0] == "cat":
-            return Said(0, self.world.stamp)
-        return Said()
-
-    def _sql(self, text: bytes) -> Said:
-        sql = text.decode()
-        if "information_schema" in sql:
-            return Said(0, f"{self.world.tables}\n{1 if self.world.database[0] else 0}\n")
-        if sql.startswith("SELECT state"):
-            return Said(0, "\t".join(self.world.database))
-        marks = re.findall(r"VALUES \(1, '(\w+)', '([^']+)'", sql)
-        for state, token in marks:
-            self.world.effect()
-            self.world.database = (state, token)
-            self.world.tables = 60 if state == "restored" else self.world.tables
-            self.world.effect()
-        if not marks:
-            raise CommandFailed("the simulation knows no such statement")
-        return Said()
-
-    def write(self, path: str, data: bytes, **_: Any) -> None:
-        self.world.effect()
-        self.world.stamp = data.decode()
-        self.world.effect()
-
-    def tail(self, path: str, **_: Any) -> str:
-        return ""
 
 
 def _read_order(stdin: bytes | BinaryIO | None) -> tuple[list[str], bytes]:

@@ -1,4 +1,4 @@
-"""The database's data and the search's index.
+"""The database's data.
 
 `pcloud.restored` in the database itself says what was restored: a row is written before the
 first byte of the dump (`restoring`) and changed after its last (`restored`), in the same
@@ -16,18 +16,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, ClassVar, cast
 
-from pcloud.clock import Deadline
 from pcloud.desired import Dump
-from pcloud.errors import Blocked, CheckFailed
-from pcloud.model import Check
+from pcloud.errors import Blocked
 from pcloud.steps.base import Met, Report, Unmet, World
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer
 
 CLIENT = ("mariadb", "--batch", "--skip-column-names", "--default-character-set=utf8mb4")
-RESTORED_QUERY = "SELECT state, token FROM pcloud.restored WHERE id = 1"
-STAMP = "/var/lib/pcloud/indexed"
+STATE_QUERY = (
+    "SET @marked = (SELECT COUNT(*) FROM information_schema.tables"
+    " WHERE table_schema = 'pcloud' AND table_name = 'restored'); "
+    "EXECUTE IMMEDIATE IF(@marked, 'SELECT state FROM pcloud.restored WHERE id = 1', 'DO 0');"
+)
+"""Prints the state of the last restore, and nothing where there never was one."""
 
 
 class _Joined(io.RawIOBase):
@@ -70,9 +72,28 @@ def _after(token: str) -> bytes:
     return f"\n{durable}\nREPLACE INTO pcloud.restored VALUES (1, 'restored', '{token}', NOW());\n".encode()
 
 
+def holds_data(world: World, server: str, database: str) -> bool:
+    """Whether the server's data are whole: restored by pcloud, or brought by somebody else."""
+    state, tables = read_state(world, server, database)
+    return state == "restored" or (state == "" and tables > 0)
+
+
+def read_state(world: World, server: str, database: str) -> tuple[str, int]:
+    """The state of the last restore, empty where there never was one; and how many tables the shop has."""
+    counted = (  # the name matches the inventory's pattern: nothing in it needs quoting
+        f"SELECT COUNT(*) FROM information_schema.tables WHERE table_schema = '{database}'; "
+    )
+    asked = f"{counted}{STATE_QUERY}".encode()
+    tables, *state = world.server_shell(server).run(CLIENT, deadline_s=60, stdin=asked).stdout.split()
+    return (state[0] if state else ""), int(tables)
+
+
 @dataclass(frozen=True)
 class Restore:
-    """The database holds its data: the latest dump, whole, or what was there before."""
+    """The database holds its data: the latest dump, whole, or what was there before.
+
+    Nothing is restored while one of `others` holds data: they are what counts then.
+    """
 
     server: str
     database: str
@@ -81,17 +102,19 @@ class Restore:
     token: str
     empty: bool
     timeout_s: float
+    others: tuple[str, ...] = ()
     waits: ClassVar[bool] = False
 
     def check(self, world: World) -> Met | Unmet:
-        state, tables = self._state(world)
+        state, tables = read_state(world, self.server, self.database)
         if state == "restored":
             return Met({"token": self.token})
-        if state == "restoring":
-            return self._unmet(world, "a restore was cut off")
-        if tables > 0:
+        if state == "" and tables > 0:
             return Met({"tables": tables, "origin": "not pcloud"})
-        return self._unmet(world, "the database is empty")
+        holder = next((s for s in self.others if holds_data(world, s, self.database)), None)
+        if holder is not None:
+            return Met({"data": f"on {holder}"})
+        return self._unmet(world, "a restore was cut off" if state else "the database is empty")
 
     def _unmet(self, world: World, why: str) -> Unmet:
         if self.dump is None and not self.empty:
@@ -118,68 +141,7 @@ class Restore:
             )
         return {"dump": self.dump.path if self.dump else "none: an empty database, as you asked"}
 
-    def _state(self, world: World) -> tuple[str, int]:
-        query = (  # the name matches the inventory's pattern: nothing in it needs quoting
-            "SELECT COUNT(*) FROM information_schema.tables WHERE table_schema = "
-            f"'{self.database}'; SELECT COUNT(*) FROM information_schema.tables WHERE table_schema='pcloud'"
-            " AND table_name='restored';"
-        )
-        machine = world.server_shell(self.server)
-        tables, marked = machine.run(CLIENT, deadline_s=60, stdin=query.encode()).stdout.split()
-        if marked == "0":
-            return "", int(tables)
-        state = machine.run(CLIENT, deadline_s=60, stdin=RESTORED_QUERY.encode()).stdout.split()
-        return (state[0] if state else ""), int(tables)
-
 
 def open_dump(path: Path) -> IO[bytes]:
     """A dump's SQL, unpacked when its name ends in `.gz`."""
     return cast("IO[bytes]", gzip.open(path, "rb")) if path.suffix == ".gz" else path.open("rb")
-
-
-@dataclass(frozen=True)
-class BuildIndex:
-    """The index is built from the database, and searches find what they should.
-
-    `token` names the data that it must have been built from; empty accepts any index.
-    """
-
-    server: str
-    address: str
-    argv: tuple[str, ...]
-    checks: tuple[Check, ...]
-    token: str
-    timeout_s: float
-    waits: ClassVar[bool] = False
-
-    def check(self, world: World) -> Met | Unmet:
-        wrong = self._wrong(world)
-        if wrong:
-            return Unmet(wrong)
-        if self.token:
-            stamp = world.server_shell(self.server).run(["cat", STAMP], deadline_s=30, check=False).stdout.strip()
-            if stamp != self.token:
-                return Unmet("the index is older than the data")
-        return Met()
-
-    def do(self, world: World, report: Report) -> Mapping[str, Any]:
-        deadline = Deadline.after(self.timeout_s, world.clock)
-        machine = world.server_shell(self.server)
-        report.progress("indexing")
-        machine.run(self.argv, deadline_s=deadline.left())
-        while wrong := self._wrong(world):
-            report.progress(f"waiting: {wrong}")
-            if deadline.passed() or report.stopping():
-                raise CheckFailed(
-                    f"the new index does not answer: {wrong}",
-                    where=self.server,
-                    next=f"pcloud ssh {world.site.site}/{self.server}",
-                )
-            world.clock.sleep(0.5)
-        if self.token:
-            machine.write(STAMP, f"{self.token}\n".encode(), mode=0o644)
-        return {}
-
-    def _wrong(self, world: World) -> str:
-        verdicts = (world.probe(check, self.server, self.address) for check in self.checks)
-        return next((v.detail for v in verdicts if not v.ok), "")

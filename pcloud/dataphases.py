@@ -1,0 +1,219 @@
+"""What the phases about the data add to the graph: who is the primary, what fills it, who follows, the index.
+
+`replicas.resolve` decides the roles; here they become steps, tied to what brings the servers up.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import replace
+
+from pcloud.decide import MAKES, Act, Decision
+from pcloud.desired import ServerSpec, liveness
+from pcloud.graph import Draft
+from pcloud.playbook import Phase
+from pcloud.replicas import Carrier, Fate, How, Roles, carriers_of, resolve
+from pcloud.steps.base import Step
+from pcloud.steps.database import Restore
+from pcloud.steps.gate import Ready
+from pcloud.steps.index import BuildIndex
+from pcloud.steps.replication import FOREVER_MS, Follow, Promote, Seed, SemiSync, Take
+from pcloud.steps.stop import Stop
+from pcloud.suspicion import judge
+
+APPLY_S = 120
+"""How long a replica has to apply what it has received, before it is promoted."""
+
+
+def ready(draft: Draft, phase: Phase, spec: ServerSpec, d: Decision) -> str:
+    """The gate of one server; an indexer is up when it listens, its index comes later."""
+    if d.act is Act.BLOCK:
+        return draft.add(
+            phase,
+            f"{spec.name}/blocked",
+            Stop(spec.name, d.reason, d.next),
+            server=spec.name,
+            action="blocked",
+            reason=d.reason,
+        )
+    group = draft.desired.site.group(spec.group)
+    checks = liveness(group.checks)
+    before = [f"{d.host}/{spec.name}/start", f"{d.host}/{spec.name}/cycle", *draft.rivals.get(spec.name, ())]
+    step = Ready(spec.name, d.host, spec.address, draft.names(d), checks, group.boot_timeout_s)
+    why = d.reason if d.act is Act.WAIT else ""  # all others have said it where they were started
+    return draft.add(
+        phase, f"{spec.name}/ready", step, needs=before, host=d.host, server=spec.name, action="ready", reason=why
+    )
+
+
+def restore(draft: Draft, phase: Phase) -> None:
+    """The database has its primary, and that has its data."""
+    roles = _roles(draft)
+    blocked = [s for s in carriers_of(draft.desired) if draft.decisions[s.name].act is Act.BLOCK]
+    for spec in blocked:
+        ready(draft, phase, spec, draft.decisions[spec.name])
+    if roles.problem and not blocked:
+        name = carriers_of(draft.desired)[0].name
+        stop = Stop(name, roles.problem, roles.next)
+        draft.add(phase, f"{name}/role", stop, server=name, action="blocked", reason=roles.problem)
+    for name in roles.filled:
+        _fill(draft, phase, name, roles)
+    if roles.primary:
+        _enthrone(draft, phase, roles)
+
+
+def _roles(draft: Draft) -> Roles:
+    options, site = draft.desired.options, draft.desired.site
+    carriers = [_carrier(draft, spec) for spec in carriers_of(draft.desired)]
+    left = {c.name for c in carriers if draft.decisions[c.name].act is Act.LEAVE}
+    if len(left) == len(carriers):
+        return Roles()  # nobody asked for the data
+    roles = resolve(site.site, _address(draft), carriers, draft.observed.data.known, anew=options.from_scratch)
+    seeded, joined = (tuple(n for n in names if n not in left) for names in (roles.seeded, roles.joined))
+    return replace(roles, seeded=seeded, joined=joined)
+
+
+def _carrier(draft: Draft, spec: ServerSpec) -> Carrier:
+    d, seen = draft.decisions[spec.name], draft.observed.data.databases.get(spec.name)
+    if d.act in MAKES:
+        return Carrier(spec.name, Fate.NEW, seen)
+    if d.act is Act.LEAVE and not d.host:
+        return Carrier(spec.name, Fate.AWAY if draft.observed.unreachable() else Fate.ABSENT)
+    if d.act is Act.BLOCK or (seen is None and d.act in (Act.KEEP, Act.LEAVE)):
+        return Carrier(spec.name, Fate.AWAY, seen)
+    returns = d.act in (Act.START, Act.CYCLE, Act.WAIT) or seen is None
+    return Carrier(spec.name, Fate.RETURNS if returns else Fate.STAYS, seen)
+
+
+def _address(draft: Draft) -> str:
+    site = draft.desired.site
+    return str(site.services[site.database.service].address)
+
+
+def _add(draft: Draft, phase: Phase, name: str, verb: str, step: Step, needs: Iterable[str], reason: str) -> str:
+    """A node of a carrier, after its gate where it is not simply there."""
+    spec, d = draft.desired.server(name), draft.decisions[name]
+    gate = [] if _up(draft, name) else [ready(draft, phase, spec, d)]
+    return draft.add(
+        phase, f"{name}/{verb}", step, needs=[*gate, *needs], host=d.host, server=name, action=verb, reason=reason
+    )
+
+
+def _fill(draft: Draft, phase: Phase, name: str, roles: Roles) -> None:
+    """The dump; where servers come back whose disks nobody has read, only when none of them holds data."""
+    others = tuple(n for n in roles.filled if n != name) if roles.how is How.SETTLES else ()
+    gates = [ready(draft, phase, draft.desired.server(o), draft.decisions[o]) for o in others if not _up(draft, o)]
+    database, d = draft.desired.site.database, draft.decisions[name]
+    step = Restore(
+        name,
+        database.name,
+        draft.desired.dump,
+        draft.desired.dump_problem,
+        _token(draft, d),
+        draft.desired.options.empty_database,
+        database.restore_timeout_s,
+        others,
+    )
+    reason = "the latest dump, unless a server holds data" if others else "no server holds the data: the latest dump"
+    _add(draft, phase, name, "restore", step, gates, reason)
+
+
+def _up(draft: Draft, name: str) -> bool:
+    return draft.decisions[name].act in (Act.KEEP, Act.LEAVE)
+
+
+def _token(draft: Draft, d: Decision) -> str:
+    """Names one restored state of the data: which dump, into which generation of the server."""
+    dump = draft.desired.dump
+    return f"{draft.desired.site.site}.{dump.sha256[:16] if dump else 'empty'}.g{d.generation}"
+
+
+def _enthrone(draft: Draft, phase: Phase, roles: Roles) -> None:
+    """The primary accepts writes at the service address."""
+    name, data, database = roles.primary, draft.observed.data, draft.desired.site.database.name
+    others = tuple(c.name for c in carriers_of(draft.desired) if c.name != name)
+    if roles.how is How.PROMOTED:
+        away = draft.observed.unreachable()
+        fences = [draft.fence(phase, h, judge(draft.desired, draft.observed, h).why) for h in away]
+        retired = [f"{draft.decisions[o].host}/{o}/retire" for o in others]
+        promote = Promote(name, str(roles.rpo), APPLY_S)
+        _add(draft, phase, name, "promote", promote, [*fences, *retired], f"its primary is gone: {roles.rpo}")
+    elif roles.how is How.SETTLES:
+        servers = (name, *(n for n in roles.filled if n != name))
+        needs = [f"{n}/restore" for n in servers]
+        reason = "unless another one's disk says that it is"
+        _add(draft, phase, name, "primary", Take(servers, database), needs, reason)
+    elif roles.how is not How.IS or data.holder != name:
+        take, reason = Take((name,), database), "it accepts writes at the address"
+        _add(draft, phase, name, "primary", take, [f"{name}/restore"], reason)
+
+
+def index(draft: Draft, phase: Phase) -> None:
+    site, roles = draft.desired.site, _roles(draft)
+    carriers = [c.name for c in carriers_of(draft.desired)]
+    for spec in draft.desired.members(site.search.group):
+        d = draft.decisions[spec.name]
+        own = spec.name in carriers
+        source = spec.name if own else roles.primary
+        fresh = source in roles.filled
+        if d.act is Act.LEAVE or (d.act is Act.KEEP and draft.observed.data.indexed and not fresh):
+            continue
+        before = [ready(draft, phase, spec, d)] if d.act is not Act.KEEP else []
+        if d.act is Act.BLOCK or not roles.primary:
+            continue
+        if own and spec.name in roles.seeded:
+            before.append(_seed(draft, phase, spec.name, roles))
+        checks = tuple(c for c in site.group(spec.group).checks if c.search)
+        token = _token(draft, draft.decisions[source]) if fresh else ""
+        step = BuildIndex(spec.name, spec.address, site.search.argv, checks, token, site.search.index_timeout_s)
+        draft.add(
+            phase,
+            f"{spec.name}/index",
+            step,
+            needs=[*before, f"{source}/restore"],
+            host=d.host,
+            server=spec.name,
+            action="index",
+            reason="searches find what the database holds",
+        )
+
+
+def _seed(draft: Draft, phase: Phase, name: str, roles: Roles) -> str:
+    database = draft.desired.site.database
+    step = Seed(name, database.name, _address(draft), database.restore_timeout_s)
+    needs = [f"{name}/restore", *(f"{roles.primary}/{verb}" for verb in ("promote", "primary"))]
+    return _add(draft, phase, name, "seed", step, needs, f"a copy of what {roles.primary} holds")
+
+
+def replicate(draft: Draft, phase: Phase) -> None:
+    """Everybody follows the primary, and its commits wait for them; or for nobody, when nobody is left."""
+    roles, policy = _roles(draft), draft.desired.site.database.semi_sync
+    if roles.problem or not roles.primary:
+        return
+    wait_ms = FOREVER_MS if policy.alone == "wait" else round(policy.timeout_s * 1000)
+    if roles.alone and policy.alone == "degrade":
+        fences = [f"{h}/fence" for h in draft.observed.unreachable()]
+        step = SemiSync(roles.primary, False, wait_ms)
+        _add(draft, phase, roles.primary, "degrade", step, fences, "its replica is gone: orders go on without one")
+    followed = [_follow(draft, phase, name, roles) for name in roles.joined]
+    seen = draft.observed.data.databases.get(roles.primary)
+    others = [c for c in carriers_of(draft.desired) if c.name != roles.primary]
+    waits = seen is not None and seen.semi_sync and seen.writable
+    if followed or (others and not waits and any(_replicates(draft, c.name) for c in others)):
+        before = [f"{roles.primary}/{verb}" for verb in ("degrade", "promote", "primary")]
+        for name in [roles.primary, *(roles.joined if roles.how is How.SETTLES else ())]:
+            step = SemiSync(name, True, wait_ms)
+            _add(draft, phase, name, "semi-sync", step, [*followed, *before], "an order counts when both have it")
+
+
+def _follow(draft: Draft, phase: Phase, name: str, roles: Roles) -> str:
+    needs = [f"{name}/restore", f"{roles.primary}/promote", f"{roles.primary}/primary"]
+    if name in roles.seeded:
+        needs.append(_seed(draft, phase, name, roles))
+    step = Follow(name, _address(draft), draft.desired.site.database.restore_timeout_s)
+    return _add(draft, phase, name, "follow", step, needs, f"it replicates from {roles.primary}")
+
+
+def _replicates(draft: Draft, name: str) -> bool:
+    seen = draft.observed.data.databases.get(name)
+    return seen is not None and seen.replicating

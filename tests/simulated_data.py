@@ -1,0 +1,191 @@
+"""The data on a simulated server's disk, and the shell of the server that serves them.
+
+A position is the number of the last transaction: MariaDB's sequence number, in one domain.
+"""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, BinaryIO
+
+from pcloud.errors import CommandFailed, HostUnreachable
+from pcloud.observed import SeenDatabase
+from pcloud.steps.replication import COPY_FROM, FOLLOW, PRIMARY, TAKEN
+
+if TYPE_CHECKING:
+    from tests.simulation import SimWorld
+
+
+def gtid(position: int) -> str:
+    return f"0-1-{position}" if position else ""
+
+
+@dataclass(frozen=True)
+class Said:
+    exit_code: int = 0
+    stdout: str = ""
+    stderr: str = ""
+
+
+@dataclass
+class SimData:
+    """What a disk keeps of a server's data, role and index; and what is gone when it stops."""
+
+    state: str = ""
+    token: str = ""
+    position: int = 0
+    primary: bool = False
+    """The file that says so."""
+    source: str = ""
+    index: int = -1
+    """The position that the index was built at; -1 without one."""
+    stamp: str = ""
+    running: bool = field(default=False)
+    """Both replication threads."""
+    semi_sync: bool = False
+    received: int = 0
+    timeout: str = "10000"
+
+    def starts(self) -> None:
+        """A boot: the role comes from the disk, replication and semi-sync do not start by themselves."""
+        self.running, self.semi_sync = False, False
+
+    @property
+    def tables(self) -> int:
+        return 60 if self.state == "restored" else 0
+
+
+@dataclass
+class SimGuest:
+    """A server's shell: its database client, its role, and its indexer."""
+
+    world: SimWorld
+    name: str
+
+    @property
+    def data(self) -> SimData:
+        found = self.world.find_data(self.name)
+        if found is None:
+            raise HostUnreachable("no answer", where=self.name)
+        return found
+
+    def run(self, argv: Sequence[str], *, stdin: bytes | BinaryIO | None = None, **_: Any) -> Said:
+        if not self.world.answering(self.name):
+            raise HostUnreachable("no answer", where=self.name)
+        match list(argv):
+            case ["mariadb", *options]:
+                text = (stdin if isinstance(stdin, bytes) else stdin.read() if stdin else b"").decode()
+                return self._status() if "--vertical" in options else self._sql(text)
+            case [program, verb] if program == PRIMARY:
+                return self._role(verb)
+            case [program, address] if program in (COPY_FROM, FOLLOW):
+                return self._copy(address) if program == COPY_FROM else self._follow(address)
+            case words if tuple(words) == self.world.site.search.argv:
+                self.world.effect()
+                self.data.index = self.world.source_of(self.name).position
+                self.world.effect()
+            case ["cat", _]:
+                return Said(0, self.data.stamp)
+            case _:
+                raise AssertionError(f"the simulation knows no {shlex.join(argv)}")
+        return Said()
+
+    def write(self, path: str, data: bytes, **_: Any) -> None:
+        self.world.effect()
+        self.data.stamp = data.decode()
+        self.world.effect()
+
+    def _role(self, verb: str) -> Said:
+        match verb:
+            case "status":
+                return Said(0, "primary\n" if self.data.primary else "replica\n")
+            case "take":
+                others = [s for s in self.world.holders() if s != self.name]
+                if others:
+                    return Said(TAKEN, "", f"the address is taken by {others[0]}")
+                self.world.effect()
+                self.data.primary = True
+                self.world.effect()
+            case "release":
+                self.world.effect()
+                self.data.primary = False
+                self.world.effect()
+        return Said()
+
+    def _copy(self, address: str) -> Said:
+        source = self.world.at_address(address)
+        if source is None:
+            raise CommandFailed("Can't connect to server", where=self.name)
+        self.world.effect()
+        self.data.state, self.data.token, self.data.source, self.data.running = "", "", "", False
+        self.world.effect()
+        self.data.state, self.data.token, self.data.position = source.state, source.token, source.position
+        self.world.effect()
+        return Said()
+
+    def _follow(self, address: str) -> Said:
+        self.world.effect()
+        self.data.source, self.data.running = address, True
+        self.world.replicate()
+        self.world.effect()
+        return Said()
+
+    def _status(self) -> Said:
+        data = self.data
+        if not data.source:
+            return Said()
+        source = self.world.at_address(data.source)
+        shown = {
+            "Master_Host": data.source,
+            "Slave_IO_Running": "Yes" if data.running and source else "Connecting" if data.running else "No",
+            "Slave_SQL_Running": "Yes" if data.running else "No",
+            "Gtid_IO_Pos": gtid(max(data.received, data.position)),
+            "Seconds_Behind_Master": "0" if data.running and source else "NULL",
+        }
+        return Said(0, "".join(f"{name:>30}: {value}\n" for name, value in shown.items()))
+
+    def _sql(self, text: str) -> Said:
+        data = self.data
+        if "EXECUTE IMMEDIATE" in text:
+            return Said(0, f"{data.tables}\n{data.state}\n" if text.startswith("SELECT") else f"{data.state}\n")
+        if "@@gtid_current_pos" in text:
+            return Said(0, f"{gtid(data.position)}\n")
+        if "@@rpl_semi_sync_master_enabled" in text:
+            on = data.semi_sync and any(d.running for d in self.world.followers(self.name))
+            state = "ON" if on else "OFF"
+            return Said(0, f"{int(data.semi_sync)}\t{data.timeout}\nRpl_semi_sync_master_status\t{state}\n")
+        if wanted := re.search(r"MASTER_GTID_WAIT\('0-1-(\d+)'", text):
+            data.position = max(data.position, data.received)  # what was received is applied
+            return Said(0, "0\n" if data.position >= int(wanted[1]) else "-1\n")
+        self.world.effect()
+        if settings := re.search(r"master_timeout=(\d+); SET GLOBAL rpl_semi_sync_master_enabled=(\d)", text):
+            data.timeout, data.semi_sync = settings[1], settings[2] == "1"
+        elif text.startswith("STOP SLAVE"):
+            data.running = False
+            if "RESET SLAVE ALL" in text:
+                data.source, data.received = "", 0
+        elif marks := re.findall(r"VALUES \(1, '(\w+)', '([^']+)'", text):
+            for state, token in marks:
+                data.state, data.token, data.position = state, token, 0
+                self.world.effect()
+        else:
+            raise CommandFailed(f"the simulation knows no statement {text[:60]}")
+        self.world.effect()
+        return Said()
+
+
+def seen_database(data: SimData, *, follows: bool) -> SeenDatabase:
+    """What observation would find. `follows`: whoever it replicates from answers."""
+    return SeenDatabase(
+        writable=data.primary,
+        position=gtid(data.position),
+        received=gtid(max(data.received, data.position)) if data.source else "",
+        source=data.source,
+        replicating=data.running and follows,
+        behind_s=0.0 if data.running and follows else None,
+        semi_sync=data.semi_sync or (data.running and bool(data.source)),
+        restored=data.token if data.state == "restored" else "",
+    )

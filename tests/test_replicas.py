@@ -1,0 +1,135 @@
+"""Who is the primary: cases, and what holds whatever is there."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pcloud.gtid import behind, parse_gtids, reach
+from pcloud.observed import SeenDatabase
+from pcloud.replicas import Carrier, Fate, How, resolve
+
+ADDRESS = "10.0.0.60"
+
+
+def primary(position: str = "0-1-10", *, semi_sync: bool = True) -> SeenDatabase:
+    return SeenDatabase(True, position, semi_sync=semi_sync, restored="t")
+
+
+def replica(position: str = "0-1-10", *, semi_sync: bool = True, replicating: bool = True) -> SeenDatabase:
+    return SeenDatabase(False, position, position, ADDRESS, replicating, 0, semi_sync, "t")
+
+
+EMPTY = SeenDatabase(False)
+
+
+def roles(db: Carrier, idx: Carrier, known: str = "", *, anew: bool = False):  # type: ignore[no-untyped-def]
+    return resolve("demo", ADDRESS, [db, idx], known, anew=anew)
+
+
+def test_both_well_needs_nothing() -> None:
+    found = roles(Carrier("db-1", Fate.STAYS, primary()), Carrier("idx-1", Fate.STAYS, replica()))
+    assert (found.primary, found.how, found.seeded, found.joined, found.alone) == ("db-1", How.IS, (), (), False)
+
+
+def test_from_nothing_both_get_the_dump_and_the_second_follows() -> None:
+    found = roles(Carrier("db-1", Fate.NEW), Carrier("idx-1", Fate.NEW))
+    assert (found.primary, found.how, found.filled) == ("db-1", How.FRESH, ("db-1", "idx-1"))
+    assert (found.seeded, found.joined) == ((), ("idx-1",))
+
+
+def test_a_lost_primary_is_followed_by_its_replica_and_comes_back_as_one() -> None:
+    found = roles(Carrier("db-1", Fate.NEW), Carrier("idx-1", Fate.STAYS, replica("0-1-57")), "0-1-57")
+    assert (found.primary, found.how) == ("idx-1", How.PROMOTED)
+    assert (found.seeded, found.joined) == (("db-1",), ("db-1",))
+    expected = "received 0-1-57, last known 0-1-57; commits waited for it: no acknowledged order is missing"
+    assert str(found.rpo) == expected
+
+
+def test_what_a_promotion_loses_is_counted() -> None:
+    late = Carrier("idx-1", Fate.STAYS, replica("0-1-50", semi_sync=False))
+    found = roles(Carrier("db-1", Fate.NEW), late, "0-1-57")
+    assert str(found.rpo) == "received 0-1-50, last known 0-1-57; 7 transactions are lost"
+    unknown = roles(Carrier("db-1", Fate.NEW), late)
+    assert "lost, and not counted" in str(unknown.rpo)
+
+
+def test_a_lost_replica_frees_the_commits_and_is_copied_anew() -> None:
+    found = roles(Carrier("db-1", Fate.STAYS, primary()), Carrier("idx-1", Fate.NEW))
+    assert (found.primary, found.how, found.alone) == ("db-1", How.IS, True)
+    assert (found.seeded, found.joined) == (("idx-1",), ("idx-1",))
+
+
+def test_a_person_decides_between_two_primaries() -> None:
+    found = roles(Carrier("db-1", Fate.STAYS, primary()), Carrier("idx-1", Fate.STAYS, primary()))
+    assert found.primary == ""
+    assert found.problem == "db-1 and idx-1 both accept writes"
+    assert "pcloud recover demo" in found.next
+
+
+def test_no_dump_is_restored_while_a_server_that_may_hold_data_is_away() -> None:
+    found = roles(Carrier("db-1", Fate.AWAY), Carrier("idx-1", Fate.NEW))
+    assert (found.primary, found.filled) == ("", ())
+    assert found.problem == "db-1 may hold the database's latest data"
+
+
+def test_a_replica_is_not_promoted_while_its_primary_may_come_back() -> None:
+    for fate in (Fate.AWAY, Fate.RETURNS):
+        found = roles(Carrier("db-1", fate), Carrier("idx-1", Fate.STAYS, replica()))
+        assert found.how is not How.PROMOTED
+        assert found.primary != "idx-1"
+
+
+def test_an_interrupted_promotion_goes_on() -> None:
+    bare = SeenDatabase(False, "0-1-57", restored="t")
+    found = roles(Carrier("db-1", Fate.NEW), Carrier("idx-1", Fate.STAYS, bare))
+    assert (found.primary, found.how) == ("idx-1", How.TAKES)
+
+
+_numbers = st.integers(0, 99)
+_seen = st.builds(
+    lambda writes, n, holds, source, runs: SeenDatabase(
+        writes, f"0-1-{n}" if n else "", f"0-1-{n}" if source and n else "", source, runs, None, runs, holds
+    ),
+    st.booleans(),
+    _numbers,
+    st.sampled_from(["", "t"]),
+    st.sampled_from(["", ADDRESS]),
+    st.booleans(),
+)
+_carrier = st.one_of(
+    st.tuples(st.just(Fate.STAYS), _seen),
+    st.tuples(st.sampled_from([Fate.NEW, Fate.AWAY, Fate.RETURNS]), st.none() | _seen),
+    st.tuples(st.just(Fate.ABSENT), st.none()),
+)
+
+
+@given(_carrier, _carrier, st.booleans())
+def test_safety_whatever_is_seen(
+    one: tuple[Fate, SeenDatabase | None], two: tuple[Fate, SeenDatabase | None], anew: bool
+) -> None:
+    carriers = [Carrier("db-1", *one), Carrier("idx-1", *two)]
+    found = resolve("demo", ADDRESS, carriers, "0-1-5", anew=anew)
+    by_name = {c.name: c for c in carriers}
+    assert bool(found.primary) != bool(found.problem)
+    if found.primary:
+        others = [c for c in carriers if c.name != found.primary]
+        assert by_name[found.primary].fate is not Fate.ABSENT
+        assert not any(c.writes and c.fate is not Fate.NEW for c in others), "two would accept writes"
+        if found.how in (How.PROMOTED, How.FRESH):
+            assert not any(c.fate in (Fate.AWAY, Fate.RETURNS) for c in others), "somebody may know more"
+        if found.how is How.PROMOTED:
+            assert found.rpo is not None, "promoted without a measured loss"
+        if found.how is How.FRESH and not anew:
+            assert not any(c.holds and c.fate is Fate.STAYS for c in carriers), "data would be overwritten"
+        assert found.primary not in found.seeded or found.how is How.SETTLES
+    assert found == resolve("demo", ADDRESS, carriers, "0-1-5", anew=anew)
+
+
+@given(st.dictionaries(st.integers(0, 5), st.integers(1, 10**9), max_size=4))
+def test_positions_are_read_as_they_are_written(position: dict[int, int]) -> None:
+    text = ",".join(f"{domain}-7-{number}" for domain, number in position.items())
+    assert parse_gtids(text) == position
+    assert reach(text) == sum(position.values())
+    assert behind(text, text) == 0
+    assert behind("", text) == reach(text)
