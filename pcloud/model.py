@@ -342,7 +342,16 @@ class Search(Frozen):
 
     group: Name
     index: Identifier
-    argv: Argv = ("indexer", "--config", "/etc/sphinxsearch/sphinx.conf", "--all", "--rotate")
+    argv: Argv = ("/usr/lib/pcloud/index", "batch")
+    """Builds the whole of it, on the indexer."""
+    changes_argv: Argv = ("/usr/lib/pcloud/index", "changes")
+    """Takes in what changed since it was built."""
+    changes_every_s: Annotated[int, Field(ge=1, le=3600)] = 10
+    """How often the indexer looks whether a product has changed."""
+    batch: Annotated[
+        str, StringConstraints(pattern=r"^([01][0-9]|2[0-3]):[0-5][0-9]$"), _wants("a time of day in quotes", '"03:30"')
+    ] = "03:30"
+    """When it builds the whole of it anew every day, by its own clock (UTC)."""
     index_timeout_s: Annotated[float, Field(gt=0, le=86_400)] = 900
 
 

@@ -68,6 +68,8 @@ class OwnView(ServerView):
     gateway: str
     prefixlen: int
     service_addresses: tuple[str, ...]
+    carries: bool
+    """Whether it carries the shop's data, as the primary or as its replica."""
     vcpus: int
     memory_mib: int
     machine_id: str
@@ -120,10 +122,10 @@ class Templates:
         """The first folder's file of that name."""
         return next((f / name for f in self.folders if (f / name).is_file()), None)
 
-    def index(self, role: str) -> tuple[FileEntry, ...]:
-        """A role's files: those of every role (`common`) and its own, which win."""
+    def index(self, role: str, *, carries: bool) -> tuple[FileEntry, ...]:
+        """A role's files: those of every role, MariaDB's where it `carries` the data, and its own, which win."""
         entries: dict[str, FileEntry] = {}
-        for name in ("common", role):
+        for name in ("common", *(["mariadb"] if carries else []), role):
             path = self.find_file(f"servers/{name}.yaml")
             if path is None:
                 raise BadInput(f"there is no servers/{name}.yaml", where=str(self.folders[0]))
@@ -135,7 +137,7 @@ class Templates:
     ) -> tuple[SeedFile, ...]:
         """Every file of one server. A template that asks for a secret must be private (0600-like)."""
         files = []
-        for entry in self.index(own.role):
+        for entry in self.index(own.role, carries=own.carries):
             asked: list[str] = []
 
             def reveal(name: str, asked: list[str] = asked) -> str:
@@ -148,7 +150,7 @@ class Templates:
                 raise BadInput(
                     f"{entry.path} holds the secret {asked[0]} but its mode {entry.mode} lets everybody read it",
                     where=entry.template,
-                    next=f'give it mode: "0640" or "0600" in servers/{own.role}.yaml',
+                    next='give it mode: "0640" or "0600" where its servers/*.yaml lists it',
                 )
             files.append(SeedFile(entry.path, text.encode(), mode, entry.owner))
         return tuple(files)

@@ -1,0 +1,265 @@
+"""The database's guests: who is the primary, how a replica comes to be, and what survives.
+
+Two real MariaDBs with the demo site's own files and scripts, each in namespaces of its own with
+its real address; a cable between them.
+"""
+
+from __future__ import annotations
+
+import gzip
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from pcloud.inventory import defaults_dir
+from tests.guests import Guest, guests, program, rendered
+
+DUMP = defaults_dir("templates") / "shop" / "dump" / "shop.sql.gz"
+PRIMARY = "/usr/lib/pcloud/primary"
+RESTORED = (
+    "SET SESSION sql_log_bin=0; CREATE DATABASE IF NOT EXISTS pcloud; CREATE TABLE pcloud.restored"
+    " (id INT PRIMARY KEY, state VARCHAR(16), token VARCHAR(80)); INSERT INTO pcloud.restored VALUES (1, 'restored', 't');"
+)
+DB, IDX, SERVICE = "10.77.0.61", "10.77.0.71", "10.77.0.60"
+
+
+def eventually(true: Callable[[], object], seconds: float = 30) -> None:
+    end = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < end, "it never came true"
+        time.sleep(0.1)
+
+
+@dataclass
+class Pair:
+    """db-1 and idx-1 with MariaDB running. `start` and `crash` are what happens to it."""
+
+    db: Guest
+    idx: Guest
+    folder: Path
+    stack: ExitStack
+    running: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
+
+    def start(self, guest: Guest) -> None:
+        log = self.folder / f"{guest.name}.log"
+        self.running[guest.name] = self.stack.enter_context(guest.daemon("/usr/sbin/mariadbd", log=log))
+        eventually(lambda: guest.run("mariadb", "-e", "SELECT 1", check=False).returncode == 0)
+        guest.run(PRIMARY, "boot", check=False)
+
+    def crash(self, guest: Guest) -> None:
+        guest.run("pkill", "-KILL", "-x", "mariadbd")
+        self.running[guest.name].wait(30)
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A data folder as the image holds it."""
+    folder = tmp_path_factory.mktemp("data") / "mysql"
+    install = [program("mariadb-install-db", "mariadb-server"), "--no-defaults", "--user=mysql", f"--datadir={folder}"]
+    folder.parent.chmod(0o755)
+    for above in folder.parent.parents:
+        above.chmod(above.stat().st_mode | 0o011)
+    options = [
+        "--skip-test-db",
+        "--skip-log-bin",
+        "--auth-root-authentication-method=socket",
+        "--innodb-log-file-size=48M",
+    ]
+    subprocess.run([*install, *options], check=True, capture_output=True, timeout=120)
+    return folder
+
+
+@pytest.fixture
+def pair(tmp_path: Path, data: Path) -> Iterator[Pair]:
+    """Both servers as they are after their first start: no data, no primary, no address `db`."""
+    with ExitStack() as stack:
+        db, idx = stack.enter_context(guests(tmp_path, rendered(tmp_path), ("db-1", "idx-1"), ("mariadb",)))
+        made = Pair(db, idx, tmp_path, stack)
+        for guest in (db, idx):
+            subprocess.run(["cp", "-a", f"{data}/.", f"/proc/{guest.pid}/root/var/lib/mysql"], check=True, timeout=60)
+            guest.run("sh", "-c", "chown mysql:mysql /var/lib/mysql; install -d -o mysql -g mysql /run/mysqld")
+            made.start(guest)
+        yield made
+
+
+def restore(guest: Guest) -> None:
+    dump = gzip.decompress(DUMP.read_bytes()).decode()
+    guest.sql(f"SET SESSION sql_log_bin=0; USE shop;\n{dump}\n{RESTORED}")
+
+
+def role(guest: Guest) -> str:
+    return guest.run(PRIMARY, "status").stdout.strip()
+
+
+def slave(guest: Guest) -> dict[str, str]:
+    lines = guest.run("mariadb", "--vertical", stdin="SHOW SLAVE STATUS").stdout.splitlines()
+    return dict(line.strip().partition(": ")[::2] for line in lines if ":" in line)
+
+
+def place_order(guest: Guest, number: int, *, over: str = "") -> None:
+    row = f"INSERT INTO shop.partner_partner (code, name) VALUES ('order-{number}', 'x')"
+    guest.sql(row, *(["--host", over] if over else []))
+
+
+def orders(guest: Guest) -> set[str]:
+    return set(guest.sql("SELECT code FROM shop.partner_partner WHERE code LIKE 'order-%'").split())
+
+
+def replicate(pair: Pair) -> None:
+    """From two empty servers to a primary with a replica that acknowledges."""
+    restore(pair.db)
+    restore(pair.idx)
+    pair.db.run(PRIMARY, "take")
+    pair.idx.run("/usr/lib/pcloud/follow", SERVICE)
+    pair.db.sql("SET GLOBAL rpl_semi_sync_master_enabled=ON")
+    eventually(lambda: "ON" in pair.db.sql("SHOW STATUS LIKE 'Rpl_semi_sync_master_status'"))
+
+
+def test_nobody_is_the_primary_by_itself(pair: Pair) -> None:
+    for guest in (pair.db, pair.idx):
+        assert role(guest) == "replica"
+        assert guest.sql("SELECT @@read_only") == "1"
+        assert SERVICE not in guest.run("ip", "address").stdout
+
+
+def test_the_primary_takes_and_releases_the_address_and_the_writing(pair: Pair) -> None:
+    for _ in range(2):
+        pair.db.run(PRIMARY, "take")
+        assert role(pair.db) == "primary"
+    assert pair.db.sql("SELECT @@read_only") == "0"
+    assert pair.idx.run("busybox", "arping", "-c", "1", "-w", "2", "-I", "eth0", SERVICE).returncode == 0
+    for _ in range(2):
+        pair.db.run(PRIMARY, "release")
+        assert role(pair.db) == "replica"
+    assert pair.db.sql("SELECT @@read_only") == "1"
+    assert SERVICE not in pair.db.run("ip", "address").stdout
+
+
+def test_two_never_hold_the_address(pair: Pair) -> None:
+    pair.db.run(PRIMARY, "take")
+    refused = pair.idx.run(PRIMARY, "take", check=False)
+    assert refused.returncode == 4
+    assert SERVICE in refused.stderr
+    assert pair.idx.sql("SELECT @@read_only") == "1"
+    assert SERVICE not in pair.idx.run("ip", "address").stdout
+
+
+def test_a_primary_that_starts_again_is_the_primary_unless_another_took_its_place(pair: Pair) -> None:
+    pair.db.run(PRIMARY, "take")
+    pair.crash(pair.db)
+    pair.start(pair.db)
+    assert role(pair.db) == "primary"
+    pair.crash(pair.db)
+    pair.db.run("ip", "address", "del", f"{SERVICE}/24", "dev", "eth0")
+    pair.idx.run(PRIMARY, "take")
+    pair.start(pair.db)
+    assert role(pair.db) == "replica"
+    pair.idx.run(PRIMARY, "release")
+    pair.db.run(PRIMARY, "boot")
+    assert role(pair.db) == "replica", "it has been told once: later silence does not make it the primary again"
+
+
+def test_clients_are_cut_off_when_the_role_is_released(pair: Pair) -> None:
+    restore(pair.db)
+    pair.db.run(PRIMARY, "take")
+    shop = "user IN ('shop')"
+    account = pair.db.sql("SELECT CONCAT(user, '@', host) FROM mysql.user WHERE user='shop'").split("@")[1]
+    assert account == "10.77.0.0/255.255.255.0"
+    pair.db.sql("GRANT ALL ON shop.* TO shop@localhost IDENTIFIED BY 'x'")
+    hold = "START TRANSACTION; UPDATE partner_partner SET name='y'; SELECT SLEEP(60);"
+    client = pair.db.argv("mariadb", "--user=shop", "--password=x", "shop")
+    with subprocess.Popen([*client, "-e", hold], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+        eventually(lambda: pair.db.sql(f"SELECT COUNT(*) FROM information_schema.processlist WHERE {shop}") == "1")
+        pair.db.run(PRIMARY, "release", timeout_s=30)
+        assert process.wait(30) != 0
+    assert pair.db.sql("SELECT COUNT(*) FROM shop.partner_partner WHERE name='y'") == "0"
+
+
+def test_a_replica_from_nothing_follows_and_acknowledges(pair: Pair) -> None:
+    replicate(pair)
+    place_order(pair.db, 1)
+    eventually(lambda: orders(pair.idx) == {"order-1"})
+    refused = pair.idx.run("mariadb", "--user=monitor", "-e", "DELETE FROM shop.partner_partner", check=False)
+    assert refused.returncode != 0
+
+
+def test_a_copy_is_whole_and_follows_from_its_own_moment(pair: Pair) -> None:
+    restore(pair.db)
+    pair.db.run(PRIMARY, "take")
+    place_order(pair.db, 1)
+    pair.idx.sql("CREATE DATABASE shop_old; INSERT INTO mysql.time_zone_name VALUES ('x', 1)")
+    pair.idx.run("/usr/lib/pcloud/copy-from", SERVICE)
+    assert orders(pair.idx) == {"order-1"}
+    assert pair.idx.sql("SELECT state FROM pcloud.restored") == "restored"
+    assert pair.idx.sql("SELECT @@gtid_slave_pos") == pair.db.sql("SELECT @@gtid_current_pos") != ""
+    place_order(pair.db, 2)
+    pair.idx.run("/usr/lib/pcloud/follow", SERVICE)
+    eventually(lambda: orders(pair.idx) == {"order-1", "order-2"})
+    pair.idx.run("/usr/lib/pcloud/copy-from", SERVICE)
+    pair.idx.run("/usr/lib/pcloud/follow", SERVICE)
+    place_order(pair.db, 3)
+    eventually(lambda: orders(pair.idx) == {"order-1", "order-2", "order-3"})
+
+
+def test_a_copy_that_is_cut_off_is_seen(pair: Pair) -> None:
+    restore(pair.idx)
+    failed = pair.idx.run("/usr/lib/pcloud/copy-from", "10.77.0.99", check=False, timeout_s=60)
+    assert failed.returncode == 1
+    assert "10.77.0.99" in failed.stderr
+    assert pair.idx.sql("SHOW DATABASES LIKE 'pcloud'") == ""
+
+
+def test_the_primary_is_never_overwritten(pair: Pair) -> None:
+    restore(pair.db)
+    pair.db.run(PRIMARY, "take")
+    for script in ("copy-from", "follow"):
+        refused = pair.db.run(f"/usr/lib/pcloud/{script}", IDX, check=False)
+        assert refused.returncode == 1
+        assert "is the primary" in refused.stderr
+    assert pair.db.sql("SELECT COUNT(*) FROM pcloud.restored") == "1"
+
+
+def test_what_was_acknowledged_survives_a_crash_of_the_primary(pair: Pair) -> None:
+    """Semi-sync and crash recovery: MariaDB takes unacknowledged commits back on a replica that crashed
+    as one (MDEV-21117); a primary that is started again must keep all."""
+    replicate(pair)
+    for number in range(40):
+        place_order(pair.db, number)
+    pair.crash(pair.db)
+    pair.start(pair.db)
+    assert orders(pair.db) == {f"order-{n}" for n in range(40)}
+    pair.db.sql("SET GLOBAL rpl_semi_sync_master_enabled=ON")
+    place_order(pair.db, 40)
+    eventually(lambda: orders(pair.idx) == {f"order-{n}" for n in range(41)})
+
+
+def test_roles_swap_and_swap_back_without_a_gap(pair: Pair) -> None:
+    replicate(pair)
+    for number, (old, new) in enumerate([(pair.db, pair.idx), (pair.idx, pair.db)]):
+        place_order(old, number)
+        old.run(PRIMARY, "release")
+        last = old.sql("SELECT @@gtid_current_pos")
+        assert new.sql(f"SELECT MASTER_GTID_WAIT('{last}', 20)") == "0"
+        new.sql("STOP SLAVE; RESET SLAVE ALL")
+        new.run(PRIMARY, "take")
+        old.run("/usr/lib/pcloud/follow", SERVICE)
+        place_order(new, number + 10)
+        eventually(lambda old=old, new=new: orders(old) == orders(new))
+        assert slave(old)["Slave_SQL_Running"] == slave(old)["Slave_IO_Running"] == "Yes"
+    assert orders(pair.db) == {"order-0", "order-1", "order-10", "order-11"}
+
+
+def test_a_frozen_replica_holds_an_order_back_until_the_policy_says_otherwise(pair: Pair) -> None:
+    replicate(pair)
+    pair.db.sql("SET GLOBAL rpl_semi_sync_master_timeout=1000")
+    pair.idx.run("pkill", "-STOP", "-x", "mariadbd")
+    place_order(pair.db, 1)
+    assert "OFF" in pair.db.sql("SHOW STATUS LIKE 'Rpl_semi_sync_master_status'")
+    pair.idx.run("pkill", "-CONT", "-x", "mariadbd")
+    eventually(lambda: "ON" in pair.db.sql("SHOW STATUS LIKE 'Rpl_semi_sync_master_status'"))
+    eventually(lambda: orders(pair.idx) == {"order-1"})
