@@ -17,7 +17,7 @@ from pcloud.steps.base import Step
 from pcloud.steps.database import Restore
 from pcloud.steps.gate import Ready
 from pcloud.steps.index import BuildIndex
-from pcloud.steps.replication import FOREVER_MS, Follow, Promote, Seed, SemiSync, Take
+from pcloud.steps.replication import Follow, Promote, Seed, SemiSync, Take, wait_ms
 from pcloud.steps.stop import Stop
 from pcloud.suspicion import judge
 
@@ -190,10 +190,10 @@ def replicate(draft: Draft, phase: Phase) -> None:
     roles, policy = _roles(draft), draft.desired.site.database.semi_sync
     if roles.problem or not roles.primary:
         return
-    wait_ms = FOREVER_MS if policy.alone == "wait" else round(policy.timeout_s * 1000)
+    longest_ms = wait_ms(policy)
     if roles.alone and policy.alone == "degrade":
         fences = [f"{h}/fence" for h in draft.observed.unreachable()]
-        step = SemiSync(roles.primary, False, wait_ms)
+        step = SemiSync(roles.primary, False, longest_ms)
         _add(draft, phase, roles.primary, "degrade", step, fences, "its replica is gone: orders go on without one")
     followed = [_follow(draft, phase, name, roles) for name in roles.joined]
     seen = draft.observed.data.databases.get(roles.primary)
@@ -202,7 +202,7 @@ def replicate(draft: Draft, phase: Phase) -> None:
     if followed or (others and not waits and any(_replicates(draft, c.name) for c in others)):
         before = [f"{roles.primary}/{verb}" for verb in ("degrade", "promote", "primary")]
         for name in [roles.primary, *(roles.joined if roles.how is How.SETTLES else ())]:
-            step = SemiSync(name, True, wait_ms)
+            step = SemiSync(name, True, longest_ms)
             _add(draft, phase, name, "semi-sync", step, [*followed, *before], "an order counts when both have it")
 
 

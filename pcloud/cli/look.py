@@ -18,6 +18,7 @@ from pcloud.desired import Names
 from pcloud.errors import BadInput, CheckFailed
 from pcloud.observe import observe
 from pcloud.observed import Observed
+from pcloud.render.database import COLUMNS, database_rows, find_alarms
 
 app = typer.Typer()
 
@@ -28,11 +29,20 @@ def status(site: SiteName = "demo", json: Json = False) -> None:
     with open_session(site) as session:
         found = observe(session.desired, session.world)
         rows = _rows(session, found)
+    alarms = find_alarms(session.desired, found.data)
     if json:
         hosts = [{"host": h.name, "reachable": h.reachable, "problem": h.problem} for h in found.hosts]
         typer.echo(
             jsonlib.dumps(
-                {"site": session.site.site, "hosts": hosts, "servers": rows, "data": asdict(found.data)}, indent=2
+                {
+                    "site": session.site.site,
+                    "hosts": hosts,
+                    "servers": rows,
+                    "data": asdict(found.data),
+                    "semi_sync": session.site.database.semi_sync.model_dump(),
+                    "alarms": alarms,
+                },
+                indent=2,
             )
         )
         return
@@ -45,11 +55,25 @@ def status(site: SiteName = "demo", json: Json = False) -> None:
             row["server"], row["host"], row["power"], row["generation"], row["address"], f"{mark} {row['detail']}"
         )
     out.print(table)
+    out.print(_database_table(session, found))
+    for alarm in alarms:
+        out.print(f"! {alarm}", style="bold red", soft_wrap=True)
     for host in found.hosts:
         if not host.reachable:
             out.print(f"host {host.name} does not answer: {host.problem}", markup=False, soft_wrap=True)
             if host.next:
                 out.print(f"  next: {host.next}", markup=False, soft_wrap=True)
+
+
+def _database_table(session: Session, found: Observed) -> Table:
+    policy = session.site.database.semi_sync
+    alone = "wait" if policy.alone == "wait" else f"go on after {policy.timeout_s:g} s"
+    table = Table(box=None, header_style="bold", pad_edge=False, caption=f"Without a replica, orders {alone}.")
+    for column in COLUMNS:
+        table.add_column(column)
+    for row in database_rows(session.desired, found.data):
+        table.add_row(*row)
+    return table
 
 
 def _rows(session: Session, found: Observed) -> list[dict[str, Any]]:

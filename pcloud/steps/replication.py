@@ -15,6 +15,7 @@ from typing import Any, ClassVar
 from pcloud.clock import Deadline
 from pcloud.errors import Blocked, CheckFailed, PcloudError
 from pcloud.gtid import reach
+from pcloud.model import SemiSync as SemiSyncPolicy
 from pcloud.steps.base import Met, Report, Unmet, World
 from pcloud.steps.database import CLIENT, holds_data
 
@@ -29,6 +30,11 @@ SQL_S = 30
 POLL_S = 0.5
 FOREVER_MS = 2**31 - 1
 """A commit that waits this long (24 days) waits for a person."""
+
+
+def wait_ms(policy: SemiSyncPolicy) -> int:
+    """How long a commit waits for a replica before it goes on without one."""
+    return FOREVER_MS if policy.alone == "wait" else round(policy.timeout_s * 1000)
 
 
 def sql(world: World, server: str, text: str, *, deadline_s: float = SQL_S) -> list[list[str]]:
