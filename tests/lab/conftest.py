@@ -83,7 +83,15 @@ class Operator:
         )
 
     def interrupt(self, argv: Sequence[str], when: Callable[[Event], bool], number: int) -> list[Event]:
-        """Runs a recovery and sends it a signal at the first event that `when` likes."""
+        """Runs a recovery and sends it a signal at the first event that `when` likes; fails when none comes."""
+        seen, sent = self.try_interrupt(argv, when, number)
+        assert sent, "the moment never came"
+        return seen
+
+    def try_interrupt(
+        self, argv: Sequence[str], when: Callable[[Event], bool], number: int
+    ) -> tuple[list[Event], bool]:
+        """The same; the events, and whether the moment came before the run's end."""
         process = self.start("recover", self.site, "--yes", "--json", *argv)
         assert process.stdout is not None
         seen: list[Event] = []
@@ -96,8 +104,7 @@ class Operator:
                 if number == signal.SIGKILL:
                     break
         process.wait(timeout=LONGEST_S)
-        assert sent, "the moment never came"
-        return seen
+        return seen, sent
 
     def json(self, *argv: str) -> Any:
         ran = self.run(*argv, "--json")
