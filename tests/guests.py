@@ -10,8 +10,8 @@ import os
 import shutil
 import subprocess
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -96,14 +96,43 @@ class Guest:
                 process.kill()
 
 
+def eventually(true: Callable[[], object], seconds: float = 30) -> None:
+    """Waits until it is true. The limit only ends a test that would wait for ever."""
+    end = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < end, "it never came true"
+        time.sleep(0.1)
+
+
+def mariadb_data(folder: Path) -> Path:
+    """A data folder as the image of a database holds it."""
+    for above in (folder, *folder.parents):  # of a user of its own, below folders that are the tester's
+        above.chmod(above.stat().st_mode | 0o011)
+    install = [program("mariadb-install-db", "mariadb-server"), "--no-defaults", "--user=mysql"]
+    options = ["--skip-test-db", "--skip-log-bin", "--auth-root-authentication-method=socket"]
+    made = [f"--datadir={folder}/mysql", "--innodb-log-file-size=48M"]
+    subprocess.run([*install, *options, *made], check=True, capture_output=True, timeout=120)
+    return folder / "mysql"
+
+
+def start_mariadb(guest: Guest, stack: ExitStack, log: Path, data: Path | None = None) -> subprocess.Popen[bytes]:
+    """MariaDB in the server, as its unit starts it; with a copy of `data` at the first time."""
+    if data is not None:
+        subprocess.run(["cp", "-a", f"{data}/.", f"/proc/{guest.pid}/root/var/lib/mysql"], check=True, timeout=60)
+        guest.run("sh", "-c", "chown mysql:mysql /var/lib/mysql; install -d -o mysql -g mysql /run/mysqld")
+    process = stack.enter_context(guest.daemon("/usr/sbin/mariadbd", log=log))
+    eventually(lambda: guest.run("mariadb", "-e", "SELECT 1", check=False).returncode == 0)
+    guest.run("/usr/lib/pcloud/primary", "boot", check=False)
+    return process
+
+
 @contextmanager
 def guests(folder: Path, files: Files, names: Sequence[str], recipes: Iterable[str]) -> Iterator[tuple[Guest, ...]]:
     """Servers of the site on one network of their own, with the files of these image recipes and their seeds."""
     extra = {path: text for recipe in recipes for path, text in image_files(recipe).items()}
     started: list[tuple[Guest, subprocess.Popen[bytes]]] = []
     try:
-        for name in names:
-            started.append(_start(folder / name, name, files[name], extra))
+        started.extend(_start(folder / name, name, files[name], extra) for name in names)
         made = tuple(guest for guest, _ in started)
         _connect(made, files)
         yield made

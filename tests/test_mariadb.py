@@ -8,31 +8,25 @@ from __future__ import annotations
 
 import gzip
 import subprocess
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from pcloud.inventory import defaults_dir
-from tests.guests import Guest, guests, program, rendered
+from tests.guests import Guest, eventually, guests, mariadb_data, rendered, start_mariadb
 
 DUMP = defaults_dir("templates") / "shop" / "dump" / "shop.sql.gz"
 PRIMARY = "/usr/lib/pcloud/primary"
 RESTORED = (
     "SET SESSION sql_log_bin=0; CREATE DATABASE IF NOT EXISTS pcloud; CREATE TABLE pcloud.restored"
-    " (id INT PRIMARY KEY, state VARCHAR(16), token VARCHAR(80)); INSERT INTO pcloud.restored VALUES (1, 'restored', 't');"
+    " (id INT PRIMARY KEY, state VARCHAR(16), token VARCHAR(80));"
+    "INSERT INTO pcloud.restored VALUES (1, 'restored', 't');"
 )
 DB, IDX, SERVICE = "10.77.0.61", "10.77.0.71", "10.77.0.60"
-
-
-def eventually(true: Callable[[], object], seconds: float = 30) -> None:
-    end = time.monotonic() + seconds
-    while not true():
-        assert time.monotonic() < end, "it never came true"
-        time.sleep(0.1)
 
 
 @dataclass
@@ -45,11 +39,8 @@ class Pair:
     stack: ExitStack
     running: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
 
-    def start(self, guest: Guest) -> None:
-        log = self.folder / f"{guest.name}.log"
-        self.running[guest.name] = self.stack.enter_context(guest.daemon("/usr/sbin/mariadbd", log=log))
-        eventually(lambda: guest.run("mariadb", "-e", "SELECT 1", check=False).returncode == 0)
-        guest.run(PRIMARY, "boot", check=False)
+    def start(self, guest: Guest, data: Path | None = None) -> None:
+        self.running[guest.name] = start_mariadb(guest, self.stack, self.folder / f"{guest.name}.log", data)
 
     def crash(self, guest: Guest) -> None:
         guest.run("pkill", "-KILL", "-x", "mariadbd")
@@ -58,20 +49,7 @@ class Pair:
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A data folder as the image holds it."""
-    folder = tmp_path_factory.mktemp("data") / "mysql"
-    install = [program("mariadb-install-db", "mariadb-server"), "--no-defaults", "--user=mysql", f"--datadir={folder}"]
-    folder.parent.chmod(0o755)
-    for above in folder.parent.parents:
-        above.chmod(above.stat().st_mode | 0o011)
-    options = [
-        "--skip-test-db",
-        "--skip-log-bin",
-        "--auth-root-authentication-method=socket",
-        "--innodb-log-file-size=48M",
-    ]
-    subprocess.run([*install, *options], check=True, capture_output=True, timeout=120)
-    return folder
+    return mariadb_data(tmp_path_factory.mktemp("data"))
 
 
 @pytest.fixture
@@ -81,9 +59,7 @@ def pair(tmp_path: Path, data: Path) -> Iterator[Pair]:
         db, idx = stack.enter_context(guests(tmp_path, rendered(tmp_path), ("db-1", "idx-1"), ("mariadb",)))
         made = Pair(db, idx, tmp_path, stack)
         for guest in (db, idx):
-            subprocess.run(["cp", "-a", f"{data}/.", f"/proc/{guest.pid}/root/var/lib/mysql"], check=True, timeout=60)
-            guest.run("sh", "-c", "chown mysql:mysql /var/lib/mysql; install -d -o mysql -g mysql /run/mysqld")
-            made.start(guest)
+            made.start(guest, data)
         yield made
 
 
@@ -249,7 +225,7 @@ def test_roles_swap_and_swap_back_without_a_gap(pair: Pair) -> None:
         new.run(PRIMARY, "take")
         old.run("/usr/lib/pcloud/follow", SERVICE)
         place_order(new, number + 10)
-        eventually(lambda old=old, new=new: orders(old) == orders(new))
+        eventually(partial(lambda one, other: orders(one) == orders(other), old, new))
         assert slave(old)["Slave_SQL_Running"] == slave(old)["Slave_IO_Running"] == "Yes"
     assert orders(pair.db) == {"order-0", "order-1", "order-10", "order-11"}
 

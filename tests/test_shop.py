@@ -1,8 +1,7 @@
 """The reference shop: its assortment, its dump, and the files that make its servers.
 
-The server files are rendered for the demo site and shown to the daemons themselves; the database
-and search run for real, on loopback, with the configuration a server would have. The shop's pages
-are tested by the lab, in real guests.
+The server files are rendered for the demo site and shown to the daemons themselves. The database
+and search run for real in test_mariadb.py and test_indexing.py.
 """
 
 from __future__ import annotations
@@ -10,50 +9,25 @@ from __future__ import annotations
 import gzip
 import importlib
 import json
-import os
 import re
-import shutil
 import socket
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
-import pymysql
 import pytest
-import yaml
 
-from pcloud.desire import desire
-from pcloud.desired import Options
-from pcloud.inventory import defaults_dir, load_inventory
-from pcloud.keys import keypair_from_seed
-from pcloud.playbook import load_playbook
-from pcloud.seed import SeedFile
-from tests.simulation import image_spec
+from pcloud.inventory import defaults_dir
+from tests.guests import Files, program, rendered, secret
 
 TEMPLATES = defaults_dir("templates")
 SOURCE = TEMPLATES / "shop" / "src"
 DUMP = TEMPLATES / "shop" / "dump" / "shop.sql.gz"
 ACCENTED = re.compile(r"[À-ÿŒœ]")
-
-Files = Mapping[str, Mapping[str, SeedFile]]
-
-
-def program(name: str, package: str) -> str:
-    found = shutil.which(name, path=f"{os.environ['PATH']}:/usr/sbin:/sbin")
-    assert found, f"{name} is missing: apt-get install {package}"
-    return found
-
-
-def secret(name: str) -> str:
-    if name == "ssh/operator":
-        return keypair_from_seed(b"o" * 32, "operator")[0]
-    return f"it's a \\ # \" of {name}"
-
 
 # --- the assortment -----------------------------------------------------------------------
 
@@ -153,14 +127,7 @@ def test_the_dump_is_whole_and_holds_this_catalogue(articles: list[Any]) -> None
 
 @pytest.fixture(scope="module")
 def files(tmp_path_factory: pytest.TempPathFactory) -> Files:
-    """Every file of every server of the demo site, as the recovery would render it."""
-    disk = tmp_path_factory.mktemp("image") / "disk.qcow2"
-    disk.write_bytes(b"an image")
-    inventory = load_inventory(defaults_dir("inventory") / "demo.yaml")
-    images = {name: image_spec(name, disk) for name in inventory.site.images}
-    playbook = load_playbook(defaults_dir("playbooks") / "recover.yaml")
-    material = desire(inventory, playbook, images, secret, Options())[1]
-    return {server: {file.path: file for file in made} for server, made in material.files.items()}
+    return rendered(tmp_path_factory.mktemp("image"))
 
 
 def text_of(files: Files, server: str, path: str) -> str:
@@ -168,7 +135,7 @@ def text_of(files: Files, server: str, path: str) -> str:
 
 
 def test_every_server_knows_itself(files: Files) -> None:
-    assert set(files) == {"fe-1", "fe-2", "fe-3", "fe-4", "lb-1", "db-1", "idx-1"}
+    assert set(files) == {*(f"fe-{n}" for n in range(1, 9)), "lb-1", "db-1", "idx-1"}, "and four that may stand in"
     for server in files:
         assert text_of(files, server, "/etc/hostname") == f"{server}\n"
         assert re.fullmatch(r"[0-9a-f]{32}\n", text_of(files, server, "/etc/machine-id"))
@@ -191,17 +158,25 @@ def test_secrets_are_in_private_files_only(files: Files) -> None:
 
 
 def test_haproxy_accepts_its_configuration(files: Files, tmp_path: Path) -> None:
-    page = tmp_path / "503.html"
-    page.write_text(text_of(files, "lb-1", "/etc/haproxy/503.html"))
+    for name in ("503.html", "state"):
+        (tmp_path / name).write_text(text_of(files, "lb-1", f"/etc/haproxy/{name}"))
     config = text_of(files, "lb-1", "/etc/haproxy/haproxy.cfg")
-    assert len(re.findall(r"^ +server fe-\d ", config, re.M)) == 8, "four frontends, to read and to send"
+    assert len(re.findall(r"^ +server fe-\d ", config, re.M)) == 16, "four frontends, four spares; to read and to send"
     path = tmp_path / "haproxy.cfg"
-    path.write_text(config.replace("/etc/haproxy/503.html", str(page)).replace("/run/haproxy/", f"{tmp_path}/"))
+    path.write_text(config.replace("/etc/haproxy/", f"{tmp_path}/").replace("/run/haproxy/", f"{tmp_path}/"))
     checked = subprocess.run(
         [program("haproxy", "haproxy"), "-c", "-f", str(path)], capture_output=True, text=True, timeout=60
     )
     assert checked.returncode == 0, checked.stderr
-    assert "WARNING" not in checked.stderr
+    warned = [line for line in checked.stderr.splitlines() if "[WARNING]" in line]
+    assert all("changed from server-state" in line for line in warned), "the spares begin as down, and nothing else"
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+    return port
 
 
 def test_nginx_accepts_its_configuration(files: Files, tmp_path: Path) -> None:
@@ -220,159 +195,3 @@ def test_gunicorn_configuration_is_python(files: Files) -> None:
     exec(compile(text_of(files, "fe-1", "/etc/shop/gunicorn.conf.py"), "gunicorn.conf.py", "exec"), settings)
     assert settings["workers"] == 1
     assert settings["preload_app"] is True
-
-
-# --- database and search, for real ------------------------------------------------------------
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-    return port
-
-
-def await_port(port: int, process: subprocess.Popen[bytes], log: Path, seconds: float = 60) -> None:
-    end = time.monotonic() + seconds
-    while time.monotonic() < end and process.poll() is None:
-        with socket.socket() as probe:
-            if probe.connect_ex(("127.0.0.1", port)) == 0:
-                return
-        time.sleep(0.1)
-    raise AssertionError(f"nothing answers on port {port}:\n{log.read_text(errors='replace')[-2000:]}")
-
-
-@pytest.fixture(scope="module")
-def database(files: Files, tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
-    """MariaDB as db-1 would run it, with the dump restored; yields its port."""
-    folder, port = tmp_path_factory.mktemp("database"), free_port()
-    recipe = yaml.safe_load((TEMPLATES / "images" / "database.yaml").read_text("utf-8"))
-    config = next(f["content"] for f in recipe["files"] if f["path"].endswith("70-pcloud.cnf"))
-    config += text_of(files, "db-1", "/etc/mysql/mariadb.conf.d/80-site.cnf")
-    accounts = folder / "accounts.sql"
-    accounts.write_text(
-        text_of(files, "db-1", "/etc/mysql/accounts.sql").replace("10.77.0.0/255.255.255.0", "127.0.0.1")
-    )
-    for old, new in (
-        ("/var/lib/mysql", f"{folder}/data"),
-        ("/run/mysqld", str(folder)),
-        ("/etc/mysql/accounts.sql", str(accounts)),
-        ("port = 3306", f"port = {port}"),
-        ("0.0.0.0", "127.0.0.1"),
-        ("user = mysql\n", ""),
-    ):
-        assert old in config
-        config = config.replace(old, new)
-    (folder / "my.cnf").write_text(config)
-    root = ["--user=root"] if os.geteuid() == 0 else []
-    install = [program("mariadb-install-db", "mariadb-server"), f"--defaults-file={folder}/my.cnf", *root]
-    subprocess.run([*install, "--skip-test-db", "--skip-log-bin"], check=True, capture_output=True, timeout=120)
-    log = folder / "log"
-    server = [program("mariadbd", "mariadb-server"), f"--defaults-file={folder}/my.cnf", *root]
-    with log.open("wb") as output, subprocess.Popen(server, stderr=output) as process:
-        try:
-            await_port(port, process, log)
-            client = ["mariadb", "--no-defaults", f"--socket={folder}/mysqld.sock", "--user=root", "shop"]
-            subprocess.run(client, input=gzip.decompress(DUMP.read_bytes()), check=True, timeout=120)
-            yield port
-        finally:
-            process.terminate()
-            process.wait(60)
-
-
-def ask(port: int, user: str, query: str) -> list[tuple[Any, ...]]:
-    with (
-        pymysql.connect(host="127.0.0.1", port=port, user=user, password=secret(f"db/{user}"), database="shop") as link,
-        link.cursor() as cursor,
-    ):
-        cursor.execute(query)
-        return list(cursor.fetchall())
-
-
-def test_the_database_takes_the_dump_and_lets_in_whom_it_should(database: int, articles: list[Any]) -> None:
-    for user in ("shop", "sphinx", "monitor"):
-        assert ask(database, user, "SELECT COUNT(*) FROM catalogue_product") == [(len(articles),)]
-    assert ask(database, "shop", "SELECT title FROM catalogue_product WHERE title = 'Érable du Japon ''Bloodgood'''")
-    assert ask(database, "shop", "SELECT COUNT(*) FROM order_order") == [(0,)]
-    for user in ("sphinx", "monitor"):
-        with pytest.raises(pymysql.MySQLError, match="denied"):
-            ask(database, user, "DELETE FROM catalogue_product")
-    variables = dict(
-        ask(database, "shop", "SHOW GLOBAL VARIABLES WHERE Variable_name REGEXP 'gtid_strict|log_bin$|wait_point'")
-    )
-    assert variables["gtid_strict_mode"] == variables["log_bin"] == "ON"
-    assert variables["rpl_semi_sync_master_wait_point"] == "AFTER_SYNC"
-
-
-@pytest.fixture(scope="module")
-def search(files: Files, database: int, tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
-    """Sphinx as idx-1 would run it: started with no index, then indexed and rotated; yields its port."""
-    folder, port = tmp_path_factory.mktemp("search"), free_port()
-    config = text_of(files, "idx-1", "/etc/sphinxsearch/sphinx.conf")
-    for old, new in (
-        ("10.77.0.60", "127.0.0.1"),
-        ("sql_port = 3306", f"sql_port = {database}"),
-        ("listen = 9306", f"listen = 127.0.0.1:{port}"),
-        ("/var/lib/sphinxsearch/data", str(folder)),
-        ("/var/log/sphinxsearch", str(folder)),
-        ("/run/sphinxsearch", str(folder)),
-    ):
-        assert old in config
-        config = config.replace(old, new)
-    path, log = folder / "sphinx.conf", folder / "out"
-    path.write_text(config)
-    server = [program("searchd", "sphinxsearch"), "--nodetach", "--config", str(path)]
-    with log.open("wb") as output, subprocess.Popen(server, stdout=output, stderr=output) as process:
-        try:
-            await_port(port, process, log)
-            indexed = subprocess.run(
-                [program("indexer", "sphinxsearch"), "--config", str(path), "--all", "--rotate"],
-                capture_output=True,
-                text=True,
-                timeout=120,
-            )
-            assert indexed.returncode == 0, indexed.stdout
-            yield port
-        finally:
-            process.terminate()
-            process.wait(60)
-
-
-def hits(port: int, words: str) -> list[int]:
-    """Product numbers that match, once the new index is served: it takes a second to be swapped in."""
-    end = time.monotonic() + 20
-    while True:
-        try:
-            with pymysql.connect(host="127.0.0.1", port=port, charset="utf8") as link, link.cursor() as cursor:
-                cursor.execute("SELECT id FROM products WHERE MATCH(%s) LIMIT 0, 1000", (words,))
-                return [int(row[0]) for row in cursor.fetchall()]
-        except pymysql.MySQLError:
-            if time.monotonic() > end:
-                raise
-            time.sleep(0.2)
-
-
-@pytest.mark.parametrize(
-    ("asked", "same"),
-    [
-        ("érable", "erable"),
-        ("érable", "ÉRABLES"),
-        ("œillet", "oeillet"),
-        ("hortensia", "Hortensias"),
-        ("chêne", "chene"),
-        ("pêcher", "PECHER"),
-    ],
-)
-def test_search_folds_accents_capitals_and_plurals(search: int, asked: str, same: str) -> None:
-    found = hits(search, asked)
-    assert found
-    assert set(hits(search, same)) == set(found)
-
-
-def test_search_finds_what_a_shopper_means(search: int, articles: list[Any]) -> None:
-    maples = [number for number, a in enumerate(articles, 1) if "Érable du Japon" in a.title]
-    assert set(hits(search, "érable japon")) >= set(maples)
-    bloodgood = next(number for number, a in enumerate(articles, 1) if "Bloodgood" in a.title)
-    assert hits(search, "bloodg") == [bloodgood], "three letters or more find what begins so"
-    assert hits(search, articles[0].upc) == [1]
-    assert hits(search, "xylophone") == []
