@@ -43,6 +43,8 @@ USER = "admin"
 PASSWORD = SecretRef(secret="bmc/password")  # noqa: S106 -- a name
 LATE_S = 5.0
 """How long after its answer a `late` controller does what it was told."""
+ASK_S = 5
+"""For one question to a controller of the lab, which answers in milliseconds or not at all."""
 START_S = 60
 KILL_S = 10
 
@@ -64,7 +66,9 @@ def bmc_of(site: Site, host: Host) -> Bmc | None:
     if site.lab is None:
         return None
     certificate = _folder(LabFolder.of(site)) / "cert.pem"
-    return Bmc(redfish=f"https://{address_of(host)}", user=USER, password=PASSWORD, ca=str(certificate))
+    return Bmc(
+        redfish=f"https://{address_of(host)}", user=USER, password=PASSWORD, ca=str(certificate), timeout_s=ASK_S
+    )
 
 
 def fault_of(folder: LabFolder, host: str) -> Fault:
