@@ -356,6 +356,17 @@ def _foreign(site: Site, host: Host, facts: HostFacts, _need: Need) -> Iterator[
         yield Finding(host.name, "servers", "ok", f"{ours} of this site, {len(foreign)} others")
 
 
-def _bmc(_site: Site, host: Host, _facts: HostFacts, _need: Need) -> Iterator[Finding]:
-    if host.bmc is None:
+def _bmc(_site: Site, host: Host, facts: HostFacts, _need: Need) -> Iterator[Finding]:
+    said = facts.controller
+    if said is None and host.bmc is None:
         yield Finding(host.name, "bmc", "ok", "not configured: pcloud cannot cut its power")
+    elif said is not None and said.problem:
+        what = f"pcloud cannot cut its power: {said.problem}"
+        yield Finding(host.name, "bmc", "bad", what, said.next)
+    elif said is not None and said.power != "on":
+        what = (
+            f"{said.way} says that its power is {said.power}, and yet it answers: this is another machine's controller"
+        )
+        yield Finding(host.name, "bmc", "bad", what, f"correct bmc of {host.name}, before a wrong machine is cut off")
+    elif said is not None:
+        yield Finding(host.name, "bmc", "ok", f"{said.way} says that its power is on")

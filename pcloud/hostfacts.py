@@ -18,7 +18,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from pcloud.clock import Clock, Deadline, SystemClock
-from pcloud.errors import Blocked, CommandFailed, DeadlineExceeded, PcloudError
+from pcloud.errors import Blocked, CommandFailed, DeadlineExceeded, HostUnreachable, PcloudError
 from pcloud.hoststate import (
     GUESTS_UNIT,
     LIBVIRT_UNITS,
@@ -27,6 +27,7 @@ from pcloud.hoststate import (
     SYSTEMD,
     TOOLS,
     Access,
+    Controller,
     FileSystem,
     Folder,
     HostFacts,
@@ -39,6 +40,7 @@ from pcloud.inventory import Inventory
 from pcloud.model import Host, Site
 from pcloud.observed import Power, SeenServer
 from pcloud.pins import host_pins
+from pcloud.power import PowerControl
 from pcloud.shell import Shell
 
 WORKERS = 32
@@ -98,6 +100,22 @@ def ask_hosts(
     opened = [(host, shell(host)) for host in hosts]
     with ThreadPoolExecutor(max_workers=min(WORKERS, len(hosts)), thread_name_prefix="hosts") as pool:
         return tuple(pool.map(lambda pair: ask_host(site, pair[0], pair[1], clock), opened))
+
+
+def ask_controllers(hosts: Sequence[Host], control: Callable[[Host], PowerControl]) -> dict[str, Controller]:
+    """What each host's management controller says, many at once, each within its own deadline."""
+
+    def ask(host: Host) -> Controller:
+        try:
+            reading = control(host).read()
+        except HostUnreachable as error:
+            return Controller(problem=error.what, next=error.next)
+        return Controller(str(reading.power), reading.way)
+
+    if not hosts:
+        return {}
+    with ThreadPoolExecutor(max_workers=min(WORKERS, len(hosts)), thread_name_prefix="controllers") as pool:
+        return dict(zip((h.name for h in hosts), pool.map(ask, hosts), strict=True))
 
 
 def ask_host(site: Site, host: Host, shell: Shell, clock: Clock | None = None) -> HostFacts:

@@ -77,6 +77,16 @@ class Unit:
 
 
 @dataclass(frozen=True)
+class Controller:
+    """What a host's management controller says of its power: `on` or `off`, by which way; or why it says nothing."""
+
+    power: str = ""
+    way: str = ""
+    problem: str = ""
+    next: str = ""
+
+
+@dataclass(frozen=True)
 class HostFacts:
     """One host. Empty texts and None are what could not be learned."""
 
@@ -120,6 +130,8 @@ class HostFacts:
     offset_s: float | None = None
     """Its clock less this machine's; positive when it is ahead."""
     synchronised: bool | None = None
+    controller: Controller | None = None
+    """None where there is none, or it was not asked."""
 
     @property
     def systemd(self) -> bool:

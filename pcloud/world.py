@@ -14,7 +14,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Self
 
-from pcloud import confirmations, lab, places
+from pcloud import confirmations, places
 from pcloud.clock import Clock, SystemClock
 from pcloud.desire import Material, Secret, templates_of
 from pcloud.desired import Desired, Names, ServerSpec
@@ -25,7 +25,7 @@ from pcloud.journey import JourneyResult, walk
 from pcloud.keys import known_hosts_line
 from pcloud.model import Check, Host, Journey, SecretRef, Site, Visit
 from pcloud.pins import find_pins_file, host_pins
-from pcloud.power import PowerControl, power_control
+from pcloud.power import PowerControl, control_of
 from pcloud.probe import Verdict, probe
 from pcloud.seed import build_seed
 from pcloud.shell import Shell, ssh_argv
@@ -56,7 +56,7 @@ class World:
     ) -> None:
         self.site: Site = inventory.site
         self._inventory = inventory.path
-        self._resolve = inventory.resolve
+        self._source = inventory
         self.clock: Clock = clock or SystemClock()
         self._desired = desired
         self._material = material
@@ -102,7 +102,7 @@ class World:
 
     def _pins(self, inventory: Inventory) -> list[str]:
         """Every key this site may show: its hosts', as pinned; its servers', as derived."""
-        servers = [known_hosts_line(s.address, self._material.host_keys[s.name]) for s in self._desired.servers]
+        servers = [known_hosts_line(s.address, self._material.host_keys[s.name]) for s in self._desired.everyone]
         return host_pins(inventory) + servers
 
     # -- connections
@@ -165,9 +165,7 @@ class World:
         with self._once(f"power {host}"):
             if host not in self._powers:
                 spec = self.site.host(host)
-                bmc = lab.bmc_of(self.site, spec) or spec.bmc
-                ca = self._resolve(bmc.ca) if bmc is not None and bmc.ca is not None else None
-                self._powers[host] = power_control(host, bmc, self.reveal, ca, self.clock)
+                self._powers[host] = control_of(self._source, spec, self.reveal, self.clock)
             return self._powers[host]
 
     def confirmed_off(self, host: str) -> str:
@@ -177,7 +175,7 @@ class World:
     def ssh_argv(self, machine: str, command: Sequence[str], *, tty: bool) -> list[str]:
         """The argv of the system's ssh to a host or a server, for a person to use."""
         hosts = {h.name: (str(h.address), h.user or self.site.access.user) for h in self.site.hosts}
-        servers = {s.name: (s.address, "root") for s in self._desired.servers}
+        servers = {s.name: (s.address, "root") for s in self._desired.everyone}
         known = hosts | servers
         if machine not in known:
             raise BadInput(f"{self.site.site} has no host or server {machine}", next=f"one of {', '.join(known)}")

@@ -10,7 +10,7 @@ import pytest
 from pcloud.hostchecks import Finding, check_homes, check_host, missing_packages
 from pcloud.hostfacts import read_links, read_system, read_units
 from pcloud.hostneeds import GIB, Need, needs_of
-from pcloud.hoststate import PACKAGES, SYSTEMD, FileSystem, Folder, HostFacts, Link, Refused, Unit
+from pcloud.hoststate import PACKAGES, SYSTEMD, Controller, FileSystem, Folder, HostFacts, Link, Refused, Unit
 from pcloud.identity import server_mac, server_uuid
 from pcloud.model import Bmc, Site
 from pcloud.observed import Mark, Power, SeenHost, SeenServer
@@ -241,6 +241,27 @@ def test_promised_memory_and_a_controller(real: Site) -> None:
     findings = {f.check: f for f in check_host(real, host, GOOD, NEED)}
     assert "the inventory says 32000 MiB" in findings["memory"].found
     assert "bmc" not in findings
+
+
+@pytest.mark.parametrize(
+    ("said", "level", "what", "fix"),
+    [
+        (Controller("on", "redfish"), "ok", "redfish says that its power is on", ""),
+        (Controller("off", "ipmi"), "bad", "another machine's controller", "correct bmc of h1"),
+        (
+            Controller(problem="redfish: refuses", next="look there"),
+            "bad",
+            "cannot cut its power: redfish",
+            "look there",
+        ),
+    ],
+)
+def test_what_a_controller_says(real: Site, said: Controller, level: str, what: str, fix: str) -> None:
+    host = real.host("h1").model_copy(update={"bmc": Bmc(redfish="https://10.0.9.11")})
+    findings = check_host(real, host, replace(GOOD, controller=said), NEED)
+    (finding,) = [f for f in findings if f.check == "bmc"]
+    assert (finding.level, finding.person) == (level, False)
+    assert what in finding.found and fix in finding.fix
 
 
 def test_the_bridge_is_written_for_this_host(real: Site) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json as jsonlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Annotated, Any
 
 import typer
@@ -14,17 +14,19 @@ from rich.text import Text
 
 from pcloud import lab, places
 from pcloud.cli.session import confirm, err, out
+from pcloud.clock import SystemClock
 from pcloud.errors import BadInput
 from pcloud.hostchecks import Finding, check_homes, check_host
-from pcloud.hostfacts import ask_hosts, open_shells
+from pcloud.hostfacts import ask_controllers, ask_hosts, open_shells
 from pcloud.hostneeds import Need, needs_of
-from pcloud.hoststate import HostFacts
+from pcloud.hoststate import Controller, HostFacts
 from pcloud.images import find_image
 from pcloud.inventory import Inventory, find_inventory, load_inventory
 from pcloud.model import Host, Site
 from pcloud.observed import SeenHost
+from pcloud.power import control_of
 from pcloud.prepare import Action, Done, plan_prepare, prepare
-from pcloud.secrets import load_secrets
+from pcloud.secrets import Secrets, load_secrets
 from pcloud.shell import Shell
 from pcloud.wording import did_you_mean, show
 
@@ -58,20 +60,31 @@ class Looked:
 
 
 @contextmanager
-def _opened(name: str) -> Iterator[tuple[Inventory, Callable[[Host], Shell]]]:
+def _opened(name: str) -> Iterator[tuple[Inventory, Callable[[Host], Shell], Secrets]]:
     """The site and its hosts' shells: needs the operator's key, and no image, dump or other secret."""
     inventory = load_inventory(find_inventory(name))
     site = inventory.site
     lab.enter(site)
     extra = places.lab_dir(site.site) / "secrets.yaml" if site.lab is not None else None
-    key = load_secrets(site, inventory.path, extra).reveal(site.access.key.secret)
-    with open_shells(inventory, key) as shell:
-        yield inventory, shell
+    secrets = load_secrets(site, inventory.path, extra)
+    with open_shells(inventory, secrets.reveal(site.access.key.secret)) as shell:
+        yield inventory, shell, secrets
 
 
-def _look(site: Site, shell: Callable[[Host], Shell], only: Sequence[Host]) -> Looked:
+def _controllers(inventory: Inventory, secrets: Secrets) -> Mapping[str, Controller]:
+    """What the management controllers say, of those hosts that have one."""
+    site = inventory.site
+    clock = SystemClock()
+    having = [host for host in site.hosts if host.bmc is not None or site.lab is not None]
+    return ask_controllers(having, lambda h: control_of(inventory, h, lambda ref: secrets.reveal(ref.secret), clock))
+
+
+def _look(
+    site: Site, shell: Callable[[Host], Shell], only: Sequence[Host], controllers: Mapping[str, Controller] = {}
+) -> Looked:
     """Asks every host, also when few were named: what a host must hold depends on the others."""
-    facts = {f.host: f for f in ask_hosts(site, site.hosts, shell)}
+    asked = ask_hosts(site, site.hosts, shell)
+    facts = {f.host: replace(f, controller=controllers.get(f.host)) for f in asked}
     sizes = {}
     for image, ref in site.images.items():
         found = find_image(ref.digest or ref.recipe or image)
@@ -90,8 +103,9 @@ def _look(site: Site, shell: Callable[[Host], Shell], only: Sequence[Host]) -> L
 )
 def check(site: SiteName = "demo", json: Json = False, everything: All = False) -> None:
     """Look at every host of a site, and say what it lacks and how to mend it. Changes nothing."""
-    with _opened(site) as (inventory, shell):
-        looked = _look(inventory.site, shell, inventory.site.hosts)
+    with _opened(site) as (inventory, shell, secrets):
+        controllers = _controllers(inventory, secrets)
+        looked = _look(inventory.site, shell, inventory.site.hosts, controllers)
     if json:
         _print_json(inventory.site, looked)
     else:
@@ -110,7 +124,7 @@ def prepare_command(site: SiteName = "demo", hosts: Hosts = None, yes: Yes = Fal
     QEMU and libvirt from Debian's own packages, the pool's folder, libvirtd at boot, and no server
     that starts by itself. Never the network, never a reboot, and nothing is removed.
     """
-    with _opened(site) as (inventory, shell):
+    with _opened(site) as (inventory, shell, _):
         only = _named(inventory.site, hosts)
         looked = _look(inventory.site, shell, only)
         actions = tuple(action for host in only for action in plan_prepare(host, looked.facts[host.name]))

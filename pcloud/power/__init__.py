@@ -19,13 +19,15 @@ from pathlib import Path
 
 from pcloud.clock import Clock, Deadline
 from pcloud.errors import HostUnreachable
-from pcloud.model import Bmc, SecretRef
+from pcloud.inventory import Inventory
+from pcloud.lab import bmc_of
+from pcloud.model import Bmc, Host, SecretRef
 from pcloud.observed import HostPower
 from pcloud.power.ipmi import Ipmi
 from pcloud.power.redfish import Redfish
 from pcloud.power.way import Failed, Refused, Way
 
-__all__ = ["PowerControl", "Reading", "power_control"]
+__all__ = ["PowerControl", "Reading", "control_of", "power_control"]
 
 POLL_S = 0.3
 """Between two readings while the power has to change."""
@@ -111,6 +113,13 @@ class PowerControl:
         what = "; ".join(f"{name}: {failed.why}" for name, failed in reasons)
         nexts = "; ".join(dict.fromkeys(failed.next for _, failed in reasons))
         return HostUnreachable(what, where=self._host, next=nexts)
+
+
+def control_of(inventory: Inventory, host: Host, reveal: Callable[[SecretRef], str], clock: Clock) -> PowerControl:
+    """The control of a host of a site: in a lab the lab's, else as the inventory says."""
+    bmc = bmc_of(inventory.site, host) or host.bmc
+    ca = inventory.resolve(bmc.ca) if bmc is not None and bmc.ca is not None else None
+    return power_control(host.name, bmc, reveal, ca, clock)
 
 
 def power_control(
