@@ -444,8 +444,11 @@ def test_what_a_killed_build_left_is_swept_and_a_running_one_is_not(tmp_path: Pa
         assert not dead.exists()
         assert alive.exists()
         assert list_images(tmp_path) == []
+    underlined = tmp_path / ".building-indexer-a_b_c_d1"  # as the library may name it
+    underlined.mkdir()
     again = store.begin_building("indexer", tmp_path)
     assert not alive.exists()
+    assert not underlined.exists()
     assert again.exists()
 
 

@@ -77,7 +77,7 @@ def begin_building(recipe: str, folder: Path) -> Path:
     The caller holds the recipe's lock.
     """
     for leftover in folder.glob(f"{BUILDING}{recipe}-*"):
-        if leftover.name.removeprefix(f"{BUILDING}{recipe}-").isalnum():
+        if "-" not in leftover.name.removeprefix(f"{BUILDING}{recipe}-"):  # else it is another recipe's
             shutil.rmtree(leftover, ignore_errors=True)
     building = Path(mkdtemp(prefix=f"{BUILDING}{recipe}-", dir=folder))
     building.chmod(0o755)
