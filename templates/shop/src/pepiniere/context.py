@@ -23,6 +23,15 @@ def shop(request: HttpRequest) -> dict[str, Any]:
     }
 
 
+def basket_of(request: HttpRequest) -> int | None:
+    """The number of the basket that the shopper's cookie names, whatever has become of it."""
+    cookie = request.COOKIES.get(settings.OSCAR_BASKET_COOKIE_OPEN, "")
+    try:
+        return int(Signer().unsign(cookie))
+    except (BadSignature, ValueError):
+        return None
+
+
 class Count:
     """How many articles the shopper's basket holds, without loading the basket for it."""
 
@@ -36,12 +45,8 @@ class Count:
         basket = getattr(request, "basket", None)
         if basket is not None and basket._wrapped is not empty:
             return basket.num_items
-        cookie = request.COOKIES.get(settings.OSCAR_BASKET_COOKIE_OPEN)
-        if not cookie:
-            return 0
-        try:
-            pk = int(Signer().unsign(cookie))
-        except (BadSignature, ValueError):
+        pk = basket_of(request)
+        if pk is None:
             return 0
         lines = get_model("basket", "Line").objects.filter(basket_id=pk, basket__status="Open")
         return lines.aggregate(number=Sum("quantity"))["number"] or 0
