@@ -25,6 +25,7 @@ def check_site(site: Site, document: Document) -> list[Problem]:
         _references,
         _roles,
         _database,
+        _controllers,
         _circles,
         _journey,
         _size,
@@ -61,6 +62,22 @@ def _names(site: Site, document: Document) -> Iterator[Problem]:
             if prefix == group.prefix and number.isdigit() and name == f"{prefix}-{int(number)}":
                 what = f"host {name} has the name of a server of group {group.name}; rename the host"
                 yield document.problem(path, what)
+
+
+def _controllers(site: Site, document: Document) -> Iterator[Problem]:
+    """No two hosts have one controller: who fences one would cut off the other."""
+    first: dict[str, tuple[str, Key]] = {}
+    for n, host in enumerate(site.hosts):
+        for way in ("redfish", "ipmi"):
+            address = getattr(host.bmc, way, None)
+            key = str(address).rstrip("/").lower()
+            path = ("hosts", n, "bmc", way)
+            if address is not None and key in first:
+                other, line = first[key][0], document.line(first[key][1])
+                what = f"this is the controller of host {other} too (line {line}): whoever cuts off one cuts off both"
+                yield document.problem(path, f"{what}; write the own one of {host.name}")
+            elif address is not None:
+                first[key] = (host.name, path)
 
 
 def _references(site: Site, document: Document) -> Iterator[Problem]:

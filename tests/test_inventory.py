@@ -219,7 +219,7 @@ def test_validate_says_what_a_site_holds() -> None:
     result = invoke("validate", "demo")
     assert result.exit_code == 0
     assert result.stdout.splitlines()[0] == (
-        "OK demo: 7 servers in 4 groups, 8 hosts (1 spare) in a lab, a journey of 7 steps, 7 phases to recover"
+        "OK demo: 7 servers in 4 groups, 8 hosts (1 spare) in a lab, a journey of 7 steps, 8 phases to recover"
     )
 
 
@@ -240,7 +240,7 @@ def test_validate_knows_what_kind_of_file_it_reads(tmp_path: Path) -> None:
     result = invoke("validate", "./recover.yaml", str(ROOT / "playbooks" / "recover.yaml"))
     assert result.exit_code == 2
     assert result.stdout.splitlines()[0] == "recover.yaml:2: phases: is empty; write at least one entry"
-    assert result.stdout.splitlines()[1].endswith("playbook recover, 7 phases")
+    assert result.stdout.splitlines()[1].endswith("playbook recover, 8 phases")
 
 
 def test_validate_checks_the_playbook_that_would_run(tmp_path: Path) -> None:
