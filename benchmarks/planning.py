@@ -16,8 +16,8 @@ from tempfile import TemporaryDirectory
 
 import yaml
 
-from pcloud.desired import Desired, Dump, ImageFile, ImageSpec, Names, Options, ServerSpec
-from pcloud.identity import expand_addresses, server_mac, server_names, server_uuid
+from pcloud.desired import Desired, Dump, ImageFile, ImageSpec, Names, Options, spec_of
+from pcloud.identity import servers_of
 from pcloud.inventory import defaults_dir, load_inventory
 from pcloud.model import Site
 from pcloud.observed import Data, Health, Mark, Observed, Power, SeenHost, SeenServer
@@ -98,22 +98,8 @@ def desire_large(site: Site, playbook: Playbook) -> Desired:
     """What the inventory asks for, with stand-in digests where images and templates come in."""
     images = {name: _image(name) for name in site.images}
     servers = tuple(
-        ServerSpec(
-            name=name,
-            group=group.name,
-            role=group.role,
-            image=images[group.image],
-            vcpus=group.vcpus,
-            memory_mib=group.memory_mib,
-            disk_gib=group.disk_gib,
-            address=str(address),
-            service_addresses=(),
-            mac=server_mac(site.site, name),
-            uuid=str(server_uuid(site.site, name)),
-            spec=hashlib.sha256(name.encode()).hexdigest()[:32],
-        )
-        for group in site.groups
-        for name, address in zip(server_names(group), expand_addresses(group.addresses), strict=False)
+        spec_of(site, group, name, address, images[group.image], hashlib.sha256(name.encode()).hexdigest()[:32])
+        for group, name, address in servers_of(site)
     )
     return Desired(site, playbook, servers, Dump("/dump.sql.gz", "d" * 64), "", Options())
 

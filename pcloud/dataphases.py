@@ -137,7 +137,9 @@ def _enthrone(draft: Draft, phase: Phase, roles: Roles) -> None:
         fences = [draft.fence(phase, h, judge(draft.desired, draft.observed, h).why) for h in away]
         retired = [f"{draft.decisions[o].host}/{o}/retire" for o in others]
         promote = Promote(name, str(roles.rpo), APPLY_S)
-        _add(draft, phase, name, "promote", promote, [*fences, *retired], f"its primary is gone: {roles.rpo}")
+        key = _add(draft, phase, name, "promote", promote, [*fences, *retired], f"its primary is gone: {roles.rpo}")
+        for start in [k for k, n in draft.nodes.items() if n.info.action == "start"]:
+            draft.follow(start, key)  # where hosts share processors, what boots would hold the shop's first order up
     elif roles.how is How.SETTLES:
         servers = (name, *(n for n in roles.filled if n != name))
         needs = [f"{n}/restore" for n in servers]

@@ -24,8 +24,10 @@ from enum import StrEnum
 
 from pcloud.desired import Desired, Names, ServerSpec
 from pcloud.generations import Generations, Quarantined, has_run, quarantined, read_generations
+from pcloud.identity import STATELESS
 from pcloud.observed import Health, Observed, Power, SeenHost, SeenServer
 from pcloud.placement import Placed, place
+from pcloud.replicas import find_heir, irreplaceable
 from pcloud.suspicion import judge
 
 
@@ -48,9 +50,6 @@ MAKES = frozenset({Act.BUILD, Act.REBUILD})
 
 STAYS = frozenset({Act.KEEP, Act.LEAVE, Act.RETIRE})
 """Acts that wait for nobody."""
-
-STATELESS = frozenset({"frontend"})
-"""Roles whose servers hold nothing: another one at another address does as well."""
 
 
 @dataclass(frozen=True)
@@ -198,11 +197,21 @@ def _decide_present(facts: _Facts, spec: ServerSpec, host: SeenHost, seen: SeenS
         remedy = f"mount it and recover again, or take the dump: pcloud recover {site} --rebuild {spec.name}"
         return Decision(spec.name, act, reason, host.name, generation, None, health.ok, remedy)
 
+    heir = find_heir(desired, facts.observed, spec.name)
+    if spec.name in desired.options.rebuild and heir and not desired.options.from_scratch:
+        return Decision(
+            spec.name,
+            Act.BLOCK,
+            f"it is the primary, and made anew it would lack its latest data; {heir} can take over first",
+            host.name,
+            generation,
+            next=f"pcloud failback {site} --to {heir}; then the same command again",
+        )
     if desired.options.from_scratch or spec.name in desired.options.rebuild:
         return decision(Act.REBUILD, "you asked for it")
     drift = _drift(spec, seen)
     lost = Names(site, spec.name, generation).disk not in host.volumes
-    if spec.role == "database":
+    if spec.name in irreplaceable(desired, facts.observed):
         act, reason = _choose_for_data(desired, spec, seen, health, drift, lost)
     else:
         act, reason = _choose(desired, spec, seen, health, drift, lost)
@@ -253,8 +262,9 @@ def _spare_the_innocent(
         return d
     generation = d.generation if d.old is None else d.old
     if d.server in rivals:
-        return Decision(d.server, Act.WAIT, f"{d.reason}; its old copy on {rivals[d.server]} goes off first",
-                        d.host, generation)
+        return Decision(
+            d.server, Act.WAIT, f"{d.reason}; its old copy on {rivals[d.server]} goes off first", d.host, generation
+        )
     needs = desired.site.group(desired.server(d.server).group).needs
     first = next((guilty[g] for g in needs if g in guilty), None)
     if first is None or d.act is Act.CYCLE:
@@ -300,9 +310,7 @@ def _leave_or_retire(facts: _Facts, spec: ServerSpec, whole: bool) -> Decision:
     return Decision(spec.name, act, reason, host.name, _generation(seen), was_healthy=healthy)
 
 
-def _with_places(
-    facts: _Facts, old: tuple[Quarantined, ...], decided: Mapping[str, Decision]
-) -> dict[str, Decision]:
+def _with_places(facts: _Facts, old: tuple[Quarantined, ...], decided: Mapping[str, Decision]) -> dict[str, Decision]:
     desired = facts.desired
     staying = {n: d.host for n, d in decided.items() if d.host}
     new = [s for s in desired.everyone if s.name in decided and decided[s.name].act is Act.BUILD]

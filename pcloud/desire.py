@@ -11,13 +11,14 @@ import hashlib
 import hmac
 import json
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from ipaddress import IPv4Address
 from pathlib import Path
 from typing import Any
 
-from pcloud.desired import Desired, Dump, ImageSpec, Options, ServerSpec
-from pcloud.identity import expand_addresses, server_mac, server_names, server_uuid
+from pcloud.desired import Desired, Dump, ImageSpec, Options, ServerSpec, spec_of
+from pcloud.identity import carrier_names, server_mac, server_names, server_uuid, servers_of, substitutes_of
 from pcloud.inventory import Inventory, defaults_dir
 from pcloud.keys import derive, keypair_from_seed, public_line
 from pcloud.model import Group, Site
@@ -54,28 +55,34 @@ def desire(
     """`images` holds every image the groups name. Reads templates and the dump, no host."""
     site = inventory.site
     templates = templates_of(inventory)
-    views = tuple(
-        ServerView(name, group.role, group.name, str(address))
-        for group in site.groups
-        for name, address in zip(server_names(group), expand_addresses(group.addresses), strict=False)
-    )
+    servers, substitutes = _views(servers_of(site)), _views(substitutes_of(site))
+    shared = _shared(site, servers, substitutes)
     identity = secret(IDENTITY).encode()
     authorized = public_line(secret(site.access.key.secret), f"pcloud@{site.site}")
     specs, files, host_keys = [], {}, {}
-    for view in views:
+    for view in (*servers, *substitutes):
         private, public = keypair_from_seed(derive(identity, site.site, view.name, "ssh"), f"{view.name}.{site.site}")
         own = _own(site, view, site.group(view.group), private, public, authorized)
-        files[view.name] = templates.render_server(own, _shared(site, views), secret)
+        files[view.name] = templates.render_server(own, shared, secret)
         host_keys[view.name] = public
         specs.append(_spec(site, own, images[site.group(view.group).image], files[view.name], identity))
     dump, problem = _dump(inventory)
-    desired = Desired(site, playbook, tuple(specs), dump, problem, options)
+    members, stand_ins = tuple(specs[: len(servers)]), tuple(specs[len(servers) :])
+    desired = Desired(site, playbook, members, dump, problem, options, stand_ins)
     return desired, Material(files, host_keys)
+
+
+def _views(addressed: Iterable[tuple[Group, str, IPv4Address]]) -> tuple[ServerView, ...]:
+    return tuple(ServerView(name, group.role, group.name, str(address)) for group, name, address in addressed)
 
 
 def _own(site: Site, view: ServerView, group: Group, private: str, public: str, authorized: str) -> OwnView:
     first = view.name == server_names(group)[0]
-    held = tuple(str(s.address) for s in site.services.values() if first and s.group == group.name)
+    held = tuple(
+        str(s.address)
+        for name, s in site.services.items()
+        if first and s.group == group.name and name != site.database.service  # that one moves with the primary
+    )
     return OwnView(
         name=view.name,
         role=view.role,
@@ -85,6 +92,7 @@ def _own(site: Site, view: ServerView, group: Group, private: str, public: str, 
         gateway=str(site.network.gateway),
         prefixlen=site.network.cidr.prefixlen,
         service_addresses=held,
+        carries=view.name in carrier_names(site),
         vcpus=group.vcpus,
         memory_mib=group.memory_mib,
         machine_id=server_uuid(site.site, view.name).hex,
@@ -94,10 +102,11 @@ def _own(site: Site, view: ServerView, group: Group, private: str, public: str, 
     )
 
 
-def _shared(site: Site, views: tuple[ServerView, ...]) -> dict[str, Any]:
+def _shared(site: Site, servers: tuple[ServerView, ...], substitutes: tuple[ServerView, ...]) -> dict[str, Any]:
     return {
         "site": site,
-        "servers": views,
+        "servers": servers,
+        "substitutes": substitutes,
         "services": {
             name: {"address": str(s.address), "port": s.port, "group": s.group} for name, s in site.services.items()
         },
@@ -108,24 +117,12 @@ def _shared(site: Site, views: tuple[ServerView, ...]) -> dict[str, Any]:
 
 def _spec(site: Site, own: OwnView, image: ImageSpec, files: tuple[SeedFile, ...], identity: bytes) -> ServerSpec:
     group = site.group(own.group)
-    uuid = str(server_uuid(site.site, own.name))
     content = [(f.path, f.mode, f.owner, hashlib.sha256(f.content).hexdigest()) for f in files]
-    parts = [uuid, own.mac, group.vcpus, group.memory_mib, group.disk_gib, content]
-    digest = hmac.new(derive(identity, site.site, "spec"), json.dumps(parts).encode(), hashlib.sha256).hexdigest()
-    return ServerSpec(
-        name=own.name,
-        group=own.group,
-        role=own.role,
-        image=image,
-        vcpus=group.vcpus,
-        memory_mib=group.memory_mib,
-        disk_gib=group.disk_gib,
-        address=own.address,
-        service_addresses=own.service_addresses,
-        mac=own.mac,
-        uuid=uuid,
-        spec=digest[:32],
-    )
+    made_of = (str(server_uuid(site.site, own.name)), own.mac, group.vcpus, group.memory_mib, group.disk_gib, content)
+    key = derive(identity, site.site, "spec")
+    digest = hmac.new(key, json.dumps(made_of).encode(), hashlib.sha256).hexdigest()[:32]
+    address = IPv4Address(own.address)
+    return spec_of(site, group, own.name, address, image, digest, own.service_addresses)
 
 
 def _dump(inventory: Inventory) -> tuple[Dump | None, str]:

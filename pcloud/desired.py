@@ -11,9 +11,11 @@ import json
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from functools import cached_property
+from ipaddress import IPv4Address
 from pathlib import PurePosixPath
 
-from pcloud.model import Check, Site, TcpCheck
+from pcloud.identity import server_mac, server_uuid
+from pcloud.model import Check, Group, Site, TcpCheck
 from pcloud.playbook import Playbook
 
 
@@ -68,6 +70,32 @@ class ServerSpec:
     mac: str
     uuid: str
     spec: str
+
+
+def spec_of(
+    site: Site,
+    group: Group,
+    name: str,
+    address: IPv4Address,
+    image: ImageSpec,
+    spec: str = "",
+    service_addresses: tuple[str, ...] = (),
+) -> ServerSpec:
+    """A server of the group: what its name and the inventory alone say of it, and what is made of them."""
+    return ServerSpec(
+        name=name,
+        group=group.name,
+        role=group.role,
+        image=image,
+        vcpus=group.vcpus,
+        memory_mib=group.memory_mib,
+        disk_gib=group.disk_gib,
+        address=str(address),
+        service_addresses=service_addresses,
+        mac=server_mac(site.site, name),
+        uuid=str(server_uuid(site.site, name)),
+        spec=spec,
+    )
 
 
 @dataclass(frozen=True)

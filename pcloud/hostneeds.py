@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from pcloud.desired import ImageFile, ImageSpec, ServerSpec
-from pcloud.identity import expand_addresses, server_mac, server_names, server_uuid
+from pcloud.desired import ImageFile, ImageSpec, ServerSpec, spec_of
+from pcloud.identity import servers_of
 from pcloud.model import SERVER_OVERHEAD_MIB, Site
 from pcloud.observed import Observed, SeenHost
 from pcloud.placement import Placed, place
@@ -48,26 +48,10 @@ def specs_of(site: Site, image_bytes: Mapping[str, int]) -> tuple[ServerSpec, ..
     `image_bytes` maps the site's image names to their size; an image that is not known counts 0.
     """
     found = []
-    for group in site.groups:
+    for group, name, address in servers_of(site):
         disk = ImageFile("disk.qcow2", "0" * 64, image_bytes.get(group.image, 0))
         image = ImageSpec(group.image, group.image, "0" * 64, "", disk, None, None)
-        for name, address in zip(server_names(group), expand_addresses(group.addresses), strict=False):
-            found.append(
-                ServerSpec(
-                    name=name,
-                    group=group.name,
-                    role=group.role,
-                    image=image,
-                    vcpus=group.vcpus,
-                    memory_mib=group.memory_mib,
-                    disk_gib=group.disk_gib,
-                    address=str(address),
-                    service_addresses=(),
-                    mac=server_mac(site.site, name),
-                    uuid=str(server_uuid(site.site, name)),
-                    spec="",
-                )
-            )
+        found.append(spec_of(site, group, name, address, image))
     return tuple(found)
 
 

@@ -6,19 +6,46 @@ defining a server again is harmless and a rebuilt one keeps its identity.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from ipaddress import IPv4Address
 from uuid import UUID, uuid5
 
-from pcloud.model import Group
+from pcloud.model import Group, Site
 
 NAMESPACE = UUID("7c1d0e52-5a0b-5d0e-9c5e-70636c6f7564")
 MAX_ADDRESSES = 65_536
+STATELESS = frozenset({"frontend"})
+"""Roles whose servers hold nothing: another one at another address does as well."""
 
 
 def server_names(group: Group) -> tuple[str, ...]:
     """`fe-1` to `fe-<count>`."""
     return tuple(f"{group.prefix}-{n}" for n in range(1, group.count + 1))
+
+
+def servers_of(site: Site) -> Iterator[tuple[Group, str, IPv4Address]]:
+    """Every server of a site: its group, its name, its address; in the inventory's order."""
+    for group in site.groups:
+        for name, address in zip(server_names(group), expand_addresses(group.addresses), strict=False):
+            yield group, name, address
+
+
+def substitutes_of(site: Site) -> Iterator[tuple[Group, str, IPv4Address]]:
+    """Who may stand in for a server of a stateless group: the next names, at the group's spare addresses.
+
+    No more than the group has servers, so that a wide pool of addresses costs nothing.
+    """
+    for group in site.groups:
+        if group.role in STATELESS:
+            spare = expand_addresses(group.addresses)[group.count : 2 * group.count]
+            for number, address in enumerate(spare, group.count + 1):
+                yield group, f"{group.prefix}-{number}", address
+
+
+def carrier_names(site: Site) -> tuple[str, ...]:
+    """The servers that hold the shop's data: the database's own first, then the one that carries the replica."""
+    groups = [site.database.group, *([site.database.replica] if site.database.replica else [])]
+    return tuple(server_names(site.group(name))[0] for name in groups)
 
 
 def server_uuid(site: str, server: str) -> UUID:

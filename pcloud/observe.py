@@ -6,18 +6,22 @@ asked about it. Checks are asked of running servers only, and of one copy of eac
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
+from collections.abc import Mapping
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass, replace
 
 from pcloud.desired import Desired, ServerSpec, liveness
 from pcloud.errors import HostUnreachable, PcloudError
 from pcloud.model import Host
 from pcloud.observe_data import observe_data
 from pcloud.observed import Health, HostPower, Observed, Power, SeenHost, Witness
-from pcloud.steps.fence import ask_power
+from pcloud.steps.fence import PowerProof, ask_power
 from pcloud.world import World
 
 WORKERS = 64
+PROMPT_S = 1.5
+"""When a host that is well has answered."""
+
 WITNESSES = 2
 """How many other hosts are asked whether they reach one that does not answer."""
 WITNESS_S = 4
@@ -28,8 +32,8 @@ _PID_FILES = "/run/libvirt/qemu"
 def observe(desired: Desired, world: World) -> Observed:
     """Asks every host, then every running server of the site. Takes as long as the slowest."""
     with ThreadPoolExecutor(max_workers=WORKERS, thread_name_prefix="observe") as pool:
-        hosts = tuple(pool.map(lambda h: _observe_host(world, h), desired.site.hosts))
-        found = Observed(_look_closer(world, hosts, pool))
+        looks = {h.name: pool.submit(_observe_host, world, h) for h in desired.site.hosts}
+        found = Observed(_look_closer(world, looks, pool))
         up = [s for s in desired.everyone if _runs(found, desired, s)]
         health = dict(zip((s.name for s in up), pool.map(lambda s: _observe_server(world, s), up), strict=True))
         data = observe_data(desired, world, {s.name for s in up}, pool)
@@ -52,28 +56,52 @@ def _observe_host(world: World, host: Host) -> SeenHost:
         return SeenHost(host.name, problem=error.what, next="" if silent else error.next, silent=silent)
 
 
-def _look_closer(world: World, hosts: tuple[SeenHost, ...], pool: ThreadPoolExecutor) -> tuple[SeenHost, ...]:
-    """The same, with what controllers and other hosts say of those that do not answer; all asked at once."""
-    away = {h.name: h.silent for h in hosts if not h.reachable}
-    near = [h.name for h in hosts if h.reachable][:WITNESSES]
-    powers = {h: pool.submit(_ask_power, world, h, silent) for h, silent in away.items()}
-    views = {h: [pool.submit(_look_from, world, w, h) for w in near] for h in away}
-    seen = {h: tuple(w for view in views[h] if (w := view.result()) is not None) for h in away}
-    asked = {h: powers[h].result() for h in away}
-    return tuple(
-        replace(h, power=asked[h.name][0], proof=asked[h.name][1], witnesses=seen[h.name]) if h.name in asked else h
-        for h in hosts
-    )
+@dataclass(frozen=True)
+class _Asked:
+    """What is being asked about a host that does not answer."""
+
+    power: Future[PowerProof | None]
+    views: list[Future[Witness | None]]
 
 
-def _ask_power(world: World, host: str, silent: bool) -> tuple[HostPower, str]:
-    """Whether the host has power, and who says so where it has none; a person's word counts for silence only."""
+def _look_closer(world: World, looks: Mapping[str, Future[SeenHost]], pool: ThreadPoolExecutor) -> tuple[SeenHost, ...]:
+    """What the hosts say; of those that do not answer, what their controllers and other hosts say.
+
+    Who has not answered after `PROMPT_S` is asked about at once: the seconds until a connection to a
+    dead host fails are not spent twice. Should it answer after all, that is what counts.
+    """
+    wait(looks.values(), timeout=PROMPT_S)
+    near = [name for name, look in looks.items() if look.done() and look.result().reachable]
+    slow = [name for name, look in looks.items() if not look.done() or not look.result().reachable] if near else []
+    asked = {name: _ask_about(world, name, near, pool) for name in slow}
+    hosts = tuple(look.result() for look in looks.values())
+    near = [h.name for h in hosts if h.reachable]
+    asked |= {h.name: _ask_about(world, h.name, near, pool) for h in hosts if not h.reachable and h.name not in asked}
+    return tuple(h if h.reachable else _completed(world, h, asked[h.name]) for h in hosts)
+
+
+def _ask_about(world: World, host: str, near: list[str], pool: ThreadPoolExecutor) -> _Asked:
+    power = pool.submit(_ask_power, world, host)
+    return _Asked(power, [pool.submit(_look_from, world, witness, host) for witness in near[:WITNESSES]])
+
+
+def _completed(world: World, host: SeenHost, asked: _Asked) -> SeenHost:
+    """The host, with who says that it is off, and who sees it. A person's word counts for silence only."""
+    views = tuple(w for view in asked.views if (w := view.result()) is not None)
+    found = asked.power.result()
+    if found is None and host.silent and (word := world.confirmed_off(host.name)):
+        found = PowerProof(HostPower.OFF, word)
+    if found is None:
+        return replace(host, witnesses=views)
+    return replace(host, witnesses=views, power=found.power, proof=found.proof)
+
+
+def _ask_power(world: World, host: str) -> PowerProof | None:
+    """None when no controller answers."""
     try:
-        found = ask_power(world, host)
+        return ask_power(world, host)
     except PcloudError:
-        word = world.confirmed_off(host) if silent else ""
-        return (HostPower.OFF, word) if word else (HostPower.UNKNOWN, "")
-    return found.power, found.proof
+        return None
 
 
 def _look_from(world: World, witness: str, host: str) -> Witness | None:

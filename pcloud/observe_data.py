@@ -28,18 +28,18 @@ def observe_data(desired: Desired, world: World, up: set[str], pool: ThreadPoolE
     site = desired.site
     running = [s for s in carriers_of(desired) if s.name in up]
     asked = {s.name: pool.submit(_observe_database, world, s) for s in running}
-    holder = pool.submit(_holder, world) if running else None
     indexers = desired.members(site.search.group)
     checks = [(c, s) for s in indexers for c in site.group(s.group).checks if c.search]
     indexed = all(s.name in up for s in indexers) and all(world.probe(c, s.name, s.address).ok for c, s in checks)
     databases = {name: seen for name, answer in asked.items() if (seen := answer.result()) is not None}
     tokens = [d.restored for d in sorted(databases.values(), key=lambda d: not d.writable) if d.restored]
+    writing = any(d.writable for d in databases.values())
     return Data(
         restored=tokens[0] if tokens else "",
         indexed=indexed,
         databases=databases,
-        holder=holder.result() if holder else "",
-        known="" if any(d.writable for d in databases.values()) else find_position(site.site),
+        holder=_holder(world) if writing else "",  # nobody else can have it, and a dead address takes long to say so
+        known="" if writing else find_position(site.site),
     )
 
 

@@ -123,6 +123,7 @@ def place(
         need_mib = spec.memory_mib + SERVER_OVERHEAD_MIB
         twin = twins.get(spec.name, "")
         not_on = {host: "an older copy of it" for host, server in old if server == spec.name}
+        not_on |= {host.name: twin for host, _ in observed.copies(site.site, twin) if (host.name, twin) not in old}
         not_on |= {where[twin]: twin} if twin in where else {}
         best = house.find_best(spec.group, need_mib, not_on.keys())
         apart = "".join(f", apart from {what} on {host}" for host, what in sorted(not_on.items()))

@@ -1,13 +1,15 @@
 from __future__ import annotations
 
+from collections.abc import Iterable
+from ipaddress import IPv4Address
 from pathlib import Path
 
 import pytest
 
-from pcloud.desired import Desired, Dump, Options, ServerSpec
-from pcloud.identity import expand_addresses, server_mac, server_names, server_uuid
+from pcloud.desired import Desired, Dump, ServerSpec, spec_of
+from pcloud.identity import servers_of, substitutes_of
 from pcloud.inventory import defaults_dir, load_site
-from pcloud.model import Site
+from pcloud.model import Group, Site
 from pcloud.playbook import Playbook, load_playbook
 from tests.simulation import SimWorld, image_spec
 
@@ -22,25 +24,12 @@ def _own_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.F
 def make_desired(site: Site, playbook: Playbook, image_file: Path) -> Desired:
     """What the demo's inventory asks for, with stand-in digests where images and templates come in."""
     images = {name: image_spec(name, image_file) for name in site.images}
-    servers = tuple(
-        ServerSpec(
-            name=name,
-            group=group.name,
-            role=group.role,
-            image=images[group.image],
-            vcpus=group.vcpus,
-            memory_mib=group.memory_mib,
-            disk_gib=group.disk_gib,
-            address=str(address),
-            service_addresses=(),
-            mac=server_mac(site.site, name),
-            uuid=str(server_uuid(site.site, name)),
-            spec=f"spec-{name}",
-        )
-        for group in site.groups
-        for name, address in zip(server_names(group), expand_addresses(group.addresses), strict=False)
-    )
-    return Desired(site, playbook, servers, Dump(str(image_file), "d" * 64), "", Options())
+
+    def specs(addressed: Iterable[tuple[Group, str, IPv4Address]]) -> tuple[ServerSpec, ...]:
+        return tuple(spec_of(site, g, name, at, images[g.image], f"spec-{name}") for g, name, at in addressed)
+
+    dump = Dump(str(image_file), "d" * 64)
+    return Desired(site, playbook, specs(servers_of(site)), dump, substitutes=specs(substitutes_of(site)))
 
 
 @pytest.fixture

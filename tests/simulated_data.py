@@ -79,7 +79,7 @@ class SimGuest:
             case ["mariadb", *options]:
                 text = (stdin if isinstance(stdin, bytes) else stdin.read() if stdin else b"").decode()
                 return self._status() if "--vertical" in options else self._sql(text)
-            case [program, verb] if program == PRIMARY:
+            case [program, verb, *_] if program == PRIMARY:
                 return self._role(verb)
             case [program, address] if program in (COPY_FROM, FOLLOW):
                 return self._copy(address) if program == COPY_FROM else self._follow(address)
@@ -98,21 +98,29 @@ class SimGuest:
         self.data.stamp = data.decode()
         self.world.effect()
 
+    def tail(self, path: str, **_: Any) -> str:
+        raise AssertionError(f"no step reads the end of a server's {path}")
+
     def _role(self, verb: str) -> Said:
         match verb:
             case "status":
                 return Said(0, "primary\n" if self.data.primary else "replica\n")
-            case "take":
+            case "take" | "promote":
                 others = [s for s in self.world.holders() if s != self.name]
                 if others:
                     return Said(TAKEN, "", f"the address is taken by {others[0]}")
                 self.world.effect()
+                if verb == "promote":
+                    self.data.position = max(self.data.position, self.data.received)
+                    self.data.running, self.data.source, self.data.received = False, "", 0
+                    self.world.effect()
                 self.data.primary = True
                 self.world.effect()
             case "release":
                 self.world.effect()
                 self.data.primary = False
                 self.world.effect()
+                return Said(0, f"{gtid(self.data.position)}\n")
         return Said()
 
     def _copy(self, address: str) -> Said:

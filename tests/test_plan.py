@@ -231,8 +231,10 @@ def _surely_before(nodes: Mapping[str, PlanNode], node: PlanNode) -> set[str]:
 
 
 def check_twins(world: SimWorld, made: Plan) -> None:
-    """The database and its replica are not put on one host by this plan."""
-    starts = {n.info.server: n.info.host for n in made.nodes if n.info.action == "define"}
+    """The database and its replica are not put on one host by this plan; who is made anew stays where it was."""
+    retired = {n.info.server for n in made.nodes if n.info.action == "retire"}
+    defined = {n.info.server: n.info.host for n in made.nodes if n.info.action == "define"}
+    starts = {server: host for server, host in defined.items() if server not in retired}
     where = {s: hosts[0] for s, hosts in marks_of(world).items() if hosts} | starts
     if {"db-1", "idx-1"} & set(starts) and {"db-1", "idx-1"} <= set(where) and world.site.database.replica:
         assert where["db-1"] != where["idx-1"]

@@ -31,7 +31,8 @@ def test_the_default_playbook_fits_the_demonstration_site() -> None:
         ("search", "index", ("database",)),
         ("frontends", "ready", ("servers",)),
         ("balancer", "ready", ("servers",)),
-        ("journey", "journey", ("search", "frontends", "balancer")),
+        ("replication", "replicate", ("database",)),
+        ("journey", "journey", ("database", "search", "frontends", "balancer")),
     ]
 
 

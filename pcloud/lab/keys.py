@@ -19,7 +19,7 @@ from pcloud.lab.layout import LabFolder
 from pcloud.model import Host, SecretRef, Site
 
 OPERATOR = "ssh/operator"
-ALWAYS = ("site/identity", "db/shop", "db/sphinx", "db/monitor", "shop/django", "bmc/password")
+ALWAYS = ("site/identity", "db/shop", "db/sphinx", "db/monitor", "db/replica", "shop/django", "bmc/password")
 
 
 def write_atomically(path: Path, text: str, mode: int) -> None:

@@ -58,8 +58,9 @@ def replication(world: World, server: str) -> Mapping[str, str]:
     return dict(re.findall(r"^ *(\w+): ?(.*)$", said, re.MULTILINE))
 
 
-def _take(world: World, server: str) -> None:
-    answer = world.server_shell(server).run([PRIMARY, "take"], deadline_s=ROLE_S, check=False)
+def _become(world: World, server: str, words: list[str], deadline_s: float = ROLE_S) -> str:
+    """Gives the server the role; what it prints."""
+    answer = world.server_shell(server).run([PRIMARY, *words], deadline_s=deadline_s, check=False)
     if answer.exit_code == TAKEN:
         raise Blocked(
             f"another machine answers at the database's address: {answer.stderr.strip()}",
@@ -69,6 +70,7 @@ def _take(world: World, server: str) -> None:
         )
     if answer.exit_code != 0:
         raise CheckFailed(f"it cannot become the primary: {answer.stderr.strip()}", where=server)
+    return answer.stdout.strip()
 
 
 @dataclass(frozen=True)
@@ -91,7 +93,7 @@ class Take:
             raise CheckFailed("no server holds the data", where=self.servers[0])
         positions = {s: position(world, s) for s in holding}
         report.progress("taking the address")
-        _take(world, max(holding, key=lambda s: (reach(positions[s]), -self.servers.index(s))))
+        _become(world, max(holding, key=lambda s: (reach(positions[s]), -self.servers.index(s))), ["take"])
         return {}
 
 
@@ -110,15 +112,8 @@ class Promote:
         return Unmet("it is a replica")
 
     def do(self, world: World, report: Report) -> Mapping[str, Any]:
-        received = replication(world, self.server).get("Gtid_IO_Pos", "")
-        if received:
-            report.progress("applying what was received")
-            sql(world, self.server, "STOP SLAVE IO_THREAD")
-            _await(world, self.server, received, self.timeout_s)
-        report.progress("taking the address")
-        sql(world, self.server, "STOP SLAVE; RESET SLAVE ALL")
-        _take(world, self.server)
-        return {"received": received}
+        report.progress("applying what was received, and taking the address")
+        return {"received": _become(world, self.server, ["promote", f"{self.timeout_s:g}"], self.timeout_s + ROLE_S)}
 
 
 def _await(world: World, server: str, gtids: str, timeout_s: float) -> None:
@@ -261,12 +256,9 @@ class Switch:
         began = world.clock.now()
         report.progress("writes pause")
         try:
-            world.server_shell(self.old).run([PRIMARY, "release"], deadline_s=ROLE_S)
-            last = position(world, self.old)
-            _await(world, self.new, last, self.pause_s)
-            sql(world, self.new, "STOP SLAVE; RESET SLAVE ALL")
-            _take(world, self.new)
+            last = world.server_shell(self.old).run([PRIMARY, "release"], deadline_s=ROLE_S).stdout.strip()
+            _become(world, self.new, ["promote", f"{self.pause_s:g}", last], self.pause_s + ROLE_S)
         except PcloudError:
-            _take(world, self.old)
+            _become(world, self.old, ["take"])
             raise
         return {"pause_s": round(world.clock.now() - began, 2), "last": last}
