@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 
 from pcloud.desired import Desired, ServerSpec, liveness
 from pcloud.errors import HostUnreachable, PcloudError
-from pcloud.model import Host
+from pcloud.model import Check, Host, TcpCheck
 from pcloud.observe_data import observe_data
 from pcloud.observed import Health, HostPower, Observed, Power, SeenHost, Witness
 from pcloud.steps.fence import PowerProof, ask_power
@@ -26,6 +26,8 @@ WITNESSES = 2
 """How many other hosts are asked whether they reach one that does not answer."""
 WITNESS_S = 4
 """What they have for it."""
+KNOCK_S = 2
+"""What a server has to take a connection that is on no host that answers."""
 _PID_FILES = "/run/libvirt/qemu"
 
 
@@ -33,7 +35,7 @@ def observe(desired: Desired, world: World) -> Observed:
     """Asks every host, then every running server of the site. Takes as long as the slowest."""
     with ThreadPoolExecutor(max_workers=WORKERS, thread_name_prefix="observe") as pool:
         looks = {h.name: pool.submit(_observe_host, world, h) for h in desired.site.hosts}
-        found = Observed(_look_closer(world, looks, pool))
+        found = _look_closer(desired, world, looks, pool)
         up = [s for s in desired.everyone if _runs(found, desired, s)]
         health = dict(zip((s.name for s in up), pool.map(lambda s: _observe_server(world, s), up), strict=True))
         data = observe_data(desired, world, {s.name for s in up}, pool)
@@ -64,8 +66,10 @@ class _Asked:
     views: list[Future[Witness | None]]
 
 
-def _look_closer(world: World, looks: Mapping[str, Future[SeenHost]], pool: ThreadPoolExecutor) -> tuple[SeenHost, ...]:
-    """What the hosts say; of those that do not answer, what their controllers and other hosts say.
+def _look_closer(
+    desired: Desired, world: World, looks: Mapping[str, Future[SeenHost]], pool: ThreadPoolExecutor
+) -> Observed:
+    """What the hosts say; of those that do not answer, what their controllers, other hosts and their servers say.
 
     Who has not answered after `PROMPT_S` is asked about at once: the seconds until a connection to a
     dead host fails are not spent twice. Should it answer after all, that is what counts.
@@ -74,10 +78,15 @@ def _look_closer(world: World, looks: Mapping[str, Future[SeenHost]], pool: Thre
     near = [name for name, look in looks.items() if look.done() and look.result().reachable]
     slow = [name for name, look in looks.items() if not look.done() or not look.result().reachable] if near else []
     asked = {name: _ask_about(world, name, near, pool) for name in slow}
+    seen = Observed(tuple(looks[name].result() for name in near))
+    absent = [s for s in desired.everyone if slow and not any(seen.copies(desired.site.site, s.name))]
+    knocks = {s.name: pool.submit(_answers, world, s) for s in absent}
     hosts = tuple(look.result() for look in looks.values())
     near = [h.name for h in hosts if h.reachable]
     asked |= {h.name: _ask_about(world, h.name, near, pool) for h in hosts if not h.reachable and h.name not in asked}
-    return tuple(h if h.reachable else _completed(world, h, asked[h.name]) for h in hosts)
+    found = Observed(tuple(h if h.reachable else _completed(world, h, asked[h.name]) for h in hosts))
+    heard = (name for name, knock in knocks.items() if knock.result())
+    return replace(found, answering=tuple(n for n in heard if not any(found.copies(desired.site.site, n))))
 
 
 def _ask_about(world: World, host: str, near: list[str], pool: ThreadPoolExecutor) -> _Asked:
@@ -119,6 +128,13 @@ def _look_from(world: World, witness: str, host: str) -> Witness | None:
     if answer.exit_code in (126, 127):
         return None
     return Witness(witness, answer.exit_code == 0 or "refused" in answer.stderr)
+
+
+def _answers(world: World, spec: ServerSpec) -> bool:
+    """Whether the server takes a connection: then the processor under it runs, wherever that is."""
+    ports = [getattr(c, c.kind).port for c in world.site.group(spec.group).checks if c.command is None]
+    knock = (Check(name="knock", tcp=TcpCheck(port=port), timeout_s=KNOCK_S) for port in ports[:1])
+    return any(world.probe(check, spec.name, spec.address).ok for check in knock)
 
 
 def _ages(world: World, host: str) -> dict[str, float]:

@@ -144,6 +144,8 @@ class Observed:
     hosts: tuple[SeenHost, ...]
     health: Mapping[str, Health] = field(default_factory=dict)
     data: Data = Data()
+    answering: tuple[str, ...] = ()
+    """Servers that take connections though no host that answers has them: one that is silent does not stand still."""
 
     @cached_property
     def _by_name(self) -> dict[str, SeenHost]:
@@ -196,7 +198,8 @@ class Observed:
             databases={n: d for n, d in self.data.databases.items() if n not in dead},
             holder="" if self.data.holder in dead else self.data.holder,
         )
-        return Observed(kept, {n: h for n, h in self.health.items() if n not in dead}, data)
+        health = {n: h for n, h in self.health.items() if n not in dead}
+        return Observed(kept, health, data, self.answering)
 
     def copies(self, site: str, server: str) -> Iterator[tuple[SeenHost, SeenServer]]:
         """Every domain that claims to be this server of this site, on any host."""

@@ -4,6 +4,8 @@ Safety, as sentences:
 - Unreachable is not dead. A host is suspected only when SSH and libvirt are both silent.
 - This machine may be the one that is cut off: at least one other host must have looked, too.
 - A host that another one sees is not dead, whatever its controller says.
+- A server that still sells is not cut off because its host's SSH fell silent: while one answers that
+  no other host has, no silent host is fenced that is not off already.
 - What a person gives up (`pcloud failover`) is fenced whatever it looks like.
 """
 
@@ -40,6 +42,8 @@ def judge(desired: Desired, observed: Observed, host: str) -> Suspect:
         )
     if host in desired.options.lost:
         return Suspect(host, True, f"you gave {host} up")
+    if not seen.silent:
+        return Suspect(host, False, f"{host} cannot be used: {seen.problem}", _bring_back(desired, seen))
     witnesses = [w.host for w in seen.witnesses if w.sees]
     if witnesses:
         return Suspect(
@@ -50,8 +54,9 @@ def judge(desired: Desired, observed: Observed, host: str) -> Suspect:
         )
     if seen.proven_off:
         return Suspect(host, True, f"{host} is off ({seen.proof})")
-    if not seen.silent:
-        return Suspect(host, False, f"{host} cannot be used: {seen.problem}", _bring_back(desired, seen))
+    if observed.answering:
+        what = f"{host} does not answer ({seen.problem}), but {', '.join(observed.answering)} does, which no other has"
+        return Suspect(host, False, f"{what}: it may not be dead", _bring_back(desired, seen))
     if not seen.witnesses:
         what = f"{host} does not answer, and no other host could be asked whether it is dead: {seen.problem}"
         return Suspect(host, False, what, _bring_back(desired, seen))

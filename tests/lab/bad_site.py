@@ -45,6 +45,7 @@ def inventory(hosts: int = 4, site: str = SITE) -> Inventory:
         group["boot_timeout_s"] = 180
         if group["name"] == "frontend":
             group["count"] = 1
+            group["addresses"] = ["10.77.0.21"]  # nobody stands in: what is blocked is nowhere
     return data
 
 

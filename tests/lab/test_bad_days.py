@@ -68,6 +68,11 @@ def started(key: str) -> Callable[[Event], bool]:
     return lambda event: isinstance(event, StepStarted) and event.step.endswith(key)
 
 
+MID_RUN = [
+    ("cut", "mend", "a host's cable is cut"),
+    ("freeze-host", "thaw-host", "a whole host freezes"),
+]
+
 # -- before anything is built
 
 
@@ -77,6 +82,26 @@ Break = Callable[[Yard], None]
 def of_lab(command: str) -> Break:
     def run(yard: Yard) -> None:
         assert yard.operator.run("lab", command, f"{SITE}/h2").code == 0
+
+    return run
+
+
+def unproven(harm: Break) -> Break:
+    """The same, and nobody can prove the host off: its controller is dead."""
+
+    def run(yard: Yard) -> None:
+        with home_of(yard.operator):
+            lab.set_bmc(yard.site, "h2", "dead")
+        harm(yard)
+
+    return run
+
+
+def proven(mend: Break) -> Break:
+    def run(yard: Yard) -> None:
+        mend(yard)
+        with home_of(yard.operator):
+            lab.set_bmc(yard.site, "h2", "ok")
 
     return run
 
@@ -101,11 +126,12 @@ def swap_pins(yard: Yard) -> None:
     path.write_text("".join(f"{address} {key}\n" for address, key in keys.items()))
 
 
+CONFIRM = "pcloud fence confirm bad/h2 --i-have-powered-it-off"
 SILENT: list[tuple[str, Break, Break, str]] = [
-    ("a host without power", of_lab("power-off"), of_lab("power-on"), "pcloud lab power-on bad/h2"),
-    ("a host's cable is cut", of_lab("cut"), of_lab("mend"), "did not answer within 3 s"),
-    ("a whole host is frozen", of_lab("freeze-host"), of_lab("thaw-host"), "its sshd was silent"),
-    ("sshd is frozen", signal_all("STOP", "sshd"), signal_all("CONT", "sshd"), "its sshd was silent"),
+    ("a host and its controller without power", unproven(of_lab("power-off")), proven(of_lab("power-on")), CONFIRM),
+    ("a host's cables are cut", unproven(of_lab("cut")), proven(of_lab("mend")), CONFIRM),
+    ("a whole host is frozen", unproven(of_lab("freeze-host")), proven(of_lab("thaw-host")), CONFIRM),
+    ("sshd is frozen", unproven(signal_all("STOP", "sshd")), proven(signal_all("CONT", "sshd")), CONFIRM),
     ("libvirtd is frozen", signal_all("STOP", "libvirtd"), signal_all("CONT", "libvirtd"), "restart libvirtd"),
     ("a host shows another host key", swap_pins, swap_pins, "state/labs/bad/known_hosts by: 10.77.0.12 ssh-ed25519"),
 ]
@@ -122,7 +148,8 @@ def test_a_host_that_may_run_servers_and_does_not_say(
     finally:
         mend(yard)
     assert ran.code == 3, ran.out + ran.err
-    assert {k for k, s in ran.state.steps.items() if s.status == "blocked"} == {f"{s}/blocked" for s in SERVERS}
+    blocked = {k for k, s in ran.state.steps.items() if s.status == "blocked"}
+    assert blocked and blocked <= {"h2/fence", *(f"{s}/blocked" for s in SERVERS)}
     yard.tried(fault, ran, seconds, 25, "nothing was built; once it is mended, the same command goes on", words)
     assert yard.copies() == [] and yard.orphans() == []
 
@@ -378,6 +405,61 @@ def test_libvirtd_freezes_in_the_middle_of_a_run(yard: Yard) -> None:
     again = yard.operator.recover()
     assert again.code == 0, again.out[-3000:] + again.err
     yard.expect_whole()
+
+
+@pytest.mark.parametrize(("harm", "mend", "words"), MID_RUN, ids=[row[0] for row in MID_RUN])
+def test_a_host_falls_silent_in_the_middle_of_a_run(yard: Yard, harm: str, mend: str, words: str) -> None:
+    """The run ends in bounded time; the same command finds the host silent, fences it and goes on elsewhere."""
+    host = yard.where("lb-1")
+    process = yard.operator.start("recover", SITE, "--yes", "--json", "--rebuild", "lb-1")
+    assert process.stdout is not None
+    events = []
+    began = time.monotonic()
+    for line in process.stdout:
+        events.append(from_json(line))
+        if started("lb-1/disk")(events[-1]):
+            assert yard.operator.run("lab", harm, f"{SITE}/{host}").code == 0
+    process.wait(timeout=300)
+    ran = Ran(process.returncode, "", "", events)
+    assert ran.code == 1
+    yard.tried(
+        f"{words} in the middle of a run",
+        ran,
+        time.monotonic() - began,
+        120,
+        "the same command fences the host and goes on elsewhere",
+    )
+    again = yard.operator.recover()
+    assert again.code == 0, again.out[-3000:] + again.err
+    assert again.state.steps[f"{host}/fence"].facts["proof"] == "redfish, read twice"
+    assert yard.copies() == sorted(SERVERS)
+    yard.operator.run("lab", mend, f"{SITE}/{host}")  # what is off is neither cut nor frozen any more
+    assert yard.operator.run("lab", "power-on", f"{SITE}/{host}").code == 0
+    back = yard.operator.recover()
+    assert back.code == 0, back.out[-3000:] + back.err
+    yard.expect_whole()
+
+
+def test_sshd_freezes_under_a_server_that_sells(yard: Yard) -> None:
+    """Its controller would cut the power at once, and with it a balancer that shoppers use."""
+    host = yard.where("lb-1")
+    yard.inside(host, "pkill", "-STOP", "-x", "sshd")
+    try:
+        ran, seconds = timed(yard.operator.recover)
+    finally:
+        yard.inside(host, "pkill", "-CONT", "-x", "sshd")
+    assert ran.code == 3, ran.out + ran.err
+    yard.tried(
+        "sshd is frozen under a server that sells",
+        ran,
+        seconds,
+        60,
+        "its power is left alone, and the server goes on selling",
+        "which no other has",
+        f"pcloud failover {SITE} {host}",
+    )
+    assert yard.copies() == sorted(SERVERS)
+    assert yard.operator.recover().changed() == set()
 
 
 # -- the operator's own machine
