@@ -201,8 +201,14 @@ class SimGuest:
             state = "ON" if on else "OFF"
             return Said(0, f"{int(data.semi_sync)}\t{data.timeout}\nRpl_semi_sync_master_status\t{state}\n")
         if wanted := re.search(r"MASTER_GTID_WAIT\('0-1-(\d+)'", text):
-            data.apply()
+            if not data.slow:
+                data.apply()
             return Said(0, "0\n" if data.position >= int(wanted[1]) else "-1\n")
+        self._change(text)
+        return Said()
+
+    def _change(self, text: str) -> None:
+        data = self.data
         self.world.effect()
         if settings := re.search(r"master_timeout=(\d+); SET GLOBAL rpl_semi_sync_master_enabled=(\d)", text):
             data.timeout, data.semi_sync = settings[1], settings[2] == "1"
@@ -219,7 +225,6 @@ class SimGuest:
         else:
             raise CommandFailed(f"the simulation knows no statement {text[:60]}")
         self.world.effect()
-        return Said()
 
 
 def seen_database(data: SimData, *, follows: bool) -> SeenDatabase:

@@ -191,7 +191,7 @@ class SimWorld:
         return Verdict(True, "")
 
     def walk(self, journey: Journey, on_visit: Callable[[Visit, float], None]) -> Verdict:
-        for visit, needs in zip(journey.steps, ("balancer", "frontend", "database", "indexer"), strict=False):
+        for visit, needs in zip(journey.steps, ("balancer", "frontend", "indexer"), strict=False):
             servers = [s.name for s in self.desired.everyone if s.role == needs]
             reached = self.answering if needs == "balancer" else self.serving
             if not any(reached(s) for s in servers):
@@ -234,6 +234,10 @@ class SimWorld:
     def followers(self, server: str) -> list[SimData]:
         data = [d for s in self.carriers() if s != server and self.serving(s) and (d := self.find_data(s))]
         return [d for d in data if d.running and d.source and not d.error]
+
+    def carried(self) -> list[SimData]:
+        """The data of every carrier that is on the network."""
+        return [d for s in self.carriers() if self.serving(s) and (d := self.find_data(s))]
 
     def replicate(self) -> None:
         """Whoever follows the primary has what it has."""
