@@ -9,6 +9,7 @@ SHELL := /bin/bash
 PYTHON ?= /usr/bin/python3
 VENV := .venv
 BIN := $(VENV)/bin
+SOAK ?= 10000
 
 # What runs (QEMU, libvirt, the lab), what builds images, what compiles libvirt-python.
 DEBIAN := qemu-system-x86 qemu-utils libvirt-daemon-system libvirt-daemon-driver-qemu libvirt-clients \
@@ -18,7 +19,7 @@ DEBIAN := qemu-system-x86 qemu-utils libvirt-daemon-system libvirt-daemon-driver
 # What only the tests run: the shop's own daemons, to check its configuration files and queries.
 DEBIAN_TEST := haproxy nginx-light mariadb-server sphinxsearch procps openipmi
 
-.PHONY: help setup demo test chaos bench lint lab-down clean lock
+.PHONY: help setup demo test chaos soak bench lint lab-down clean lock
 
 help:
 	@sed -n '2,4p' Makefile | cut -c3-
@@ -74,6 +75,10 @@ chaos: setup
 	$(call install_debian,$(DEBIAN_TEST))
 	@echo "== the bad days in full: killed at every event of a run, and the same command again"
 	@$(BIN)/pytest -m chaos
+
+soak: setup
+	@echo "== random scenarios on virtual time, checked at every moment"
+	@$(BIN)/python -m tests.scenarios --soak $(SOAK)
 
 bench: setup
 	@echo "== pcloud beside its floor, on a lab of its own: about ten minutes on a quiet machine"

@@ -68,7 +68,9 @@ def _roles(draft: Draft) -> Roles:
     left = {c.name for c in carriers if draft.decisions[c.name].act is Act.LEAVE}
     if len(left) == len(carriers):
         return Roles()  # nobody asked for the data
-    roles = resolve(site.site, _address(draft), carriers, draft.observed.data.known, anew=options.from_scratch)
+    policy, known = site.database.semi_sync, draft.observed.data.known
+    waits_s = policy.timeout_s if policy.alone == "degrade" else None
+    roles = resolve(site.site, _address(draft), carriers, known, anew=options.from_scratch, waits_s=waits_s)
     seeded, joined = (tuple(n for n in names if n not in left) for names in (roles.seeded, roles.joined))
     return replace(roles, seeded=seeded, joined=joined)
 

@@ -131,7 +131,7 @@ def _decide_one(facts: _Facts, spec: ServerSpec) -> Decision:
             f"{host.name} has a server {seen.name} with its name or address that is not pcloud's",
             next=f"rename or remove it: pcloud ssh {site}/{host.name} -- virsh domrename {seen.name} NEW-NAME",
         )
-    anew = facts.generations.last.get(spec.name, 0) + 1
+    anew = facts.generations.next(spec.name)
     if not copies:
         return _after_fences(facts, Decision(spec.name, Act.BUILD, "it is missing", generation=anew))
     host, seen = (running or copies)[0]

@@ -5,7 +5,8 @@ with it. So before a copy is first started, `NOTES` other hosts are left a small
 its generation. While no more hosts than that are silent, the newest generation is known.
 
 Safety, as sentences:
-- The generation grows with every copy that is made, on whichever host.
+- The generation grows with every copy that is made, on whichever host; where a newer one may be
+  that nobody can read, it leaps over any that could be there.
 - A copy older than the newest generation is quarantined: it is never started, it is powered
   off where it runs, and its disk stays until a person says otherwise.
 """
@@ -22,6 +23,9 @@ from pcloud.observed import Observed, Power, SeenHost, SeenServer
 
 NOTES = 2
 """How many other hosts know a copy's generation."""
+
+LEAP = 1000
+"""No server is made anew this often between two leaps."""
 
 _FILE = r"{site}\.([a-z0-9-]+)\.g([0-9]+)\.(.+)"
 
@@ -51,6 +55,11 @@ class Generations:
 
     def outdated(self, seen: SeenServer) -> bool:
         return seen.mark is not None and seen.mark.generation < self.newest.get(seen.mark.server, 0)
+
+    def next(self, server: str) -> int:
+        """What a copy that is made now is: newer than every other one."""
+        last = self.last.get(server, 0)
+        return last + 1 if self.sure else (last // LEAP + 1) * LEAP
 
     def may_be_away(self, server: str) -> bool:
         """Whether a copy may be on a host that cannot be read."""

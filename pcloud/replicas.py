@@ -77,14 +77,21 @@ class Rpo:
     received: str
     known: str
     semi_sync: bool
+    waited_s: float | None = None
+    """How long a commit waits for the replica before it goes on alone; None: for ever."""
 
     def __str__(self) -> str:
         lost = behind(self.received, self.known)
         known = f"last known {self.known}" if self.known else "no later position is known"
         if lost:
             verdict = f"{lost} transactions are lost"
-        elif self.semi_sync:
+        elif self.semi_sync and self.waited_s is None:
             verdict = "commits waited for it: no acknowledged order is missing"
+        elif self.semi_sync:  # whether it heard of all can only its primary tell, and that one is gone
+            verdict = (
+                f"commits waited for it, {self.waited_s:g} s at most: no acknowledged order is missing, "
+                "unless it was out of its primary's reach for longer"
+            )
         else:
             verdict = "commits did not wait for it: what came after that is lost, and not counted"
         return f"received {self.received or 'nothing'}, {known}; {verdict}"
@@ -132,11 +139,20 @@ def find_heir(desired: Desired, observed: Observed, server: str) -> str:
     return next((n for n in others if n in seen and seen[n].restored), "")
 
 
-def resolve(site: str, address: str, carriers: Sequence[Carrier], known: str = "", *, anew: bool = False) -> Roles:
+def resolve(
+    site: str,
+    address: str,
+    carriers: Sequence[Carrier],
+    known: str = "",
+    *,
+    anew: bool = False,
+    waits_s: float | None = None,
+) -> Roles:
     """The roles of a site's carriers, the preferred primary first.
 
     `address` is the one that a replica must follow; `known` the last position of the primary that
-    anybody saw; `anew` says that a person wants everything made again from the dump.
+    anybody saw; `anew` says that a person wants everything made again from the dump; `waits_s` how
+    long a commit waits for a replica before it goes on alone (None: for ever).
     """
     writing = [c for c in carriers if c.writes]
     if len(writing) > 1:
@@ -155,7 +171,7 @@ def resolve(site: str, address: str, carriers: Sequence[Carrier], known: str = "
     return Roles(
         primary.name,
         how,
-        _rpo(seen, known) if how is How.PROMOTED and seen is not None else None,
+        _rpo(seen, known, waits_s) if how is How.PROMOTED and seen is not None else None,
         filled=tuple(c.name for c in (primary, *others)) if fresh or settles else (),
         seeded=tuple(c.name for c in ((primary, *others) if settles else () if fresh else others) if not _has_copy(c)),
         joined=tuple(c.name for c in ((primary, *others) if settles else others) if not _follows(c, address)),
@@ -214,6 +230,6 @@ def _reach(c: Carrier) -> int:
     return max(reach(c.seen.position), reach(c.seen.received))
 
 
-def _rpo(seen: SeenDatabase, known: str) -> Rpo:
+def _rpo(seen: SeenDatabase, known: str, waits_s: float | None) -> Rpo:
     received = seen.received if reach(seen.received) >= reach(seen.position) else seen.position
-    return Rpo(received, known, seen.semi_sync)
+    return Rpo(received, known, seen.semi_sync, waits_s)

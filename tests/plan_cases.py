@@ -19,6 +19,7 @@ from pcloud.plan import Plan, plan
 from pcloud.playbook import load_playbook
 from tests.conftest import make_desired
 from tests.simulated_data import SimData
+from tests.simulated_power import Bmc
 from tests.simulation import SimDomain, SimWorld, with_options
 
 CASES = sorted((Path(__file__).parent / "cases" / "plan").glob("*.yaml"))
@@ -58,7 +59,7 @@ def arrange(world: SimWorld, case: dict[str, Any]) -> None:
     for text in case.get("away", []):
         host, *words = text.split()
         at = world.hosts[host]
-        at.away, at.seen, at.controller = True, "seen" in words, "mute" not in words
+        at.away, at.seen, at.bmc = True, "seen" in words, Bmc.MUTE if "mute" in words else Bmc.WELL
         if "off" in words:
             world.cut(host)
     world.confirmed |= case.get("confirmed", {})

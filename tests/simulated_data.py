@@ -18,6 +18,10 @@ from pcloud.steps.replication import COPY_FROM, FOLLOW, PRIMARY, TAKEN
 if TYPE_CHECKING:
     from tests.simulation import SimWorld
 
+COPY_S, RESTORE_S, INDEX_S = 6.0, 10.0, 4.0
+"""How long the real work takes, on virtual time."""
+SILENCE_S = 5.0
+
 
 def gtid(position: int) -> str:
     return f"0-1-{position}" if position else ""
@@ -47,11 +51,36 @@ class SimData:
     """Both replication threads."""
     semi_sync: bool = False
     received: int = 0
-    timeout: str = "10000"
+    timeout: str = "30000"
+    orders: tuple[int, ...] = ()
+    """Shoppers' orders on this disk."""
+    relayed: tuple[int, ...] = ()
+    """The same with what was received and not applied yet."""
+    slow: bool = False
+    """It receives, and applies nothing: a long statement is in its way."""
+    error: str = ""
+    """Why it cannot follow: its data and its source's went different ways."""
 
     def starts(self) -> None:
         """A boot: the role comes from the disk, replication and semi-sync do not start by themselves."""
-        self.running, self.semi_sync = False, False
+        self.running, self.semi_sync, self.slow = False, False, False
+
+    def receive(self, source: SimData) -> None:
+        """What the source has and this one lacks; nothing when this one has what the source never had."""
+        if self.relayed[: len(self.orders)] != self.orders:
+            self.relayed = self.orders
+        if source.orders[: len(self.relayed)] != self.relayed:
+            self.error = "an error 1236: it has orders that its source never had"
+            return
+        self.relayed, self.received = source.orders, max(self.received, source.position)
+        if not self.slow:
+            self.apply()
+
+    def apply(self) -> None:
+        """What was received is in the tables."""
+        self.position = max(self.position, self.received)
+        if len(self.relayed) > len(self.orders):
+            self.orders = self.relayed
 
     @property
     def tables(self) -> int:
@@ -74,6 +103,7 @@ class SimGuest:
 
     def run(self, argv: Sequence[str], *, stdin: bytes | BinaryIO | None = None, **_: Any) -> Said:
         if not self.world.answering(self.name):
+            self.world.clock.work(SILENCE_S)
             raise HostUnreachable("no answer", where=self.name)
         match list(argv):
             case ["mariadb", *options]:
@@ -84,6 +114,7 @@ class SimGuest:
             case [program, address] if program in (COPY_FROM, FOLLOW):
                 return self._copy(address) if program == COPY_FROM else self._follow(address)
             case words if tuple(words) == self.world.site.search.argv:
+                self.world.clock.work(INDEX_S)
                 self.world.effect()
                 self.data.index = self.world.source_of(self.name).position
                 self.world.effect()
@@ -111,14 +142,14 @@ class SimGuest:
                     return Said(TAKEN, "", f"the address is taken by {others[0]}")
                 self.world.effect()
                 if verb == "promote":
-                    self.data.position = max(self.data.position, self.data.received)
+                    self.data.apply()
                     self.data.running, self.data.source, self.data.received = False, "", 0
                     self.world.effect()
                 self.data.primary = True
                 self.world.effect()
             case "release":
                 self.world.effect()
-                self.data.primary = False
+                self.data.primary = self.data.semi_sync = False
                 self.world.effect()
                 return Said(0, f"{gtid(self.data.position)}\n")
         return Said()
@@ -129,14 +160,17 @@ class SimGuest:
             raise CommandFailed("Can't connect to server", where=self.name)
         self.world.effect()
         self.data.state, self.data.token, self.data.source, self.data.running = "", "", "", False
+        self.data.orders = self.data.relayed = ()
+        self.world.clock.work(COPY_S)
         self.world.effect()
         self.data.state, self.data.token, self.data.position = source.state, source.token, source.position
+        self.data.orders = self.data.relayed = source.orders
         self.world.effect()
         return Said()
 
     def _follow(self, address: str) -> Said:
         self.world.effect()
-        self.data.source, self.data.running = address, True
+        self.data.source, self.data.running, self.data.error = address, True, ""
         self.world.replicate()
         self.world.effect()
         return Said()
@@ -145,13 +179,14 @@ class SimGuest:
         data = self.data
         if not data.source:
             return Said()
-        source = self.world.at_address(data.source)
+        source = self.world.at_address(data.source) if not data.error else None
         shown = {
             "Master_Host": data.source,
             "Slave_IO_Running": "Yes" if data.running and source else "Connecting" if data.running else "No",
             "Slave_SQL_Running": "Yes" if data.running else "No",
             "Gtid_IO_Pos": gtid(max(data.received, data.position)),
-            "Seconds_Behind_Master": "0" if data.running and source else "NULL",
+            "Seconds_Behind_Master": ("60" if data.slow else "0") if data.running and source else "NULL",
+            "Last_IO_Error": data.error,
         }
         return Said(0, "".join(f"{name:>30}: {value}\n" for name, value in shown.items()))
 
@@ -166,23 +201,30 @@ class SimGuest:
             state = "ON" if on else "OFF"
             return Said(0, f"{int(data.semi_sync)}\t{data.timeout}\nRpl_semi_sync_master_status\t{state}\n")
         if wanted := re.search(r"MASTER_GTID_WAIT\('0-1-(\d+)'", text):
-            data.position = max(data.position, data.received)  # what was received is applied
+            if not data.slow:
+                data.apply()
             return Said(0, "0\n" if data.position >= int(wanted[1]) else "-1\n")
+        self._change(text)
+        return Said()
+
+    def _change(self, text: str) -> None:
+        data = self.data
         self.world.effect()
         if settings := re.search(r"master_timeout=(\d+); SET GLOBAL rpl_semi_sync_master_enabled=(\d)", text):
             data.timeout, data.semi_sync = settings[1], settings[2] == "1"
         elif text.startswith("STOP SLAVE"):
             data.running = False
             if "RESET SLAVE ALL" in text:
-                data.source, data.received = "", 0
+                data.source, data.received, data.relayed = "", 0, data.orders
         elif marks := re.findall(r"VALUES \(1, '(\w+)', '([^']+)'", text):
             for state, token in marks:
                 data.state, data.token, data.position = state, token, 0
+                data.orders = data.relayed = ()
+                self.world.clock.work(RESTORE_S / 2)
                 self.world.effect()
         else:
             raise CommandFailed(f"the simulation knows no statement {text[:60]}")
         self.world.effect()
-        return Said()
 
 
 def seen_database(data: SimData, *, follows: bool) -> SeenDatabase:
@@ -192,7 +234,7 @@ def seen_database(data: SimData, *, follows: bool) -> SeenDatabase:
         position=gtid(data.position),
         received=gtid(max(data.received, data.position)) if data.source else "",
         source=data.source,
-        replicating=data.running and follows,
+        replicating=data.running and follows and not data.error,
         behind_s=0.0 if data.running and follows else None,
         semi_sync=data.semi_sync or (data.running and bool(data.source)),
         restored=data.token if data.state == "restored" else "",

@@ -10,101 +10,31 @@ from __future__ import annotations
 import hashlib
 import json
 import queue
-import shlex
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
-from typing import Any, BinaryIO
+from typing import Any
 
 from pcloud.desired import Desired, ImageSpec, Names, ServerSpec
-from pcloud.errors import CommandFailed, HostUnreachable, HypervisorError
+from pcloud.errors import CommandFailed, HostUnreachable, HypervisorError, PcloudError
 from pcloud.identity import carrier_names
 from pcloud.model import Check, Host, Journey, Site, Visit
-from pcloud.observed import Data, Health, HostPower, Mark, Observed, Power, SeenHost, SeenServer, Witness
-from pcloud.steps.relay import DIFFERENT, PROGRAM, SENDER_GONE
-from tests.simulated_data import Said, SimData, SimGuest, seen_database
+from pcloud.observed import Data, Health, HostPower, Mark, Observed, Power, SeenHost, Witness
+from pcloud.power import PowerControl
+from pcloud.steps.fence import PowerProof, ask_power
+from tests.simulated_data import SimData, SimGuest, seen_database
+from tests.simulated_hosts import EFFECT_S, SimDomain, SimHost, SimHypervisor, SimShell
+from tests.simulated_power import control
+from tests.simulated_time import Died, SimClock
 
 HOST_MEMORY_MIB = 16_384
 BOOT_S = 20.0
+OBSERVE_S = 1.0
+SILENCE_S = 5.0
+"""Until a connection to a host that does not answer is given up."""
 
-
-class Died(BaseException):
-    """The operator's process was killed: nothing after this happens."""
-
-
-class SimClock:
-    """Time passes only when somebody sleeps."""
-
-    def __init__(self) -> None:
-        self._now = 0.0
-        self._lock = threading.Lock()
-
-    def now(self) -> float:
-        return self._now
-
-    def wall(self) -> datetime:
-        return datetime.fromtimestamp(1_353_100_000 + self._now, UTC)
-
-    def sleep(self, seconds: float) -> None:
-        with self._lock:
-            self._now += seconds
-
-
-@dataclass
-class SimDomain:
-    mark: Mark | None
-    uuid: str
-    memory_mib: int
-    macs: tuple[str, ...]
-    power: Power = Power.OFF
-    started_at: float = 0.0
-    broken: bool = False
-
-
-@dataclass
-class SimHost:
-    domains: dict[str, SimDomain] = field(default_factory=dict)
-    files: dict[str, str] = field(default_factory=dict)
-    """Path to the digest of its content."""
-    away: bool = False
-    """It does not answer us, whatever the reason."""
-    powered: bool = True
-    controller: bool = True
-    """Its management controller answers."""
-    seen: bool = False
-    """Other hosts still reach it while we do not."""
-
-
-@dataclass
-class SimPower:
-    """A host's controller: a power cut stops everything on the host at once."""
-
-    world: SimWorld
-    name: str
-
-    def read(self) -> SimReading:
-        host = self.world.hosts[self.name]
-        if not host.controller:
-            raise HostUnreachable("its controller does not answer", where=self.name)
-        return SimReading(HostPower.ON if host.powered else HostPower.OFF)
-
-    def force_off(self) -> SimReading:
-        self.read()
-        self.world.effect()
-        self.world.cut(self.name)
-        self.world.effect()
-        return self.read()
-
-    def force_on(self) -> SimReading:
-        raise AssertionError("no plan turns a host on")
-
-
-@dataclass(frozen=True)
-class SimReading:
-    power: HostPower
-    way: str = "redfish"
+__all__ = ["BOOT_S", "Died", "SimClock", "SimDomain", "SimHost", "SimWorld", "image_spec", "marks_of", "with_options"]
 
 
 @dataclass
@@ -124,6 +54,14 @@ class SimWorld:
     lock: threading.RLock = field(default_factory=threading.RLock)
     wires: dict[str, queue.SimpleQueue[bytes | None]] = field(default_factory=dict)
     """Where hosts listen for one another, by address, port and token."""
+    lied: set[str] = field(default_factory=set)
+    """Hosts that have power, of which a person said that they have none: nothing can be promised then."""
+    known: str = ""
+    """The primary's last position that a journal knows."""
+    newest: dict[str, tuple[int, str]] = field(default_factory=dict)
+    """Server to the newest generation that ever ran, and its host."""
+    on_effect: Callable[[int], None] = lambda _: None
+    """Told of each effect's number before it counts."""
 
     def __post_init__(self) -> None:
         self.hosts = self.hosts or {h.name: SimHost() for h in self.desired.site.hosts}
@@ -136,14 +74,41 @@ class SimWorld:
 
     def effect(self, host: str = "") -> None:
         """Called before and after every change: both are moments to die or to fail in."""
-        if host and self.hosts[host].away:
-            raise HostUnreachable("no answer", where=host)
+        self.clock.work(EFFECT_S)
+        self.answers_us(host)
         with self.lock:
             self.effects += 1
+            self.on_effect(self.effects)
             if self.die_at is not None and self.effects >= self.die_at:
                 raise Died
             if self.fail_at == self.effects:
                 raise HypervisorError("it failed, as the test wanted", where=host)
+        self.answers_us(host)
+
+    def answers_us(self, host: str) -> None:
+        """Raises `HostUnreachable`, after a while, when it does not."""
+        if host and self.hosts[host].away:
+            self.clock.work(SILENCE_S)
+            raise HostUnreachable("no answer", where=host)
+
+    def judge_start(self, mark: Mark, host: str) -> None:
+        """What must never happen to any server, whether anybody can see it or not."""
+        elsewhere = [h for h, _ in self.running(mark.server) if h not in self.lied]
+        assert not elsewhere, f"{mark.server} would run twice: {elsewhere} and {host}"
+        generation, where = self.newest.get(mark.server, (0, host))
+        assert mark.generation > generation or (mark.generation, host) == (generation, where), (
+            f"{mark.server} g{mark.generation} starts on {host} after g{generation} on {where}"
+        )
+        self.newest[mark.server] = mark.generation, host
+
+    def boots(self, server: str, data: SimData) -> None:
+        """The role comes from the disk, unless somebody else has the address by then."""
+        data.starts()
+        self.clock.at(self.clock.now() + BOOT_S, lambda: self._boots(server, data))
+
+    def _boots(self, server: str, data: SimData) -> None:
+        if data.primary and any(s != server for s in self.holders()):
+            data.primary = False
 
     def wire(self, end: str) -> queue.SimpleQueue[bytes | None]:
         with self.lock:
@@ -163,8 +128,8 @@ class SimWorld:
     def server_shell(self, server: str) -> SimGuest:
         return SimGuest(self, server)
 
-    def power(self, host: str) -> SimPower:
-        return SimPower(self, host)
+    def power(self, host: str) -> PowerControl:
+        return control(self, host)
 
     def confirmed_off(self, host: str) -> str:
         return self.confirmed.get(host, "")
@@ -172,7 +137,8 @@ class SimWorld:
     def cut(self, host: str) -> None:
         """The host loses its power, and all that runs on it stops."""
         with self.lock:
-            self.hosts[host].powered, self.hosts[host].away, self.hosts[host].seen = False, True, False
+            at = self.hosts[host]
+            at.powered, at.away, at.seen, at.frozen = False, True, False, False
             for domain in self.hosts[host].domains.values():
                 domain.power = Power.OFF
 
@@ -203,11 +169,21 @@ class SimWorld:
         """The running copies on hosts that answer us."""
         return [(h, d) for h, d in self.running(server) if not self.hosts[h].away]
 
+    def _is_up(self, copies: list[tuple[str, SimDomain]]) -> bool:
+        up = [d for _, d in copies if not d.broken and not d.hung]
+        return bool(up) and self.clock.now() - up[0].started_at >= BOOT_S
+
     def answering(self, server: str) -> bool:
-        found = self.reached(server)
-        return bool(found) and not found[0][1].broken and self.clock.now() - found[0][1].started_at >= BOOT_S
+        """It answers this machine."""
+        return self._is_up(self.reached(server))
+
+    def serving(self, server: str) -> bool:
+        """It answers shoppers and other servers."""
+        return self._is_up([(h, d) for h, d in self.running(server) if self.hosts[h].on_network])
 
     def probe(self, check: Check, server: str, address: str) -> Verdict:
+        if server in self.hosts:
+            return Verdict(not self.hosts[server].away, "no answer")
         if not self.answering(server):
             return Verdict(False, "connection refused")
         if check.search is not None and not self._has_index(server):
@@ -215,10 +191,12 @@ class SimWorld:
         return Verdict(True, "")
 
     def walk(self, journey: Journey, on_visit: Callable[[Visit, float], None]) -> Verdict:
-        for visit, needs in zip(journey.steps, ("balancer", "frontend", "database", "indexer"), strict=False):
-            servers = [s.name for s in self.desired.servers if s.role == needs]
-            if not any(self.answering(s) for s in servers):
+        for visit, needs in zip(journey.steps, ("balancer", "frontend", "indexer"), strict=False):
+            servers = [s.name for s in self.desired.everyone if s.role == needs]
+            reached = self.answering if needs == "balancer" else self.serving
+            if not any(reached(s) for s in servers):
                 return Verdict(False, f"{visit.name}: 503")
+            self.clock.work(EFFECT_S)
             on_visit(visit, 0.1)
         holders = self.holders()
         if not holders or self.source_of(holders[0]).state != "restored":
@@ -228,8 +206,10 @@ class SimWorld:
     # -- the data
 
     def find_data(self, server: str) -> SimData | None:
-        """Of the running copy that answers."""
-        for host, domain in self.reached(server):
+        """Of the running copy that is on the network."""
+        for host, domain in self.running(server):
+            if not self.hosts[host].on_network:
+                continue
             assert domain.mark is not None
             return self.disks.get((host, Names(self.site.site, server, domain.mark.generation).disk))
         return None
@@ -239,7 +219,7 @@ class SimWorld:
 
     def holders(self) -> list[str]:
         """The servers that have the service address: those that run and have the role."""
-        return [s for s in self.carriers() if self.answering(s) and (d := self.find_data(s)) and d.primary]
+        return [s for s in self.carriers() if self.serving(s) and (d := self.find_data(s)) and d.primary]
 
     def at_address(self, address: str) -> SimData | None:
         return next((self.find_data(s) for s in self.holders()), None)
@@ -252,25 +232,20 @@ class SimWorld:
         return own
 
     def followers(self, server: str) -> list[SimData]:
-        data = [d for s in self.carriers() if s != server and self.answering(s) and (d := self.find_data(s))]
-        return [d for d in data if d.running and d.source]
+        data = [d for s in self.carriers() if s != server and self.serving(s) and (d := self.find_data(s))]
+        return [d for d in data if d.running and d.source and not d.error]
+
+    def carried(self) -> list[SimData]:
+        """The data of every carrier that is on the network."""
+        return [d for s in self.carriers() if self.serving(s) and (d := self.find_data(s))]
 
     def replicate(self) -> None:
         """Whoever follows the primary has what it has."""
         source = self.at_address("")
         for server in self.carriers():
             data = self.find_data(server)
-            if source is not None and data is not None and data.running and self.answering(server):
-                data.position = data.received = max(data.position, source.position)
-
-    def order(self) -> int:
-        """A shopper's order: the position that was acknowledged to him, 0 when it was not accepted."""
-        source = self.at_address("")
-        if source is None:
-            return 0
-        source.position += 1
-        self.replicate()
-        return source.position
+            if source is not None and data is not None and data is not source and data.running and self.serving(server):
+                data.receive(source)
 
     @property
     def database(self) -> tuple[str, str]:
@@ -290,11 +265,14 @@ class SimWorld:
         return self.answers
 
     def observe(self) -> Observed:
+        """As `pcloud.observe` would find it, and as long as that would take."""
+        self.clock.work(OBSERVE_S + SILENCE_S * any(h.away for h in self.hosts.values()))
         hosts = []
         for name, host in self.hosts.items():
             if host.away:
                 hosts.append(self._observe_silent(name))
                 continue
+            self.confirmed.pop(name, None)  # it was heard of: no word about it counts any longer
             volumes = tuple(sorted(PurePosixPath(p).name for p in host.files))
             servers = self.hypervisor(name).servers()
             hosts.append(SeenHost(name, "", HOST_MEMORY_MIB, "tcg", servers, volumes))
@@ -311,27 +289,36 @@ class SimWorld:
         seen = {s: seen_database(d, follows=bool(holders)) for s, d in up.items()}
         idx_up = all(self.answering(s.name) for s in self.desired.members(self.site.search.group))
         tokens = [d.restored for d in seen.values() if d.restored]
+        writing = any(d.writable for d in seen.values())
         return Data(
-            tokens[0] if tokens else "", indexed=self.indexed and idx_up, databases=seen, holder=(holders or [""])[0]
+            tokens[0] if tokens else "",
+            indexed=self.indexed and idx_up,
+            databases=seen,
+            holder=next((h for h in holders if h in up), ""),
+            known="" if writing else self.known,
         )
 
     def _observe_silent(self, name: str) -> SeenHost:
         host = self.hosts[name]
         asked = tuple(n for n, h in self.hosts.items() if not h.away)[:2]
-        power, proof = HostPower.UNKNOWN, ""
-        if host.controller:
-            power = HostPower.ON if host.powered else HostPower.OFF
-            proof = "" if host.powered else "redfish, read twice"
-        elif word := self.confirmed_off(name):
-            power, proof = HostPower.OFF, word
+        found = self._ask_power(name)
+        if found is None and (word := self.confirmed_off(name)):
+            found = PowerProof(HostPower.OFF, word)
+        found = found or PowerProof(HostPower.UNKNOWN)
         return SeenHost(
             name,
             "no answer",
             silent=True,
-            power=power,
-            proof=proof,
+            power=found.power,
+            proof=found.proof,
             witnesses=tuple(Witness(n, host.seen) for n in asked),
         )
+
+    def _ask_power(self, name: str) -> PowerProof | None:
+        try:
+            return ask_power(self, name)
+        except PcloudError:
+            return None
 
 
 @dataclass(frozen=True)
@@ -343,184 +330,6 @@ class Verdict:
     @property
     def failed(self) -> Verdict | None:
         return None if self.ok else self
-
-
-@dataclass
-class SimHypervisor:
-    world: SimWorld
-    name: str
-
-    @property
-    def me(self) -> SimHost:
-        return self.world.hosts[self.name]
-
-    def servers(self) -> tuple[SeenServer, ...]:
-        now = self.world.clock.now()
-        with self.world.lock:
-            return tuple(
-                SeenServer(name, d.uuid, d.power, d.mark, d.memory_mib, d.macs, (), now - d.started_at)
-                for name, d in sorted(self.me.domains.items())
-            )
-
-    def server(self, name: str) -> SeenServer | None:
-        return next((s for s in self.servers() if s.name == name), None)
-
-    def power(self, name: str) -> Power | None:
-        found = self.me.domains.get(name)
-        return found.power if found else None
-
-    def cpu_s(self, name: str) -> float:
-        return 12.0
-
-    def stopped(self, name: str) -> str | None:
-        return None
-
-    def define(self, xml: str) -> None:
-        self.world.effect(self.name)
-        data = json.loads(xml)
-        with self.world.lock:
-            old = self.me.domains.get(data["name"])
-            if old is not None and old.mark is None:
-                raise HypervisorError("a domain of that name exists", where=self.name)
-            self.me.domains[data["name"]] = SimDomain(
-                Mark(**data["mark"]), data["uuid"], data["memory"], (data["mac"],)
-            )
-        self.world.effect(self.name)
-
-    def start(self, name: str) -> None:
-        self.world.effect(self.name)
-        with self.world.lock:
-            domain = self.me.domains[name]
-            mark = domain.mark
-            assert mark is not None
-            names = Names(mark.site, mark.server, mark.generation)
-            pool = self.world.host(self.name).pool
-            for file in (names.disk, names.seed):
-                if f"{pool}/{file}" not in self.me.files:
-                    raise HypervisorError(f"{file} is not there", where=self.name)
-            elsewhere = [h for h, _ in self.world.running(mark.server)]
-            assert not elsewhere, f"{name} would run twice: {elsewhere} and {self.name}"
-            domain.power, domain.started_at = Power.RUNNING, self.world.clock.now()
-            self.me.files[f"{pool}/{names.console}"] = "log"
-            if self.me.files.get(f"{pool}/{names.disk}") == "fresh":
-                self.world.disks[self.name, names.disk] = SimData()
-                self.me.files[f"{pool}/{names.disk}"] = "used"
-            self.world.disks.setdefault((self.name, names.disk), SimData()).starts()
-        self.world.effect(self.name)
-
-    def power_off(self, name: str) -> None:
-        self.world.effect(self.name)
-        if name in self.me.domains:
-            self.me.domains[name].power = Power.OFF
-        self.world.effect(self.name)
-
-    def definition(self, name: str) -> str | None:
-        return "<domain/>" if name in self.me.domains else None
-
-    def undefine(self, name: str) -> None:
-        self.world.effect(self.name)
-        domain = self.me.domains.get(name)
-        assert domain is None or domain.mark is not None, f"{name} is not pcloud's"
-        self.me.domains.pop(name, None)
-        self.world.effect(self.name)
-
-    def volumes(self, pool: str) -> tuple[str, ...]:
-        if self.me.away:
-            raise HostUnreachable("no answer", where=self.name)
-        return tuple(sorted(PurePosixPath(p).name for p in self.me.files))
-
-    def create_overlay(self, pool: str, name: str, *, backing: str, size_gib: int) -> None:
-        self.world.effect(self.name)
-        if backing not in self.me.files:
-            raise HypervisorError(f"{backing} is not there", where=self.name)
-        self.me.files[f"{pool}/{name}"] = "fresh"
-        self.world.effect(self.name)
-
-
-@dataclass
-class SimShell:
-    """A host's shell: the few commands that steps use, on the simulated files."""
-
-    world: SimWorld
-    name: str
-
-    @property
-    def files(self) -> dict[str, str]:
-        return self.world.hosts[self.name].files
-
-    def run(self, argv: Sequence[str], *, stdin: bytes | BinaryIO | None = None, **_: Any) -> Said:
-        if self.world.hosts[self.name].away:
-            raise HostUnreachable("no answer", where=self.name)
-        match list(argv):
-            case ["sha256sum", "--", *paths]:
-                return Said(0, "".join(f"{self.files[p]}  {p}\n" for p in paths if p in self.files))
-            case ["rm", "-f", *paths]:
-                self.world.effect(self.name)
-                for path in paths:
-                    self.files.pop(path, None)
-                self.world.effect(self.name)
-            case ["mv", "-n" | "-f", old, new]:
-                self.world.effect(self.name)
-                self.files[new] = self.files.pop(old)
-                self.world.effect(self.name)
-            case ["stat", "-c", "%s", "--", _]:
-                return Said(1)
-            case ["perl", "-e", program] if program == PROGRAM:
-                return self._relay(stdin)
-            case ["test", "-e", path]:
-                return Said(0 if path in self.files else 1)
-            case ["true"]:
-                self.world.effect(self.name)
-            case _:
-                raise AssertionError(f"the simulation knows no {shlex.join(argv)}")
-        return Said()
-
-    def _relay(self, stdin: bytes | BinaryIO | None) -> Said:
-        """What `relay.PROGRAM` does: takes the bytes, keeps them, passes them on."""
-        order, rest = _read_order(stdin)
-        path, _, sha, source, after = order[:5]
-        data: bytes | None = None
-        try:
-            self.world.effect(self.name)
-            data = self._source(source, rest)
-            if data is None:
-                return Said(SENDER_GONE, "", "the sender went away")
-            if source != "have":
-                if hashlib.sha256(data).hexdigest() != sha:
-                    return Said(DIFFERENT, "", "it arrived as something else")
-                self.files[f"{path}.part"] = sha
-                self.world.effect(self.name)
-                self.files[path] = self.files.pop(f"{path}.part")
-            self.world.effect(self.name)
-        finally:
-            if after != "-":
-                self.world.wire(after).put(data)
-        return Said()
-
-    def _source(self, source: str, rest: bytes) -> bytes | None:
-        match source:
-            case "stdin":
-                return rest
-            case "have":
-                return self.world.image_file.read_bytes()
-            case _:
-                return self.world.wire(source).get(timeout=10)
-
-    def write(self, path: str, data: bytes, **_: Any) -> None:
-        self.world.effect(self.name)
-        self.files[path] = hashlib.sha256(data).hexdigest()
-        self.world.effect(self.name)
-
-    def tail(self, path: str, **_: Any) -> str:
-        return "Kernel panic - not syncing"
-
-
-def _read_order(stdin: bytes | BinaryIO | None) -> tuple[list[str], bytes]:
-    """The words of a relay's order, and the bytes after it."""
-    assert stdin is not None
-    data = stdin if isinstance(stdin, bytes) else b"".join(iter(lambda: stdin.read(1 << 16), b""))
-    line, _, rest = data.partition(b"\n")
-    return line.decode().split(), rest
 
 
 def image_spec(name: str, file: Path) -> ImageSpec:

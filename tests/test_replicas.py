@@ -46,6 +46,14 @@ def test_a_lost_primary_is_followed_by_its_replica_and_comes_back_as_one() -> No
     assert str(found.rpo) == expected
 
 
+def test_a_commit_that_waits_for_a_while_only_promises_no_more_than_that() -> None:
+    """`degrade`: a replica that was cut off for longer missed what its primary then took alone, and does not know."""
+    carriers = [Carrier("db-1", Fate.NEW), Carrier("idx-1", Fate.STAYS, replica("0-1-57"))]
+    found = resolve("demo", ADDRESS, carriers, "0-1-57", waits_s=30)
+    assert "30 s at most" in str(found.rpo)
+    assert "unless it was out of its primary's reach for longer" in str(found.rpo)
+
+
 def test_what_a_promotion_loses_is_counted() -> None:
     late = Carrier("idx-1", Fate.STAYS, replica("0-1-50", semi_sync=False))
     found = roles(Carrier("db-1", Fate.NEW), late, "0-1-57")

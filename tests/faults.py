@@ -1,0 +1,156 @@
+"""What can go wrong in a scenario, as words: `kill h1`, `cut h2 seen`, `bmc h1 hangs`, `hang db-1`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from pcloud.desired import Names
+from pcloud.observed import Power
+from tests.simulated_data import SimData
+from tests.simulated_power import Bmc
+from tests.simulation import SimDomain, SimWorld
+
+HOST_BOOT_S = 30.0
+
+
+def _kill(world: SimWorld, host: str) -> str:
+    world.cut(host)
+    return f"{host} loses its power"
+
+
+def _unplug(world: SimWorld, host: str) -> str:
+    world.cut(host)
+    world.hosts[host].bmc = Bmc.MUTE
+    return f"{host} loses its power, and its controller with it"
+
+
+def _freeze(world: SimWorld, host: str) -> str:
+    if world.hosts[host].powered:
+        world.hosts[host].away = world.hosts[host].frozen = True
+    return f"{host} stands still"
+
+
+def _cut(world: SimWorld, host: str, *words: str) -> str:
+    if world.hosts[host].powered:
+        world.hosts[host].away, world.hosts[host].seen = True, "seen" in words
+    return f"{host}'s cable is cut" if "seen" not in words else f"{host} does not answer us, and others see it"
+
+
+def _mend(world: SimWorld, host: str) -> str:
+    """The cable, the freezing, and the controller; not the power."""
+    at = world.hosts[host]
+    at.bmc = Bmc.WELL
+    if at.powered:
+        at.away = at.seen = at.frozen = False
+    world.replicate()
+    return f"{host} is mended"
+
+
+def _return(world: SimWorld, host: str) -> str:
+    """Power comes back; its servers are as libvirt left them: off."""
+    at = world.hosts[host]
+    if at.powered:
+        return _mend(world, host)
+    at.powered, at.bmc, clock = True, Bmc.WELL, world.clock
+
+    def up() -> None:
+        if at.powered:
+            at.away = at.seen = at.frozen = False
+
+    clock.at(clock.now() + HOST_BOOT_S, up)
+    return f"{host} has power again, and boots"
+
+
+def _bmc(world: SimWorld, host: str, mode: str) -> str:
+    world.hosts[host].bmc = Bmc(mode)
+    return f"{host}'s controller: {mode}"
+
+
+def _domain(world: SimWorld, server: str) -> tuple[str, SimDomain] | None:
+    return next(iter(world.running(server)), None)
+
+
+def _crash(world: SimWorld, server: str) -> str:
+    if found := _domain(world, server):
+        found[1].power = Power.OFF
+    return f"{server} is killed"
+
+
+def _hang(world: SimWorld, server: str) -> str:
+    if found := _domain(world, server):
+        found[1].hung = True
+    return f"{server} stands still"
+
+
+def _disk(world: SimWorld, server: str) -> str:
+    """A running server keeps its open file: it shows when it is switched off."""
+    if found := _domain(world, server):
+        host, domain = found
+        assert domain.mark is not None
+        name = Names(world.site.site, server, domain.mark.generation).disk
+        world.hosts[host].files.pop(f"{world.host(host).pool}/{name}", None)
+        domain.power = Power.OFF
+    return f"{server} is killed, and its disk is gone"
+
+
+def _data(world: SimWorld, server: str) -> SimData:
+    return world.find_data(server) or SimData()
+
+
+def _deaf(world: SimWorld, server: str) -> str:
+    _data(world, server).running = False
+    return f"{server} stops following"
+
+
+def _slow(world: SimWorld, server: str) -> str:
+    _data(world, server).slow = True
+    return f"{server} receives, and does not apply"
+
+
+def _semi_sync_off(world: SimWorld, server: str) -> str:
+    _data(world, server).semi_sync = False
+    return f"{server}'s commits wait for nobody"
+
+
+def _file(world: SimWorld, host: str, name: str) -> str:
+    world.hosts[host].files[f"{world.host(host).pool}/{name}"] = "left"
+    return f"{host} has a file {name}"
+
+
+def _truth(world: SimWorld, host: str) -> str:
+    """For the tests of the simulation: what a false word did counts like everything else."""
+    world.lied.discard(host)
+    return f"{host} had power all the time"
+
+
+def _lose_orders(world: SimWorld) -> str:
+    """For the tests of the simulation."""
+    for data in world.disks.values():
+        data.orders = data.relayed = ()
+    return "orders are gone from every disk"
+
+
+FAULTS: Mapping[str, Callable[..., str]] = {
+    "kill": _kill,
+    "unplug": _unplug,
+    "freeze": _freeze,
+    "cut": _cut,
+    "mend": _mend,
+    "return": _return,
+    "bmc": _bmc,
+    "crash": _crash,
+    "hang": _hang,
+    "disk-gone": _disk,
+    "deaf": _deaf,
+    "slow": _slow,
+    "semi-sync-off": _semi_sync_off,
+    "file": _file,
+    "truth": _truth,
+    "lose-orders": _lose_orders,
+}
+
+
+def strike(world: SimWorld, words: str) -> str:
+    """Makes the fault happen; what happened, as a sentence."""
+    verb, *rest = words.split()
+    return FAULTS[verb](world, *rest)

@@ -1,0 +1,234 @@
+"""Simulated hosts: what libvirt and a shell would find and do on each, with nothing behind it but two dictionaries."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shlex
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import PurePosixPath
+from typing import TYPE_CHECKING, Any, BinaryIO
+
+from pcloud.desired import Names
+from pcloud.errors import HostUnreachable, HypervisorError
+from pcloud.observed import Mark, Power, SeenServer
+from pcloud.steps.relay import DIFFERENT, PROGRAM, SENDER_GONE
+from tests.simulated_data import Said, SimData
+from tests.simulated_power import Bmc
+
+if TYPE_CHECKING:
+    from tests.simulation import SimWorld
+
+EFFECT_S = 0.1
+
+
+@dataclass
+class SimDomain:
+    mark: Mark | None
+    uuid: str
+    memory_mib: int
+    macs: tuple[str, ...]
+    power: Power = Power.OFF
+    started_at: float = 0.0
+    broken: bool = False
+    """It boots, and never answers."""
+    hung: bool = False
+    """It stands still until it is switched off and on."""
+
+
+@dataclass
+class SimHost:
+    domains: dict[str, SimDomain] = field(default_factory=dict)
+    files: dict[str, str] = field(default_factory=dict)
+    """Path to the digest of its content."""
+    away: bool = False
+    """It does not answer us, whatever the reason."""
+    powered: bool = True
+    frozen: bool = False
+    """It has power and stands still, with all that runs on it."""
+    bmc: Bmc = Bmc.WELL
+    seen: bool = False
+    """Other hosts still reach it while we do not."""
+
+    @property
+    def on_network(self) -> bool:
+        """Shoppers and other servers reach what runs on it."""
+        return self.powered and not self.frozen and (not self.away or self.seen)
+
+
+@dataclass
+class SimHypervisor:
+    world: SimWorld
+    name: str
+
+    @property
+    def me(self) -> SimHost:
+        return self.world.hosts[self.name]
+
+    def servers(self) -> tuple[SeenServer, ...]:
+        now = self.world.clock.now()
+        with self.world.lock:
+            return tuple(
+                SeenServer(name, d.uuid, d.power, d.mark, d.memory_mib, d.macs, (), now - d.started_at)
+                for name, d in sorted(self.me.domains.items())
+            )
+
+    def server(self, name: str) -> SeenServer | None:
+        return next((s for s in self.servers() if s.name == name), None)
+
+    def power(self, name: str) -> Power | None:
+        found = self.me.domains.get(name)
+        return found.power if found else None
+
+    def cpu_s(self, name: str) -> float:
+        return 12.0
+
+    def stopped(self, name: str) -> str | None:
+        return None
+
+    def define(self, xml: str) -> None:
+        self.world.effect(self.name)
+        data = json.loads(xml)
+        with self.world.lock:
+            old = self.me.domains.get(data["name"])
+            if old is not None and old.mark is None:
+                raise HypervisorError("a domain of that name exists", where=self.name)
+            self.me.domains[data["name"]] = SimDomain(
+                Mark(**data["mark"]), data["uuid"], data["memory"], (data["mac"],)
+            )
+        self.world.effect(self.name)
+
+    def start(self, name: str) -> None:
+        self.world.effect(self.name)
+        with self.world.lock:
+            domain = self.me.domains[name]
+            mark = domain.mark
+            assert mark is not None
+            names = Names(mark.site, mark.server, mark.generation)
+            pool = self.world.host(self.name).pool
+            for file in (names.disk, names.seed):
+                if f"{pool}/{file}" not in self.me.files:
+                    raise HypervisorError(f"{file} is not there", where=self.name)
+            self.world.judge_start(mark, self.name)
+            domain.power, domain.hung, domain.started_at = Power.RUNNING, False, self.world.clock.now()
+            self.me.files[f"{pool}/{names.console}"] = "log"
+            if self.me.files.get(f"{pool}/{names.disk}") == "fresh":
+                self.world.disks[self.name, names.disk] = SimData()
+                self.me.files[f"{pool}/{names.disk}"] = "used"
+            self.world.boots(mark.server, self.world.disks.setdefault((self.name, names.disk), SimData()))
+        self.world.effect(self.name)
+
+    def power_off(self, name: str) -> None:
+        self.world.effect(self.name)
+        if name in self.me.domains:
+            self.me.domains[name].power = Power.OFF
+        self.world.effect(self.name)
+
+    def definition(self, name: str) -> str | None:
+        return "<domain/>" if name in self.me.domains else None
+
+    def undefine(self, name: str) -> None:
+        self.world.effect(self.name)
+        domain = self.me.domains.get(name)
+        assert domain is None or domain.mark is not None, f"{name} is not pcloud's"
+        self.me.domains.pop(name, None)
+        self.world.effect(self.name)
+
+    def volumes(self, pool: str) -> tuple[str, ...]:
+        if self.me.away:
+            raise HostUnreachable("no answer", where=self.name)
+        return tuple(sorted(PurePosixPath(p).name for p in self.me.files))
+
+    def create_overlay(self, pool: str, name: str, *, backing: str, size_gib: int) -> None:
+        self.world.effect(self.name)
+        if backing not in self.me.files:
+            raise HypervisorError(f"{backing} is not there", where=self.name)
+        self.me.files[f"{pool}/{name}"] = "fresh"
+        self.world.effect(self.name)
+
+
+@dataclass
+class SimShell:
+    """A host's shell: the few commands that steps use, on the simulated files."""
+
+    world: SimWorld
+    name: str
+
+    @property
+    def files(self) -> dict[str, str]:
+        return self.world.hosts[self.name].files
+
+    def run(self, argv: Sequence[str], *, stdin: bytes | BinaryIO | None = None, **_: Any) -> Said:
+        if self.world.hosts[self.name].away:
+            raise HostUnreachable("no answer", where=self.name)
+        match list(argv):
+            case ["sha256sum", "--", *paths]:
+                return Said(0, "".join(f"{self.files[p]}  {p}\n" for p in paths if p in self.files))
+            case ["rm", "-f", *paths]:
+                self.world.effect(self.name)
+                for path in paths:
+                    self.files.pop(path, None)
+                self.world.effect(self.name)
+            case ["mv", "-n" | "-f", old, new]:
+                self.world.effect(self.name)
+                self.files[new] = self.files.pop(old)
+                self.world.effect(self.name)
+            case ["stat", "-c", "%s", "--", _]:
+                return Said(1)
+            case ["perl", "-e", program] if program == PROGRAM:
+                return self._relay(stdin)
+            case ["test", "-e", path]:
+                return Said(0 if path in self.files else 1)
+            case ["true"]:
+                self.world.effect(self.name)
+            case _:
+                raise AssertionError(f"the simulation knows no {shlex.join(argv)}")
+        return Said()
+
+    def _relay(self, stdin: bytes | BinaryIO | None) -> Said:
+        """What `relay.PROGRAM` does: takes the bytes, keeps them, passes them on."""
+        order, rest = _read_order(stdin)
+        path, _, sha, source, after = order[:5]
+        data: bytes | None = None
+        try:
+            self.world.effect(self.name)
+            data = self._source(source, rest)
+            if data is None:
+                return Said(SENDER_GONE, "", "the sender went away")
+            if source != "have":
+                if hashlib.sha256(data).hexdigest() != sha:
+                    return Said(DIFFERENT, "", "it arrived as something else")
+                self.files[f"{path}.part"] = sha
+                self.world.effect(self.name)
+                self.files[path] = self.files.pop(f"{path}.part")
+            self.world.effect(self.name)
+        finally:
+            if after != "-":
+                self.world.wire(after).put(data)
+        return Said()
+
+    def _source(self, source: str, rest: bytes) -> bytes | None:
+        match source:
+            case "stdin":
+                return rest
+            case "have":
+                return self.world.image_file.read_bytes()
+            case _:
+                return self.world.wire(source).get(timeout=10)
+
+    def write(self, path: str, data: bytes, **_: Any) -> None:
+        self.world.effect(self.name)
+        self.files[path] = hashlib.sha256(data).hexdigest()
+        self.world.effect(self.name)
+
+    def tail(self, path: str, **_: Any) -> str:
+        return "Kernel panic - not syncing"
+
+
+def _read_order(stdin: bytes | BinaryIO | None) -> tuple[list[str], bytes]:
+    """The words of a relay's order, and the bytes after it."""
+    assert stdin is not None
+    data = stdin if isinstance(stdin, bytes) else b"".join(iter(lambda: stdin.read(1 << 16), b""))
+    line, _, rest = data.partition(b"\n")
+    return line.decode().split(), rest

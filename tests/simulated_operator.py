@@ -1,0 +1,212 @@
+"""The person with pcloud, on virtual time: commands run to their end, and a log of all that happens.
+
+The real planner, steps and executor run; its threads take turns. A run may be killed at any
+effect or event. What must hold is looked at after each moment (`judge`).
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import Any, cast
+
+from pcloud.desired import Desired, Options
+from pcloud.errors import PcloudError
+from pcloud.events import (
+    Event,
+    Outcome,
+    RunFinished,
+    RunStarted,
+    RunState,
+    Status,
+    StepBlocked,
+    StepDone,
+    StepFailed,
+    StepProgress,
+)
+from pcloud.execute import _Reporter, _Run, run_step
+from pcloud.plan import Plan, plan
+from pcloud.steps.fence import Confirm, Fence
+from pcloud.switchover import plan_failback
+from tests.shoppers import Shoppers
+from tests.simulated_time import Died, Inbox, Turns, VirtualTime
+from tests.simulation import SimWorld
+
+EXITS = {"converged": 0, "failed": 1, "interrupted": 1, "blocked": 3}
+DATE = "20121116-2140"
+
+
+class Stopped(Exception):
+    """A command that did not come to run."""
+
+
+@dataclass
+class Operator:
+    """Types the commands. `log` is the scenario's; `broken` what must never be and was."""
+
+    world: SimWorld
+    shoppers: Shoppers
+    time: VirtualTime
+    log: list[str] = field(default_factory=list)
+    broken: list[str] = field(default_factory=list)
+    states: list[RunState] = field(default_factory=list)
+    said: list[str] = field(default_factory=list)
+    """What was said to be lost, before it was."""
+    nexts: list[str] = field(default_factory=list)
+    """What the last command told a person to do."""
+    outcome: str = ""
+    events: int = 0
+    on_event: Callable[[int], None] = lambda _: None
+
+    def say(self, text: str) -> None:
+        self.log.append(f"{self.time.now():7.1f}  {text}")
+
+    def command(self, words: str) -> None:
+        """One command to its end, as the shell would see it."""
+        verb, *rest = words.split()
+        self.nexts, self.outcome, self.events, self.world.effects = [], "", 0, 0
+        self.say(f"$ {words}")
+        try:
+            self._do(verb, rest)
+        except Died:
+            self.time.bury()
+            self.outcome = "killed"
+            self.say(f"pcloud is killed at effect {self.world.effects}, event {self.events}")
+        except PcloudError as error:
+            self.outcome, self.nexts = EXIT_NAMES.get(error.exit_code, "failed"), [error.next]
+            self.say(f"exit {error.exit_code}: {error.what}; next: {error.next}")
+        self.world.known = next((p for s in reversed(self.states) if (p := _position(s))), "")
+
+    def _do(self, verb: str, rest: list[str]) -> None:
+        desired = self.world.desired
+        match verb:
+            case "recover":
+                self._plan_and_run(_options(desired, rest))
+            case "failover":
+                self._plan_and_run(replace(desired, options=Options(lost=tuple(rest))))
+            case "failback":
+                self._run(plan_failback(desired, self.world.observe(), rest[0] if rest else None, 10))
+            case "confirm":
+                self._confirm(*rest)
+            case _:
+                raise AssertionError(f"no command {verb}")
+
+    def _plan_and_run(self, desired: Desired) -> None:
+        """As the command does: hosts that could not be fenced are left alone in a second plan."""
+        observed = self.world.observe()
+        state = self._run(plan(desired, observed, DATE))
+        unfenced = tuple(sorted(n for n in _unfenced(state) if n not in desired.options.lost))
+        if unfenced:
+            self.say(f"without {' and '.join(unfenced)}, whose power could not be cut:")
+            again = replace(desired, options=replace(desired.options, unfenced=unfenced))
+            before = self.nexts
+            state = self._run(plan(again, self.world.observe(), DATE))
+            self.nexts = before + self.nexts
+
+    def _confirm(self, host: str) -> None:
+        report = _Reporter(f"{host}/confirm", lambda _: None, self.time.now, threading.Event())
+        ended = run_step(Confirm(host), self.world, report)
+        if isinstance(ended, StepDone) and ended.changed:
+            self.world.confirmed[host] = "you, at 22:41"
+            if self.world.hosts[host].powered:
+                self.world.lied.add(host)
+        self._tell(ended)
+        self.outcome = "converged" if isinstance(ended, StepDone) else "blocked"
+
+    # -- a run
+
+    def _run(self, made: Plan) -> RunState:
+        for line in summary(made):
+            self.say(f"plan: {line}")
+        self.said += [n.info.reason for n in made.nodes if n.info.action in ("promote", "restore")]
+        run = _Run(made, self.world, self, self, _started(made))
+        run.inbox = cast(Any, Inbox(self.time))
+        pool = cast(Any, Turns(self.time))
+        while run.running or run.waiting:
+            run.start_ready(pool)
+            if run.running:
+                run.take()
+        run.record(RunFinished(run.outcome(), run.now(), DATE))
+        self.outcome = run.outcome()
+        self.say(f"{self.outcome}, exit {EXITS[self.outcome]}")
+        return run.state
+
+    def append(self, *events: Event) -> None:
+        for event in events:
+            if not isinstance(event, StepProgress):
+                self.events += 1
+                self.on_event(self.events)
+            self._tell(event)
+
+    def show(self, state: RunState, event: Event) -> None:
+        if isinstance(event, RunStarted):
+            self.states.append(state)
+        self.states[-1] = state
+
+    def _tell(self, event: Event) -> None:
+        match event:
+            case StepDone(step=step, changed=True, facts=facts):
+                told = [str(facts[k]) for k in ("proof", "received", "last") if facts.get(k)]
+                self.say(f"  {step}{f' ({told[0]})' if told else ''}")
+            case StepFailed(step=step, what=what, next=following):
+                self.nexts.append(following)
+                self.say(f"  {step} FAILED: {_first(what)}; next: {following}")
+                if "a bug in pcloud" in what:
+                    self.broken.append(what)
+            case StepBlocked(step=step, what=what, next=following):
+                self.nexts.append(following)
+                self.say(f"  {step} BLOCKED: {what}; next: {following}")
+            case _:
+                pass
+
+
+EXIT_NAMES: dict[int, Outcome] = {1: "failed", 3: "blocked"}
+
+
+def _first(text: str) -> str:
+    return text.splitlines()[0]
+
+
+def _started(made: Plan) -> RunStarted:
+    infos = tuple(n.info for n in made.nodes)
+    return RunStarted("run", made.site, made.operation, made.digest, DATE, made.phases, infos, kept=dict(made.kept))
+
+
+def _options(desired: Desired, words: list[str]) -> Desired:
+    """`recover --rebuild fe-1 --only frontend`, as the command line would read it."""
+    named: dict[str, tuple[str, ...]] = {"--rebuild": (), "--only": ()}
+    flags, rest = set[str](), iter(words)
+    for word in rest:
+        if word in named:
+            named[word] += (next(rest),)
+        else:
+            flags.add(word)
+    options = Options("--from-scratch" in flags, named["--rebuild"], named["--only"], "--empty-database" in flags)
+    return replace(desired, options=options)
+
+
+def _unfenced(state: RunState) -> list[str]:
+    blocked = [k for k, s in state.steps.items() if s.status is Status.BLOCKED]
+    return [k.removesuffix("/fence") for k in blocked if k.endswith("/fence")]
+
+
+def _position(state: RunState) -> str:
+    found = [s.facts["position"] for s in state.steps.values() if s.facts.get("position")]
+    return str(found[-1]) if found else ""
+
+
+def summary(made: Plan) -> list[str]:
+    """A line for each server or host with what will be done to it, and why; gates are left out."""
+    parts: dict[str, list[str]] = {}
+    why: dict[str, str] = {}
+    for node in made.changes + made.blocked:
+        info = node.info
+        if info.action in ("verify image", "copy image"):
+            continue
+        whose = info.server or info.host or info.key
+        where = f"{info.host}: " if info.host and info.server else ""
+        parts.setdefault(f"{where}{whose}", []).append(info.action)
+        if isinstance(node.step, Fence) or info.action in ("disk", "start", "power-cycle", "promote", "quarantine"):
+            why.setdefault(f"{where}{whose}", info.reason)
+    return [f"{k}: {' '.join(v)}" + (f" ({why[k]})" if why.get(k) else "") for k, v in parts.items()] or ["nothing"]
