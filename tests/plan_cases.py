@@ -70,10 +70,13 @@ def arrange(world: SimWorld, case: dict[str, Any]) -> None:
 
 def arrange_data(world: SimWorld, case: dict[str, Any]) -> None:
     """`restored`: the carriers that are there hold the data; `primary` names the one with the role (the first)."""
-    disks = {s: d for s in world.carriers() for h in world.hosts for d in [_disk(world, h, s)] if d is not None}
+    copies = [(s, d) for s in world.carriers() for h in world.hosts if (d := _disk(world, h, s)) is not None]
+    for _, at in copies:
+        world.disks.setdefault(at, SimData())
+    disks = dict(copies)
     role = case.get("primary", next(iter(disks), "") if case.get("restored") else "")
     for server, at in disks.items():
-        data = world.disks.setdefault(at, SimData())
+        data = world.disks[at]
         data.index = 10 if case.get("indexed") else -1
         if case.get("restored"):
             data.state, data.token = "restored", "demo.dddddddddddddddd.g1"
