@@ -111,6 +111,13 @@ class Shopper:
         return self.soup()
 
 
+def is_alive() -> bool:
+    try:
+        return httpx.get(f"{FRONTEND}/livez", timeout=30).is_success
+    except httpx.TransportError:
+        return False
+
+
 @pytest.fixture(scope="module")
 def libraries(images: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What the frontend's image has of Python, without booting it."""
@@ -143,7 +150,7 @@ def shop(libraries: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
         environment = ("env", f"PATH={SYSTEM_PATH}", paths, "LANG=C.UTF-8", "PYTHONDONTWRITEBYTECODE=1")
         stack.enter_context(frontend.daemon(*environment, *gunicorn, log=folder / "gunicorn.log"))
         stack.enter_context(frontend.daemon("/usr/sbin/nginx", "-g", "daemon off;", log=folder / "nginx.log"))
-        eventually(lambda: frontend.run("curl", "-fs", "http://127.0.0.1/livez", check=False).returncode == 0, 60)
+        eventually(lambda: call_in_network(frontend.pid, is_alive), 60)
         yield made
 
 
