@@ -146,7 +146,8 @@ def shop(libraries: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
         shutil.copytree(TEMPLATES / "shop" / "src", opt / "src", ignore=shutil.ignore_patterns("__pycache__"))
         frontend.run("mkdir", "-p", "/run/shop")
         paths = "PYTHONPATH=/opt/shop/src:/opt/shop/lib:/opt/shop/dist"
-        gunicorn = ("/usr/bin/python3", "-S", "-m", "gunicorn", "--config", "/etc/shop/gunicorn.conf.py")
+        group = ("setpriv", "--regid", "www-data", "--clear-groups")
+        gunicorn = (*group, "/usr/bin/python3", "-S", "-m", "gunicorn", "--config", "/etc/shop/gunicorn.conf.py")
         environment = ("env", f"PATH={SYSTEM_PATH}", paths, "LANG=C.UTF-8", "PYTHONDONTWRITEBYTECODE=1")
         stack.enter_context(frontend.daemon(*environment, *gunicorn, log=folder / "gunicorn.log"))
         stack.enter_context(frontend.daemon("/usr/sbin/nginx", "-g", "daemon off;", log=folder / "nginx.log"))
