@@ -11,6 +11,7 @@ The map, each layer importing only what stands lower (import-linter enforces it)
     execute         the only scheduler; observe: what is on the hosts, in parallel
     world           the connections and material of one run
     hypervisor      libvirt, and only it          shell/   SSH, and only it (paramiko)
+    shopping shoppers   what a shopper does next (pure), and a crowd of them with a ledger
     probe journey   checks, and a shopper's walk (over web, forms, sql: HTTP, HTML, MySQL protocol)
     images/         recipe -> verified image      lab/     a data centre on one machine
     desire          inventory + images + templates -> Desired; secrets by reference

@@ -74,7 +74,7 @@ async def _walk(
 ) -> JourneyResult:
     steps: list[StepResult] = []
     async with client(base_url) as session:
-        shopper = _Shopper(session, base_url, journey.timeout_s)
+        shopper = Browser(session, base_url, journey.timeout_s)
         for visit in journey.steps:
             started = clock.now()
             try:
@@ -120,10 +120,14 @@ class _Page(BeautifulSoup):
             raise Unusable(f"the page's elements are nested more than {MAX_DEPTH} deep")
 
 
-class _Shopper:
-    """One person with one browser: cookies, and the page that the last step left open."""
+class Browser:
+    """One person's browser: cookies, and the page that the last step left open.
+
+    `status` is that of the last step's answer, 0 when none came.
+    """
 
     def __init__(self, session: httpx.AsyncClient, base_url: str, timeout_s: float) -> None:
+        self.status = 0
         self._session = session
         self._base_url = base_url
         self._home = httpx.URL(base_url)
@@ -134,8 +138,10 @@ class _Shopper:
     async def visit(self, visit: Visit) -> str:
         """One step; what it saw, on one line. Raises `Unusable` and `Unanswered`."""
         deadline = Deadline.after(self._timeout_s)
+        self.status = 0
         request = self._request(visit)
         page = await self._arrive(visit, request, deadline)
+        self.status = page.status
         if page.cut:
             raise Unusable(f"{page.what}: its answer has more than {BODY_LIMIT >> 20} MiB")
         try:
@@ -144,6 +150,20 @@ class _Shopper:
             return f"{page.what}: {_judge(visit, page, soup)}"
         except Unusable as problem:
             raise Unusable(f"{page.what}: {problem}") from None
+
+    async def try_visit(self, visit: Visit) -> str:
+        """Like `visit`; a page that is not as it should be is left again, by the button that goes back."""
+        before = self._url, self._soup
+        try:
+            return await self.visit(visit)
+        except (Unusable, Unanswered):
+            self._url, self._soup = before
+            raise
+
+    def text(self, selector: str) -> str:
+        """What the first match on the open page says, "" when there is none."""
+        found = _select(self._soup, selector) if self._soup is not None else []
+        return one_line(found[0].get_text()) if found else ""
 
     async def _arrive(self, visit: Visit, request: httpx.Request, deadline: Deadline) -> Page:
         """The answer to a request, at the end of its redirects (or at the one that the step asks for)."""

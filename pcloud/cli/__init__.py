@@ -46,7 +46,20 @@ class _Explained(TyperGroup):
 
 def make_app() -> typer.Typer:
     """Every command, by families: a file each."""
-    from pcloud.cli import failback, hosts, image, image_more, inventory, lab, look, power, recover, reindex, runs
+    from pcloud.cli import (
+        failback,
+        hosts,
+        image,
+        image_more,
+        inventory,
+        lab,
+        look,
+        power,
+        recover,
+        reindex,
+        runs,
+        shoppers,
+    )
 
     app = typer.Typer(
         cls=_Explained, help=HELP, no_args_is_help=True, pretty_exceptions_enable=False, add_completion=False
@@ -57,7 +70,9 @@ def make_app() -> typer.Typer:
     images.registered_commands = [*image.app.registered_commands, *image_more.app.registered_commands]
     app.add_typer(images, name="image", help="Build, import, verify and distribute images.")
     app.add_typer(hosts.app, name="hosts", help="Whether your hosts are ready, and what makes them so.")
-    app.add_typer(lab.app, name="lab", help="A data centre on this machine, to rehearse in.")
+    labs = typer.Typer(no_args_is_help=True)
+    labs.registered_commands = [*lab.app.registered_commands, *shoppers.app.registered_commands]
+    app.add_typer(labs, name="lab", help="A data centre on this machine, to rehearse in.")
     return app
 
 
