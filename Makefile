@@ -79,6 +79,8 @@ chaos: setup
 soak: setup
 	@echo "== random scenarios on virtual time, checked at every moment"
 	@$(BIN)/python -m tests.scenarios --soak $(SOAK)
+	@echo "== the properties, with examples that nobody has seen"
+	@HYPOTHESIS_PROFILE=default $(BIN)/pytest -m "not lab and not chaos"
 
 bench: setup
 	@echo "== pcloud beside its floor, on a lab of its own: about ten minutes on a quiet machine"

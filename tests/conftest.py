@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable
 from ipaddress import IPv4Address
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from pcloud.desired import Desired, Dump, ServerSpec, spec_of
 from pcloud.identity import servers_of, substitutes_of
@@ -12,6 +14,9 @@ from pcloud.inventory import defaults_dir, load_site
 from pcloud.model import Group, Site
 from pcloud.playbook import Playbook, load_playbook
 from tests.simulation import SimWorld, image_spec
+
+# What decides whether a change lands is the same each time; `HYPOTHESIS_PROFILE=default` looks further.
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci"))
 
 
 @pytest.fixture(autouse=True)
