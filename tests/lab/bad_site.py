@@ -114,7 +114,9 @@ class Yard:
 
     def copies(self) -> list[str]:
         """Servers that run, by the process lists of all hosts."""
-        texts = (self.inside(h.name, "ps", "-eo", "args") for h in self.site.hosts)
+        hosts = self.operator.json("lab", "status", SITE)["hosts"]
+        on = [row["name"] for row in hosts if row["power"] == "on"]
+        texts = (self.inside(host, "ps", "-eo", "args") for host in on)
         return sorted(s for text in texts for s in re.findall(rf"qemu-system.*?guest={SITE}\.([a-z0-9-]+)", text))
 
     def orphans(self) -> list[str]:

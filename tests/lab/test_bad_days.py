@@ -456,7 +456,7 @@ def test_sshd_freezes_under_a_server_that_sells(yard: Yard) -> None:
         60,
         "its power is left alone, and the server goes on selling",
         "which no other has",
-        f"pcloud failover {SITE} {host}",
+        f"pcloud fence {SITE}/{host}",
     )
     assert yard.copies() == sorted(SERVERS)
     assert yard.operator.recover().changed() == set()
@@ -515,7 +515,7 @@ exit $code
 
 def test_the_labs_own_machine_is_nearly_full(images: Path, yard: Yard, tmp_path: Path) -> None:
     """One disk for the lab's hosts and the operator's runs, with room for half an image."""
-    write_inventory(tmp_path / "inventory" / "tiny.yaml", inventory(hosts=1, site="tiny"))
+    write_inventory(tmp_path / "inventory" / "tiny.yaml", inventory(hosts=2, site="tiny"))
     (tmp_path / "home").mkdir()
 
     def run() -> Ran:
