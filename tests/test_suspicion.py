@@ -26,7 +26,7 @@ def test_a_host_that_is_silent_here_and_to_two_others_may_be_fenced(world: SimWo
 @pytest.mark.parametrize(
     ("host", "words", "next"),
     [
-        (replace(SILENT, witnesses=(Witness("h1", False), Witness("h3", True))), "h3 can reach it", "failover demo h2"),
+        (replace(SILENT, witnesses=(Witness("h1", False), Witness("h3", True))), "h3 can reach it", "fence demo/h2"),
         (replace(SILENT, witnesses=()), "no other host could be asked", "pcloud lab status demo"),
         (
             replace(
