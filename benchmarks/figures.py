@@ -25,7 +25,13 @@ class Figure:
 
 
 def figures(results: dict[str, Any]) -> list[Figure]:
-    return [*_recovery(results), *_around(results), *_planning(results["planning"]), *_copying(results["copying"])]
+    return [
+        *_recovery(results),
+        *_around(results),
+        *_planning(results["planning"]),
+        *_copying(results["copying"]),
+        *_failover(results["failover"]),
+    ]
 
 
 def _each(runs: list[dict[str, Any]], key: str) -> str:
@@ -112,6 +118,26 @@ def _copying(copying: dict[str, Any]) -> list[Figure]:
             cables["ratio"] <= 1.3,
         ),
     ]
+
+
+def _failover(failover: dict[str, Any]) -> list[Figure]:
+    command = "python -m benchmarks --only failover"
+    found = []
+    for case in failover["cases"]:
+        seconds, target = case["seconds"], case["target_s"]
+        ratio = seconds / case["floor_s"]
+        found.append(
+            Figure(
+                f"{case['who']} loses power: to {case['until']}",
+                f"{seconds:.1f} s ({ratio:.1f} x its floor); {case['failed']} requests failed, "
+                f"{case['missing']} of {case['orders']} orders missing",
+                command,
+                f"floor: {case['floor']}, {case['floor_s']:.1f} s",
+                f"{target:g} s" if target else "",
+                not target or seconds <= target,
+            )
+        )
+    return found
 
 
 def as_text(rows: list[Figure]) -> str:
