@@ -363,7 +363,6 @@ def test_a_frontend_that_boots_and_answers_500(yard: Yard) -> None:
     assert yard.copies() == sorted(SERVERS)
 
 
-@pytest.mark.usefixtures("whole")
 def test_ctrl_c_twice(yard: Yard) -> None:
     """At once, and nothing is lost: the same command goes on. It mends the frontend of the test before."""
     process = yard.operator.start("recover", SITE, "--yes", "--json", "--rebuild", "fe-1")
