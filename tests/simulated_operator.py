@@ -26,6 +26,7 @@ from pcloud.events import (
     StepProgress,
 )
 from pcloud.execute import _Reporter, _Run, run_step
+from pcloud.failover import plan_failover
 from pcloud.plan import Plan, plan
 from pcloud.steps.fence import Confirm, Fence
 from pcloud.switchover import plan_failback
@@ -84,7 +85,8 @@ class Operator:
             case "recover":
                 self._plan_and_run(_options(desired, rest))
             case "failover":
-                self._plan_and_run(replace(desired, options=Options(lost=tuple(rest))))
+                given_up = replace(desired, options=Options(lost=tuple(rest)))
+                self._run(plan_failover(given_up, self.world.observe(), DATE))
             case "failback":
                 self._run(plan_failback(desired, self.world.observe(), rest[0] if rest else None, 10))
             case "confirm":

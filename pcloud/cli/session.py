@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -21,6 +21,7 @@ from pcloud.inventory import Inventory, find_inventory, find_playbook, load_inve
 from pcloud.model import Site
 from pcloud.playbook import check_playbook, load_playbook
 from pcloud.secrets import load_secrets
+from pcloud.wording import did_you_mean, show
 from pcloud.world import World
 
 out = Console(highlight=False, markup=False)
@@ -104,6 +105,15 @@ def _check_names(site: Site, options: Options) -> None:
     for name in (*options.only, *options.rebuild):
         if name not in (known if name in options.only else servers):
             raise BadInput(f"{site.site} has no server {name}", next=f"one of {', '.join(sorted(known))}")
+    check_hosts(site, options.lost)
+
+
+def check_hosts(site: Site, names: Iterable[str]) -> None:
+    """Raises `BadInput` for a name that is no host's of the site's."""
+    known = [h.name for h in site.hosts]
+    for name in names:
+        if name not in known:
+            raise BadInput(f"{site.site} has no host {show(name)}", next=did_you_mean(name, known, "the hosts are"))
 
 
 def _refuse_missing(site: Site, images: Mapping[str, Image]) -> None:

@@ -1,0 +1,115 @@
+"""A host that a person leaves: what becomes of it and its servers, and when that is refused."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from typer.testing import CliRunner
+
+from pcloud.cli import make_app
+from pcloud.errors import Blocked
+from pcloud.events import RunState, Status
+from pcloud.execute import execute
+from pcloud.failover import describe_loss, plan_failover
+from pcloud.observed import Observed
+from pcloud.plan import plan
+from tests.plan_cases import DATE
+from tests.simulated_power import Bmc
+from tests.simulation import SimWorld, marks_of, with_options
+from tests.test_plan import Memory, is_whole, run_all
+
+
+@pytest.fixture
+def whole(world: SimWorld) -> SimWorld:
+    """db-1 on h1, idx-1 on h2, the frontends from h3 on, lb-1 on h7; h8 is spare."""
+    run_all(world)
+    assert is_whole(world)
+    world.clock.sleep(600)
+    return world
+
+
+def host_of(world: SimWorld, server: str) -> str:
+    [host] = marks_of(world)[server]
+    return host
+
+
+def leave(world: SimWorld, host: str) -> RunState:
+    made = plan_failover(with_options(world.desired, lost=(host,)), world.observe(), DATE)
+    return execute(made, world, Memory(), Memory(), "run", world.clock)
+
+
+@pytest.mark.parametrize("server", ["db-1", "idx-1", "fe-1", "lb-1"])
+def test_a_healthy_host_is_switched_off_and_its_servers_are_elsewhere(whole: SimWorld, server: str) -> None:
+    host = host_of(whole, server)
+    state = leave(whole, host)
+    assert state.finished is not None and state.finished.outcome == "converged", state.steps
+    assert not whole.hosts[host].powered
+    assert host_of(whole, server) != host
+    assert is_whole(whole)
+    whole.clock.sleep(600)
+    assert leave(whole, host).finished is not None
+    assert [n.key for n in plan(whole.desired, whole.observe(), DATE).nodes] == ["journey"]
+
+
+def test_one_whose_power_cannot_be_cut_keeps_its_servers(whole: SimWorld) -> None:
+    host = host_of(whole, "fe-1")
+    whole.hosts[host].bmc = Bmc.MUTE
+    state = leave(whole, host)
+    assert state.finished is not None and state.finished.outcome == "blocked"
+    assert state.steps[f"{host}/fence"].status is Status.BLOCKED
+    assert host_of(whole, "fe-1") == host
+    assert whole.answering("fe-1")
+
+
+def test_one_with_nothing_of_the_site_is_not_fenced(whole: SimWorld) -> None:
+    empty = next(h for h in whole.hosts if not whole.hosts[h].domains)
+    desired, observed = with_options(whole.desired, lost=(empty,)), whole.observe()
+    made = plan_failover(desired, observed, DATE)
+    assert [n.key for n in made.nodes] == ["journey"]
+    assert "no power is cut" in describe_loss(desired, observed, made)
+
+
+def only_with_room_on(observed: Observed, *hosts: str) -> Observed:
+    return replace(observed, hosts=tuple(h if h.name in hosts else replace(h, memory_mib=1) for h in observed.hosts))
+
+
+def test_a_healthy_server_that_fits_nowhere_else_keeps_its_host(whole: SimWorld) -> None:
+    host = host_of(whole, "fe-1")
+    full = only_with_room_on(whole.observe(), host)
+    with pytest.raises(Blocked, match="fe-1 is healthy there, and without h3 it could not be made") as refused:
+        plan_failover(with_options(whole.desired, lost=(host,)), full, DATE)
+    assert f"pcloud fence demo/{host}" in refused.value.next
+    whole.hosts[host].away = True  # then there is nothing to keep, and the plan says what fits
+    silent = only_with_room_on(whole.observe(), host)
+    assert plan_failover(with_options(whole.desired, lost=(host,)), silent, DATE).blocked
+
+
+def test_the_only_copy_of_the_data_keeps_its_host(whole: SimWorld) -> None:
+    whole.cut(host_of(whole, "idx-1"))
+    host = host_of(whole, "db-1")
+    desired, observed = with_options(whole.desired, lost=(host,)), whole.observe()
+    assert any(n.info.action == "restore" for n in plan(desired, observed, DATE).nodes)  # what is prevented
+    with pytest.raises(Blocked, match="db-1 there may hold orders that are nowhere else") as refused:
+        plan_failover(desired, observed, DATE)
+    assert refused.value.next.startswith("pcloud recover demo")
+
+
+def test_the_question_says_what_will_stop(whole: SimWorld) -> None:
+    def ask(host: str) -> str:
+        desired, observed = with_options(whole.desired, lost=(host,)), whole.observe()
+        return describe_loss(desired, observed, plan_failover(desired, observed, DATE))
+
+    database, frontend = host_of(whole, "db-1"), host_of(whole, "fe-1")
+    assert ask(frontend).startswith(f"{frontend} answers, and fe-1 (healthy) runs there. Cut the power of {frontend}")
+    assert "failback" not in ask(frontend)
+    assert "`pcloud failback demo --to idx-1` first" in ask(database)
+    whole.hosts[frontend].away = True
+    assert ask(frontend).startswith(f"{frontend} does not answer. Cut the power of {frontend}")
+
+
+def test_a_host_that_there_is_not_is_bad_input() -> None:
+    result = CliRunner().invoke(make_app(), ["failover", "demo", "h33", "--yes"])
+    assert result.exit_code == 2
+    assert 'demo has no host "h33"' in result.output
+    assert "did you mean h3?" in result.output
