@@ -289,12 +289,18 @@ def _stand_ins(facts: _Facts, decided: Mapping[str, Decision]) -> dict[str, Deci
         members = [decided[s.name] for s in facts.desired.members(group.name)]
         there = [s for s in spare if any(facts.observed.copies(facts.site, s.name))]
         free = [s for s in spare if s not in there and _is_free(facts, s)]
-        wanted = sum(d.unfenced for d in members)
-        chosen = [*there, *free][:wanted]
-        found |= {s.name: _decide_one(facts, s) for s in chosen}
-        whole = all(d.act is Act.KEEP for d in members)
-        found |= {s.name: _leave_or_retire(facts, s, whole) for s in there if s not in chosen}
+        blocked = [d.server for d in members if d.unfenced]
+        chosen = list(zip([*there, *free], blocked, strict=False))
+        found |= {s.name: _decide_one(facts, s) if s in there else _stand_in(facts, s, d) for s, d in chosen}
+        whole = all(d.will_answer for d in members)
+        found |= {s.name: _leave_or_retire(facts, s, whole) for s in there if s.name not in found}
     return found
+
+
+def _stand_in(facts: _Facts, spec: ServerSpec, blocked: str) -> Decision:
+    """No copy of it can be anywhere (`_is_free`), so no host has to be off before it is made."""
+    reason = f"it stands in for {blocked}"
+    return Decision(spec.name, Act.BUILD, reason, generation=facts.generations.next(spec.name))
 
 
 def _is_free(facts: _Facts, spec: ServerSpec) -> bool:

@@ -9,15 +9,30 @@ Safety, as sentences:
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
-from pcloud.desired import Desired
+from pcloud.desired import Desired, Options
 from pcloud.errors import Blocked
+from pcloud.events import RunState, Status
 from pcloud.observed import Observed, Power, SeenHost, SeenServer
 from pcloud.plan import Plan, plan
 from pcloud.replicas import carriers_of
 from pcloud.steps.database import Restore
 from pcloud.steps.replication import Promote
 from pcloud.steps.stop import Stop
+
+
+def find_unfenced(state: RunState) -> tuple[str, ...]:
+    """The hosts whose power could not be cut in this run, where it came to its end."""
+    if state.finished is None or state.finished.outcome == "interrupted":
+        return ()
+    fences = [s for s in state.steps.values() if s.info.action == "fence" and s.status is Status.BLOCKED]
+    return tuple(sorted(s.info.host for s in fences if s.info.host))
+
+
+def leave_alone(options: Options, unfenced: tuple[str, ...]) -> Options:
+    """The same wish, but for these hosts: what they have stays theirs, and who can stand in for it does."""
+    return replace(options, lost=tuple(h for h in options.lost if h not in unfenced), unfenced=unfenced)
 
 
 def plan_failover(desired: Desired, observed: Observed, date: str) -> Plan:

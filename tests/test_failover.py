@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import threading
 from dataclasses import replace
 
 import pytest
 from typer.testing import CliRunner
 
 from pcloud.cli import make_app
+from pcloud.desired import Options
 from pcloud.errors import Blocked
-from pcloud.events import RunState, Status
+from pcloud.events import Event, RunState, Status, StepBlocked
 from pcloud.execute import execute
-from pcloud.failover import describe_loss, plan_failover
+from pcloud.failover import describe_loss, find_unfenced, leave_alone, plan_failover
 from pcloud.observed import Observed
-from pcloud.plan import plan
+from pcloud.plan import Plan, plan
 from tests.plan_cases import DATE
 from tests.simulated_power import Bmc
 from tests.simulation import SimWorld, marks_of, with_options
@@ -34,9 +36,12 @@ def host_of(world: SimWorld, server: str) -> str:
     return host
 
 
-def leave(world: SimWorld, host: str) -> RunState:
-    made = plan_failover(with_options(world.desired, lost=(host,)), world.observe(), DATE)
+def go(world: SimWorld, made: Plan) -> RunState:
     return execute(made, world, Memory(), Memory(), "run", world.clock)
+
+
+def leave(world: SimWorld, host: str) -> RunState:
+    return go(world, plan_failover(with_options(world.desired, lost=(host,)), world.observe(), DATE))
 
 
 @pytest.mark.parametrize("server", ["db-1", "idx-1", "fe-1", "lb-1"])
@@ -60,6 +65,63 @@ def test_one_whose_power_cannot_be_cut_keeps_its_servers(whole: SimWorld) -> Non
     assert state.steps[f"{host}/fence"].status is Status.BLOCKED
     assert host_of(whole, "fe-1") == host
     assert whole.answering("fe-1")
+
+
+def test_without_a_controller_others_stand_in_until_a_person_has_pulled_the_plug(whole: SimWorld) -> None:
+    host, desired = host_of(whole, "fe-1"), whole.desired
+    whole.hosts[host].bmc = Bmc.MUTE
+    whole.hosts[host].away = True  # and all that it runs goes on, where nobody looks
+    state = leave(whole, host)
+    problem = state.steps[f"{host}/fence"].problem
+    assert isinstance(problem, StepBlocked)
+    assert f"pcloud fence confirm demo/{host} --i-have-powered-it-off" in problem.next
+    assert find_unfenced(state) == (host,)
+
+    again = replace(desired, options=leave_alone(Options(lost=(host,)), (host,)))
+    second = go(whole, plan(again, whole.observe(), DATE))
+    assert second.finished is not None and second.finished.outcome == "blocked"
+    assert second.steps["fe-5/ready"].status is Status.DONE
+    assert second.steps["journey"].status is Status.DONE
+    assert host_of(whole, "fe-5") != host and host_of(whole, "fe-1") == host
+    assert plan(again, whole.observe(), DATE).changes == (), "who stands in already is enough"
+
+    whole.cut(host)
+    whole.confirmed[host] = "you, at 22:41"
+    last = go(whole, plan(desired, whole.observe(), DATE))
+    assert last.finished is not None and last.finished.outcome == "converged", last.steps
+    assert host_of(whole, "fe-1") != host
+    assert marks_of(whole)["fe-5"] == [], "it is not needed any longer"
+    whole.clock.sleep(600)
+    assert [n.key for n in plan(desired, whole.observe(), DATE).nodes] == ["journey"]
+
+
+def test_what_must_keep_its_address_has_nobody_who_stands_in(whole: SimWorld) -> None:
+    host, desired = host_of(whole, "db-1"), whole.desired
+    whole.hosts[host].bmc = Bmc.MUTE
+    whole.hosts[host].away = True
+    assert find_unfenced(leave(whole, host)) == (host,)
+    again = replace(desired, options=leave_alone(Options(lost=(host,)), (host,)))
+    made = plan(again, whole.observe(), DATE)
+    assert made.changes == ()
+    assert {n.info.server for n in made.blocked} == {"db-1"}
+
+
+def test_a_run_that_was_interrupted_has_no_second_one(whole: SimWorld) -> None:
+    host = host_of(whole, "fe-1")
+    whole.hosts[host].bmc = Bmc.MUTE
+    whole.hosts[host].away = True
+    made = plan_failover(with_options(whole.desired, lost=(host,)), whole.observe(), DATE)
+    asked = threading.Event()
+
+    class CtrlC(Memory):
+        def append(self, *events: Event) -> None:
+            if any(isinstance(e, StepBlocked) for e in events):
+                asked.set()
+
+    state = execute(made, whole, CtrlC(), Memory(), "run", whole.clock, asked)
+    assert state.steps[f"{host}/fence"].status is Status.BLOCKED
+    assert state.finished is not None and state.finished.outcome == "interrupted"
+    assert find_unfenced(state) == ()
 
 
 def test_one_with_nothing_of_the_site_is_not_fenced(whole: SimWorld) -> None:

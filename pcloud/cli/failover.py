@@ -42,4 +42,5 @@ def failover(site: SiteName, host: HostName, yes: Yes = False, json: Json = Fals
         return describe_loss(session.desired, seen[-1], made)
 
     command = f"pcloud failover {site} {host}"
-    run(site, Options(lost=(host,)), make, "recover", yes=yes, json=json, question=question, command=command)
+    lost = Options(lost=(host,))
+    run(site, lost, make, "recover", yes=yes, json=json, question=question, command=command, again=True)

@@ -25,7 +25,7 @@ from pcloud.lab.processes import find_parts, members
 from pcloud.shoppers import read_ledger
 from pcloud.shopping import Entry, Summary, summarise
 from tests.lab.bad_site import Yard, home_of
-from tests.lab.conftest import Ran
+from tests.lab.conftest import Ran, split
 
 SHOPPERS = 4
 LONGEST_S = 900
@@ -208,9 +208,8 @@ def slice_of(entries: tuple[Entry, ...], since: float, until: float) -> Summary:
 def outcome(events: list[list[Event]]) -> str:
     """What one run or several did, in the fewest words."""
     parts: list[str] = []
-    for run in events:
-        state = fold(run) if run else None
-        parts += [p for p in _did(state) if p not in parts] if state is not None else []
+    for run in (run for command in events for run in split(command)):
+        parts += [p for p in _did(fold(run)) if p not in parts]
     return "; ".join(parts) or "nothing had to be done"
 
 
