@@ -99,7 +99,7 @@ def _check_servers(desired: Desired, observed: Observed, host: SeenHost, made: P
         raise Blocked(
             f"{stop.where} is healthy there, and without {host.name} it could not be made: {stop.what}",
             where=host.name,
-            next=f"{stop.next}; or, if it has to go all the same: pcloud fence {desired.site.site}/{host.name}",
+            next=f"{stop.next}; {_all_the_same(desired, host)}",
         )
 
 
@@ -111,6 +111,10 @@ def _check_data(desired: Desired, host: SeenHost, made: Plan) -> None:
         raise Blocked(
             f"{' and '.join(held)} there may hold orders that are nowhere else; without it the dump would be restored",
             where=host.name,
-            next=f"pcloud recover {site}, so that a replica holds them, too; "
-            f"or, if it has to go all the same: pcloud fence {site}/{host.name}",
+            next=f"pcloud recover {site}, so that a replica holds them, too; " + _all_the_same(desired, host),
         )
+
+
+def _all_the_same(desired: Desired, host: SeenHost) -> str:
+    site = desired.site.site
+    return f"or, if it has to go all the same: pcloud fence {site}/{host.name}; then pcloud recover {site}"

@@ -469,7 +469,7 @@ def test_sshd_freezes_under_a_server_that_sells(yard: Yard) -> None:
         60,
         "its power is left alone, and the server goes on selling",
         "which no other has",
-        f"pcloud fence {SITE}/{host}",
+        f"pcloud failover {SITE} {host}",
     )
     assert yard.copies() == sorted(SERVERS)
     assert yard.operator.recover().changed() == set()
