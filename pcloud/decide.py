@@ -89,6 +89,7 @@ class _Facts:
     generations: Generations
     old: frozenset[tuple[str, str]]
     """Host and server of every quarantined copy."""
+    irreplaceable: frozenset[str]
 
     @property
     def site(self) -> str:
@@ -99,7 +100,8 @@ def decide(desired: Desired, observed: Observed) -> dict[str, Decision]:
     """A decision for every server of the site, in the inventory's order; then for those that stand in."""
     old = find_quarantined(desired, observed)
     generations = read_generations(observed, desired.site.site)
-    facts = _Facts(desired, observed, generations, frozenset((q.host, q.server) for q in old))
+    kept = irreplaceable(desired, observed)
+    facts = _Facts(desired, observed, generations, frozenset((q.host, q.server) for q in old), kept)
     decided = {spec.name: _decide_one(facts, spec) for spec in desired.servers}
     guilty = _first_not_kept(desired, decided)
     rivals = {q.server: q.host for q in old if q.runs}
@@ -211,7 +213,7 @@ def _decide_present(facts: _Facts, spec: ServerSpec, host: SeenHost, seen: SeenS
         return decision(Act.REBUILD, "you asked for it")
     drift = _drift(spec, seen)
     lost = Names(site, spec.name, generation).disk not in host.volumes
-    if spec.name in irreplaceable(desired, facts.observed):
+    if spec.name in facts.irreplaceable:
         act, reason = _choose_for_data(desired, spec, seen, health, drift, lost)
     else:
         act, reason = _choose(desired, spec, seen, health, drift, lost)
