@@ -26,7 +26,7 @@ from pcloud.desired import Desired, Names, ServerSpec
 from pcloud.generations import Generations, Quarantined, has_run, quarantined, read_generations
 from pcloud.identity import STATELESS
 from pcloud.observed import Health, Observed, Power, SeenHost, SeenServer
-from pcloud.placement import Placed, place
+from pcloud.placement import NoRoom, Placed, place
 from pcloud.replicas import find_heir, irreplaceable
 from pcloud.suspicion import judge
 
@@ -68,6 +68,8 @@ class Decision:
     """Hosts that must be proven off before it starts: an older copy may run there."""
     unfenced: bool = False
     """Blocked by a host whose power could not be cut in this run."""
+    no_room: NoRoom | None = None
+    """Blocked because no host can take it."""
 
     @property
     def answers(self) -> bool:
@@ -324,16 +326,17 @@ def _with_places(facts: _Facts, old: tuple[Quarantined, ...], decided: Mapping[s
     new = [s for s in desired.everyone if s.name in decided and decided[s.name].act is Act.BUILD]
     groups = {s.name: s.group for s in desired.everyone}
     places = place(desired.site, facts.observed, staying, new, groups, frozenset((q.host, q.server) for q in old))
-    return {name: _placed(desired, d, places.get(name)) if d.act is Act.BUILD else d for name, d in decided.items()}
+    return {name: _placed(desired, d, places[name]) if d.act is Act.BUILD else d for name, d in decided.items()}
 
 
-def _placed(desired: Desired, d: Decision, placed: Placed | str | None) -> Decision:
-    if not isinstance(placed, Placed):
+def _placed(desired: Desired, d: Decision, placed: Placed | NoRoom) -> Decision:
+    if isinstance(placed, NoRoom):
         return Decision(
             d.server,
             Act.BLOCK,
-            placed or "",
+            str(placed),
             next=f"pcloud status {desired.site.site}; then add a host to the inventory, or give it less memory_mib",
+            no_room=placed,
         )
     return replace(d, reason=f"{d.reason}; {placed.host}: {placed.reason}", host=placed.host)
 

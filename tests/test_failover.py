@@ -24,7 +24,7 @@ from tests.test_plan import Memory, is_whole, run_all
 
 @pytest.fixture
 def whole(world: SimWorld) -> SimWorld:
-    """db-1 on h1, idx-1 on h2, the frontends from h3 on, lb-1 on h7; h8 is spare."""
+    """db-1 on h1, idx-1 on h4, the frontends on h2, h5, h7 and h3, lb-1 on h6; h8 is spare."""
     run_all(world)
     assert is_whole(world)
     world.clock.sleep(600)
@@ -139,7 +139,7 @@ def only_with_room_on(observed: Observed, *hosts: str) -> Observed:
 def test_a_healthy_server_that_fits_nowhere_else_keeps_its_host(whole: SimWorld) -> None:
     host = host_of(whole, "fe-1")
     full = only_with_room_on(whole.observe(), host)
-    with pytest.raises(Blocked, match="fe-1 is healthy there, and without h3 it could not be made") as refused:
+    with pytest.raises(Blocked, match="fe-1 is healthy there, and without h2 it could not be made") as refused:
         plan_failover(with_options(whole.desired, lost=(host,)), full, DATE)
     assert f"pcloud fence demo/{host}" in refused.value.next
     whole.hosts[host].away = True  # then there is nothing to keep, and the plan says what fits
