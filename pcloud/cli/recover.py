@@ -15,13 +15,14 @@ import typer
 from rich.console import RenderableType
 
 from pcloud import places, timing
-from pcloud.cli.session import Session, confirm, err, open_session, out, stamp
+from pcloud.cli.session import Session, confirm, err, hosts_of, open_session, out, stamp
 from pcloud.clock import SystemClock
 from pcloud.desired import Options
 from pcloud.errors import BadInput
 from pcloud.events import RunState
 from pcloud.execute import execute
 from pcloud.failover import find_unfenced, leave_alone
+from pcloud.inventory import find_inventory, load_site
 from pcloud.journal import Journal, RunLock, list_runs, new_run_id, read_run
 from pcloud.model import Site
 from pcloud.observe import observe
@@ -32,6 +33,7 @@ from pcloud.render.report import report_of
 from pcloud.render.report_text import render_report
 from pcloud.steps.stop import Stop
 from pcloud.teardown import plan_destroy, plan_purge
+from pcloud.whatif import as_lost
 
 app = typer.Typer()
 
@@ -47,6 +49,13 @@ FromScratch = Annotated[
     bool, typer.Option("--from-scratch", help="Make every server anew; old disks become tombstones.")
 ]
 Empty = Annotated[bool, typer.Option("--empty-database", help="Accept a shop without data when there is no dump.")]
+Lose = Annotated[
+    list[str] | None,
+    typer.Option("--lose", help="As if this host were lost; may be repeated. Nothing is cut off.", metavar="HOST"),
+]
+LoseRack = Annotated[
+    list[str] | None, typer.Option("--lose-rack", help="The same for all hosts of a rack.", metavar="RACK")
+]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
 
@@ -59,7 +68,7 @@ PAST_RUNS = 10
 """How many runs back predictions look."""
 
 
-def _past(site: str) -> list[RunState]:
+def past_runs(site: str) -> list[RunState]:
     """The site's latest runs that went well: what predictions are made from."""
     return [read_run(r.path, progress=False) for r in list_runs(site, PAST_RUNS) if r.outcome == "converged"]
 
@@ -69,15 +78,21 @@ def _show_plan(made: Plan, past: list[RunState]) -> RenderableType:
         [n.info for n in made.nodes],
         kept=made.kept,
         durations=timing.durations_from(past),
-        title=f"{made.operation} {made.site}",
+        title=f"{made.operation} {made.site}{_without(made.lost)}",
         blocked=[n.step for n in made.nodes if isinstance(n.step, Stop)],
         to_copy=made.to_copy,
         copy_rate=timing.copy_rate(past),
     )
 
 
+def _without(lost: tuple[str, ...]) -> str:
+    return f", if {' and '.join(lost)} {'were' if len(lost) > 1 else 'was'} lost" if lost else ""
+
+
 @app.command(
-    "plan", epilog="Examples: pcloud plan demo · pcloud plan demo --out night.json · pcloud plan demo --from-scratch"
+    "plan",
+    epilog="Examples: pcloud plan demo · pcloud plan demo --out night.json · pcloud plan demo --from-scratch · "
+    "pcloud plan demo --lose h3 · pcloud plan demo --lose h1 --lose h4 · pcloud plan demo --lose-rack a",
 )
 def plan_command(
     site: SiteName = "demo",
@@ -86,17 +101,26 @@ def plan_command(
     rebuild: Rebuild = None,
     from_scratch: FromScratch = False,
     empty_database: Empty = False,
+    lose: Lose = None,
+    lose_rack: LoseRack = None,
     json: Json = False,
 ) -> None:
-    """Show what a recovery would do, and why. Changes nothing."""
+    """Show what a recovery would do, and why. Changes nothing.
+
+    With --lose or --lose-rack, what it would do if those hosts were gone and proven off.
+    """
+    if write is not None and (lose or lose_rack):
+        raise BadInput("a plan for a loss that did not happen is never run", next="leave out --out, or --lose")
+    lost = hosts_of(load_site(find_inventory(site)), lose or (), lose_rack or ())
     with open_session(site, _options(only, rebuild, from_scratch, empty_database), makes=True) as session:
-        made = plan(session.desired, observe(session.desired, session.world), stamp())
+        made = plan(session.desired, as_lost(observe(session.desired, session.world), lost), stamp())
+    made = replace(made, lost=lost)
     if write is not None:
         _write_plan(write, made)
     if json:
         typer.echo(made.to_json(), nl=False)
     else:
-        out.print(_show_plan(made, _past(made.site)))
+        out.print(_show_plan(made, past_runs(made.site)))
         if write is not None:
             out.print(f"\nwritten to {write}; run it with: pcloud recover {site} --plan {write}")
 
@@ -222,7 +246,7 @@ def _run_once(
     with RunLock(session.site.site, run_id):
         made = make(session)
         if not way.json:
-            out.print(_show_plan(made, _past(made.site)), end="\n\n")
+            out.print(_show_plan(made, past_runs(made.site)), end="\n\n")
         if made.changes:
             text = question(session, made) if question is not None else _question(made)
             confirm(text, yes=way.yes or not text, command=way.command)
@@ -242,7 +266,7 @@ def _run_without(session: Session, unfenced: tuple[str, ...], way: _Way) -> RunS
             return None
         if not way.json:
             out.print(f"\nWithout {' and '.join(unfenced)}, whose power could not be cut:\n")
-            out.print(_show_plan(made, _past(made.site)), end="\n\n")
+            out.print(_show_plan(made, past_runs(made.site)), end="\n\n")
         confirm(_question(made), yes=way.yes, command=way.command)
         return _run_plan(made, session, run_id, way)
 
@@ -250,7 +274,7 @@ def _run_without(session: Session, unfenced: tuple[str, ...], way: _Way) -> RunS
 def _run_plan(made: Plan, session: Session, run_id: str, way: _Way) -> RunState:
     site = session.site.site
     with Journal.create(places.runs_dir(site), run_id) as journal:
-        way.faces.append(choose_face(way.json, out, timing.durations_from(_past(site))))
+        way.faces.append(choose_face(way.json, out, timing.durations_from(past_runs(site))))
         state = _execute(made, session, journal, way.faces[-1], run_id, way.command)
     if not way.json:
         out.print(_closing(made, state))

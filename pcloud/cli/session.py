@@ -116,6 +116,16 @@ def check_hosts(site: Site, names: Iterable[str]) -> None:
             raise BadInput(f"{site.site} has no host {show(name)}", next=did_you_mean(name, known, "the hosts are"))
 
 
+def hosts_of(site: Site, names: Iterable[str], racks: Iterable[str]) -> tuple[str, ...]:
+    """The hosts that a person named, and all of the racks, in the inventory's order. Raises `BadInput`."""
+    names, racks = set(names), set(racks)
+    check_hosts(site, sorted(names))
+    known = list(dict.fromkeys(h.rack for h in site.hosts))
+    for rack in sorted(racks.difference(known)):
+        raise BadInput(f"{site.site} has no rack {show(rack)}", next=did_you_mean(rack, known, "the racks are"))
+    return tuple(h.name for h in site.hosts if h.name in names or h.rack in racks)
+
+
 def _refuse_missing(site: Site, images: Mapping[str, Image]) -> None:
     missing = {name: ref for name, ref in site.images.items() if name not in images}
     if missing:
