@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import threading
 from dataclasses import replace
+from typing import cast
 
 import pytest
 from typer.testing import CliRunner
 
 from pcloud.cli import make_app
+from pcloud.cli.look import _rows
+from pcloud.cli.session import Session
 from pcloud.desired import Options
 from pcloud.errors import Blocked
 from pcloud.events import Event, RunState, Status, StepBlocked
 from pcloud.execute import execute
 from pcloud.failover import describe_loss, find_unfenced, leave_alone, plan_failover
+from pcloud.inventory import defaults_dir, load_inventory
 from pcloud.observed import Observed
 from pcloud.plan import Plan, plan
+from pcloud.world import World
 from tests.plan_cases import DATE
 from tests.simulated_power import Bmc
 from tests.simulation import SimWorld, marks_of, with_options
@@ -84,6 +89,9 @@ def test_without_a_controller_others_stand_in_until_a_person_has_pulled_the_plug
     assert second.steps["journey"].status is Status.DONE
     assert host_of(whole, "fe-5") != host and host_of(whole, "fe-1") == host
     assert plan(again, whole.observe(), DATE).changes == (), "who stands in already is enough"
+    inventory = load_inventory(defaults_dir("inventory") / "demo.yaml")
+    rows = {row["server"]: row for row in _rows(Session(inventory, desired, cast(World, whole)), whole.observe())}
+    assert (rows["fe-1"]["copies"], rows["fe-5"]["healthy"]) == ([], True), "status shows who stands in"
 
     whole.cut(host)
     whole.confirmed[host] = "you, at 22:41"

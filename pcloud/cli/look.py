@@ -83,10 +83,14 @@ def _database_table(session: Session, found: Observed) -> Table:
 
 
 def _rows(session: Session, found: Observed) -> list[dict[str, Any]]:
-    """A server's copies are one; more when something is very wrong, and none when it is missing."""
+    """A server's copies are one; more when something is very wrong, and none when it is missing.
+
+    Who stands in for one has a row while it is there.
+    """
     old = {(q.host, q.server) for q in find_quarantined(session.desired, found)}
     rows = []
-    for spec in session.desired.servers:
+    standing_in = [s for s in session.desired.substitutes if any(found.copies(session.site.site, s.name))]
+    for spec in (*session.desired.servers, *standing_in):
         copies = [
             {"host": h.name, "power": s.power.value, "generation": s.mark.generation if s.mark else None}
             for h, s in found.copies(session.site.site, spec.name)
