@@ -267,7 +267,7 @@ def _run_without(session: Session, unfenced: tuple[str, ...], way: _Way) -> RunS
         if not way.json:
             out.print(f"\nWithout {' and '.join(unfenced)}, whose power could not be cut:\n")
             out.print(_show_plan(made, past_runs(made.site)), end="\n\n")
-        confirm(_question(made), yes=way.yes, command=way.command)
+        confirm(_question(made), yes=way.yes, command=way.command, declined="nobody stands in")
         return _run_plan(made, session, run_id, way)
 
 

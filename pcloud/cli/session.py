@@ -81,7 +81,7 @@ def _refuse(question: str) -> bool:  # noqa: ARG001
     return False
 
 
-def confirm(question: str, *, yes: bool, command: str) -> None:
+def confirm(question: str, *, yes: bool, command: str, declined: str = "nothing was done") -> None:
     """A person's yes; without a terminal, `--yes` is the only one. Raises `Blocked`."""
     if yes:
         return
@@ -89,7 +89,7 @@ def confirm(question: str, *, yes: bool, command: str) -> None:
         raise Blocked(f"{question} Nobody is here to say yes", next=f"{command} --yes")
     err.print(f"{question} [y/N] ", end="")
     if input().strip().lower() not in ("y", "yes"):
-        raise Blocked("not confirmed; nothing was done", next=command)
+        raise Blocked(f"not confirmed; {declined}", next=command)
 
 
 def stamp() -> str:
