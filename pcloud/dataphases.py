@@ -214,7 +214,8 @@ def _follow(draft: Draft, phase: Phase, name: str, roles: Roles) -> str:
     needs = [f"{name}/restore", f"{roles.primary}/promote", f"{roles.primary}/primary"]
     if name in roles.seeded:
         needs.append(_seed(draft, phase, name, roles))
-    step = Follow(name, _address(draft), draft.desired.site.database.restore_timeout_s)
+    source = next(n for n in (roles.primary, *roles.joined) if n != name)
+    step = Follow(name, source, _address(draft), draft.desired.site.database.restore_timeout_s)
     return _add(draft, phase, name, "follow", step, needs, f"it replicates from {roles.primary}")
 
 

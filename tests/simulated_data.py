@@ -58,6 +58,8 @@ class SimData:
     """The same with what was received and not applied yet."""
     slow: bool = False
     """It receives, and applies nothing: a long statement is in its way."""
+    late: list[str] = field(default_factory=list)
+    """What `SHOW SLAVE STATUS` says of its lateness, one answer after the other, while it has not caught up."""
     error: str = ""
     """Why it cannot follow: its data and its source's went different ways."""
 
@@ -73,7 +75,7 @@ class SimData:
             self.error = "an error 1236: it has orders that its source never had"
             return
         self.relayed, self.received = source.orders, max(self.received, source.position)
-        if not self.slow:
+        if not self.slow and not self.late:
             self.apply()
 
     def apply(self) -> None:
@@ -179,13 +181,16 @@ class SimGuest:
         data = self.data
         if not data.source:
             return Said()
+        late = data.late.pop(0) if data.late else "60" if data.slow else "0"
+        if not data.late:
+            self.world.replicate()
         source = self.world.at_address(data.source) if not data.error else None
         shown = {
             "Master_Host": data.source,
             "Slave_IO_Running": "Yes" if data.running and source else "Connecting" if data.running else "No",
             "Slave_SQL_Running": "Yes" if data.running else "No",
             "Gtid_IO_Pos": gtid(max(data.received, data.position)),
-            "Seconds_Behind_Master": ("60" if data.slow else "0") if data.running and source else "NULL",
+            "Seconds_Behind_Master": late if data.running and source else "NULL",
             "Last_IO_Error": data.error,
         }
         return Said(0, "".join(f"{name:>30}: {value}\n" for name, value in shown.items()))
