@@ -86,7 +86,7 @@ class SimData:
 
     @property
     def tables(self) -> int:
-        return 60 if self.state == "restored" else 0
+        return 60 if self.state in ("restored", "copying") else 0
 
 
 @dataclass
@@ -161,7 +161,7 @@ class SimGuest:
         if source is None:
             raise CommandFailed("Can't connect to server", where=self.name)
         self.world.effect()
-        self.data.state, self.data.token, self.data.source, self.data.running = "", "", "", False
+        self.data.state, self.data.token, self.data.source, self.data.running = "copying", "", "", False
         self.data.orders = self.data.relayed = ()
         self.world.clock.work(COPY_S)
         self.world.effect()
