@@ -140,8 +140,7 @@ def _enthrone(draft: Draft, phase: Phase, roles: Roles) -> None:
         retired = [f"{draft.decisions[o].host}/{o}/retire" for o in others]
         promote = Promote(name, str(roles.rpo), APPLY_S)
         key = _add(draft, phase, name, "promote", promote, [*fences, *retired], f"its primary is gone: {roles.rpo}")
-        for start in [k for k, n in draft.nodes.items() if n.info.action == "start"]:
-            draft.follow(start, key)  # where hosts share processors, what boots would hold the shop's first order up
+        _give_way(draft, key)
     elif roles.how is How.SETTLES:
         servers = (name, *(n for n in roles.filled if n != name))
         needs = [f"{n}/restore" for n in servers]
@@ -150,6 +149,19 @@ def _enthrone(draft: Draft, phase: Phase, roles: Roles) -> None:
     elif roles.how is not How.IS or data.holder != name:
         take, reason = Take((name,), database), "it accepts writes at the address"
         _add(draft, phase, name, "primary", take, [f"{name}/restore"], reason)
+
+
+def _give_way(draft: Draft, promotion: str) -> None:
+    """Where hosts share processors and cables, what is copied and what boots would hold the shop's first order up."""
+    needed = set(draft.nodes[promotion].info.needs)
+    heavy = {"copy image", "verify image", "start"} if not _retires(needed) else {"start"}
+    for key in [k for k, n in draft.nodes.items() if n.info.action in heavy]:
+        draft.follow(key, promotion)
+
+
+def _retires(keys: Iterable[str]) -> bool:
+    """Whether a server is put away first, which is not done before the next one's image is there."""
+    return any(key.endswith("/retire") for key in keys)
 
 
 def index(draft: Draft, phase: Phase) -> None:
