@@ -211,7 +211,8 @@ def replicate(draft: Draft, phase: Phase) -> None:
         fences = [f"{h}/fence" for h in draft.observed.unreachable()]
         step = SemiSync(roles.primary, False, longest_ms)
         _add(draft, phase, roles.primary, "degrade", step, fences, "its replica is gone: orders go on without one")
-    followed = [_follow(draft, phase, name, roles) for name in roles.joined]
+    everybody = {roles.primary, *roles.joined}
+    followed = [_follow(draft, phase, name, roles) for name in roles.joined if everybody - {name}]
     seen = draft.observed.data.databases.get(roles.primary)
     others = [c for c in carriers_of(draft.desired) if c.name != roles.primary]
     waits = seen is not None and seen.semi_sync and seen.writable

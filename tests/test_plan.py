@@ -17,9 +17,13 @@ from pcloud.desired import Desired
 from pcloud.events import Event, RunState, StepBlocked, StepDone
 from pcloud.execute import _Reporter, execute, run_step
 from pcloud.graph import PlanNode
+from pcloud.inventory import defaults_dir
+from pcloud.model import Site
 from pcloud.observed import Power
 from pcloud.plan import Plan, plan
+from pcloud.playbook import load_playbook
 from pcloud.steps.fence import Fence
+from tests.conftest import make_desired
 from tests.plan_cases import CASES, DATE, arrange, plan_case, told
 from tests.simulation import BOOT_S, Died, SimHost, SimWorld, marks_of, with_options
 
@@ -166,6 +170,18 @@ def test_a_replica_has_caught_up_when_it_holds_what_its_primary_had(world: SimWo
     state = run_all(world)
     assert state.steps["idx-1/follow"].status == "done", state.steps["idx-1/follow"].problem
     assert replica.position == primary.position and not replica.late
+
+
+def test_a_database_without_a_replica_comes_back_and_follows_nobody(image_file: Path) -> None:
+    data = yaml.safe_load((defaults_dir("inventory") / "demo.yaml").read_text())
+    del data["database"]["replica"]
+    playbook = load_playbook(defaults_dir("playbooks") / "recover.yaml")
+    world = SimWorld(make_desired(Site.model_validate(data), playbook, image_file), image_file)
+    run_all(world)
+    world.running("db-1")[0][1].power = Power.OFF
+    state = run_all(world)
+    assert state.finished is not None and state.finished.outcome == "converged"
+    assert "db-1/follow" not in state.steps
 
 
 # -- properties
