@@ -38,7 +38,8 @@ def observe(desired: Desired, world: World) -> Observed:
         found = _look_closer(desired, world, looks, pool)
         up = [s for s in desired.everyone if _runs(found, desired, s)]
         health = dict(zip((s.name for s in up), pool.map(lambda s: _observe_server(world, s), up), strict=True))
-        data = observe_data(desired, world, {s.name for s in up}, pool)
+        near = tuple(h.name for h in found.hosts if h.reachable)
+        data = observe_data(desired, world, {s.name for s in up}, near, pool)
     return replace(found, health=health, data=data)
 
 

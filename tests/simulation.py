@@ -19,7 +19,7 @@ from typing import Any
 from pcloud.desired import Desired, ImageSpec, Names, ServerSpec
 from pcloud.errors import CommandFailed, HostUnreachable, HypervisorError, PcloudError
 from pcloud.identity import carrier_names
-from pcloud.model import Check, Host, Journey, Site, Visit
+from pcloud.model import Check, Host, Journey, SecretRef, Site, Visit
 from pcloud.observed import Data, Health, HostPower, Mark, Observed, Power, SeenHost, Witness
 from pcloud.power import PowerControl
 from pcloud.steps.fence import PowerProof, ask_power
@@ -260,6 +260,9 @@ class SimWorld:
     def _has_index(self, server: str) -> bool:
         data = self.find_data(server)
         return data is not None and data.index >= 0
+
+    def reveal(self, reference: SecretRef) -> str:
+        return f"the secret {reference.secret}"
 
     def ask(self, question: str) -> bool:
         return self.answers

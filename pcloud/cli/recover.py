@@ -28,6 +28,7 @@ from pcloud.render.faces import Face, choose_face
 from pcloud.render.plan import render_plan
 from pcloud.render.report import report_of
 from pcloud.render.report_text import render_report
+from pcloud.steps.restoring import RestoreBackup
 from pcloud.steps.stop import Stop
 from pcloud.teardown import plan_destroy, plan_purge
 
@@ -191,7 +192,7 @@ def run(
         return True
 
     run_id = new_run_id(datetime.now(UTC), operation.replace(" ", "-"))
-    with open_session(name, options, makes=operation == "recover", ask=ask) as session:
+    with open_session(name, options, makes=operation == "recover" or options.until is not None, ask=ask) as session:
         site = session.site.site
         with RunLock(site, run_id):
             made = make(session)
@@ -238,7 +239,9 @@ def _question(made: Plan) -> str:
     servers = sorted({n.info.server for n in made.changes if n.info.server})
     retired = sum(n.info.action == "retire" for n in made.nodes)
     gone = f", {retired} of them in place of one that is there now (its disk is kept as a tombstone)" if retired else ""
-    return f"{made.operation} {made.site}: {len(made.changes)} steps on {len(servers)} servers{gone}?"
+    losses = {n.info.reason: None for n in made.nodes if isinstance(n.step, RestoreBackup)}
+    first = "".join(f"{loss}.\n" for loss in losses)
+    return f"{first}{made.operation} {made.site}: {len(made.changes)} steps on {len(servers)} servers{gone}?"
 
 
 def _execute(made: Plan, session: Session, journal: Journal, face: Face, run_id: str, command: str) -> RunState:
