@@ -25,7 +25,13 @@ class Figure:
 
 
 def figures(results: dict[str, Any]) -> list[Figure]:
-    return [*_recovery(results), *_around(results), *_planning(results["planning"]), *_copying(results["copying"])]
+    return [
+        *_recovery(results),
+        *_around(results),
+        *_planning(results["planning"]),
+        *_copying(results["copying"]),
+        *_failover(results["failover"]),
+    ]
 
 
 def _each(runs: list[dict[str, Any]], key: str) -> str:
@@ -72,13 +78,17 @@ def _around(results: dict[str, Any]) -> list[Figure]:
 
 def _planning(planning: dict[str, Any]) -> list[Figure]:
     command = "python -m benchmarks.planning"
-    slowest = max(planning["nothing_s"], planning["healthy_s"])
+    slowest = max(planning["nothing_s"], planning["healthy_s"], planning["lost_s"])
+    lost = f"{planning['lost_s']:.2f} s ({planning['lost_steps']} steps)"
+    losses = f"what-if: each of {planning['what_if_losses']:,} hosts and racks lost"
     size = f"{planning['hosts']:,} hosts, {planning['servers']:,} servers"
     limit = "one CPU, in Python"
     first = f"{planning['nothing_s']:.2f} s ({planning['nothing_steps']:,} steps)"
     return [
         Figure(f"plan from nothing: {size}", first, command, limit, "5 s", slowest <= 5),
         Figure("the same, all healthy", f"{planning['healthy_s']:.2f} s", command, limit, "5 s", slowest <= 5),
+        Figure("the same, the database's host lost", lost, command, limit, "5 s", slowest <= 5),
+        Figure(losses, f"{planning['what_if_s']:.0f} s", command, limit, "60 s", planning["what_if_s"] <= 60),
         Figure("reading that inventory", f"{planning['load_s']:.2f} s", command, limit),
     ]
 
@@ -114,6 +124,26 @@ def _copying(copying: dict[str, Any]) -> list[Figure]:
     ]
 
 
+def _failover(failover: dict[str, Any]) -> list[Figure]:
+    command = "python -m benchmarks --only failover"
+    found = []
+    for case in failover["cases"]:
+        seconds, target = case["seconds"], case["target_s"]
+        ratio = seconds / case["floor_s"]
+        found.append(
+            Figure(
+                f"{case['who']} loses power: to {case['until']}",
+                f"{seconds:.1f} s ({ratio:.1f} x its floor); {case['failed']} requests failed, "
+                f"{case['missing']} of {case['orders']} orders missing",
+                command,
+                f"floor: {case['floor']}, {case['floor_s']:.1f} s",
+                f"{target:g} s" if target else "",
+                not target or seconds <= target,
+            )
+        )
+    return found
+
+
 def as_text(rows: list[Figure]) -> str:
     width, wide = max(len(f.what) for f in rows), max(len(f.value) for f in rows)
     lines = (
@@ -129,7 +159,7 @@ def as_markdown(results: dict[str, Any]) -> str:
     how = "KVM" if results["recovery"]["accel"] == "kvm" else "software emulation, no KVM"
     lines = [
         f"One run, {results['date'][:10]}: {machine['cpus']} CPUs, {machine['memory_gib']} GiB, "
-        f"{machine['emulator']} ({how}).{_disturbed(results)}",
+        f"{machine['emulator']} ({how}).{_later(results)}{_disturbed(results)}",
         "",
         "| | measured | at most | command | limited by |",
         "| --- | --- | --- | --- | --- |",
@@ -138,6 +168,13 @@ def as_markdown(results: dict[str, Any]) -> str:
         target = f.target if f.met else f"{f.target}: **not met**"
         lines.append(f"| {f.what} | {f.value} | {target} | `{f.command}` | {f.limit} |")
     return "\n".join(lines)
+
+
+def _later(results: dict[str, Any]) -> str:
+    """Which figures were measured again on another day (`--only`)."""
+    names = {"planning": "plans", "failover": "lost hosts"}
+    days = {names[key]: results.get(key, {}).get("date", results["date"])[:10] for key in names}
+    return "".join(f" The {what}: {day}." for what, day in days.items() if day != results["date"][:10])
 
 
 def _disturbed(results: dict[str, Any]) -> str:

@@ -1,4 +1,4 @@
-"""How long a plan for a large site takes: 1,000 hosts, 7,000 servers, no host touched.
+"""How long plans for a large site take: 1,000 hosts, 7,000 servers, no host touched, one lost, any lost.
 
 The inventory goes through the real loader; images are stand-ins and observations are made
 up, as pure data. Times are seconds of wall clock, each measured once, in this process.
@@ -20,9 +20,10 @@ from pcloud.desired import Desired, Dump, ImageFile, ImageSpec, Names, Options, 
 from pcloud.identity import servers_of
 from pcloud.inventory import defaults_dir, load_inventory
 from pcloud.model import Site
-from pcloud.observed import Data, Health, Mark, Observed, Power, SeenHost, SeenServer
+from pcloud.observed import Data, Health, Mark, Observed, Power, SeenDatabase, SeenHost, SeenServer
 from pcloud.plan import Plan, plan
 from pcloud.playbook import Playbook, load_playbook
+from pcloud.whatif import as_lost, look, subjects_of
 
 HOSTS = 1_000
 SHARE = {"database": 1, "indexer": 1, "frontend": 4, "balancer": 1}
@@ -33,7 +34,10 @@ DATE = "20121116-2140"
 
 @dataclass(frozen=True)
 class Times:
-    """Seconds. `whole_s` is observations to plan, digests included; `load_s` is the inventory's."""
+    """Seconds, from observations to plan, digests included; `load_s` is the inventory's.
+
+    `lost_s` is the plan without the database's host, `what_if_s` the outlook for every host and every rack.
+    """
 
     hosts: int
     servers: int
@@ -42,11 +46,15 @@ class Times:
     nothing_steps: int
     healthy_s: float
     healthy_steps: int
+    lost_s: float
+    lost_steps: int
+    what_if_s: float
+    what_if_losses: int
     peak_mib: float
 
 
 def measure(hosts: int = HOSTS) -> Times:
-    """Plans a site of `hosts` hosts and seven servers a host: from nothing, then all healthy."""
+    """Plans a site of `hosts` hosts and seven servers a host: from nothing, all healthy, a host lost, any host lost."""
     with TemporaryDirectory() as folder:
         path = Path(folder) / "large.yaml"
         path.write_text(inventory_text(hosts))
@@ -56,12 +64,26 @@ def measure(hosts: int = HOSTS) -> Times:
     desired = desire_large(site, load_playbook(defaults_dir("playbooks") / "recover.yaml"))
     nothing_s, first = _timed(desired, observe_nothing(desired))
     healthy_s, second = _timed(desired, observe_after(desired, first))
-    starts = sum(node.info.action == "start" for node in first.nodes)
-    if starts != len(desired.servers) or first.blocked or second.changes:
+    whole = observe_after(desired, first)
+    lost = next(h.name for h in whole.hosts if any(s.mark and s.mark.server == "db-1" for s in h.servers))
+    lost_s, third = _timed(desired, as_lost(whole, [lost]))
+    starts = [sum(node.info.action == "start" for node in made.nodes) for made in (first, third)]
+    if starts != [len(desired.servers), 7] or first.blocked or second.changes or third.blocked:
         raise AssertionError("the plans are not what these observations call for")
+    what_if_s, losses = _judge_all(desired, observe_after(desired, first))
     peak_mib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    sizes = (len(site.hosts), len(desired.servers))
-    return Times(*sizes, load_s, nothing_s, len(first.nodes), healthy_s, len(second.nodes), peak_mib)
+    plans = (nothing_s, len(first.nodes), healthy_s, len(second.nodes), lost_s, len(third.nodes))
+    return Times(len(site.hosts), len(desired.servers), load_s, *plans, what_if_s, losses, peak_mib)
+
+
+def _judge_all(desired: Desired, observed: Observed) -> tuple[float, int]:
+    started = time.perf_counter()
+    outlook = look(desired, observed, {})
+    losses = [outlook.judge(subject) for subject in subjects_of(desired.site)]
+    elapsed_s = time.perf_counter() - started
+    if not all(loss.survived and loss.moves for loss in losses):
+        raise AssertionError("this site can lose any host and any rack")
+    return elapsed_s, len(losses)
 
 
 def _timed(desired: Desired, observed: Observed) -> tuple[float, Plan]:
@@ -130,7 +152,15 @@ def observe_after(desired: Desired, made: Plan) -> Observed:
         replace(host, servers=tuple(servers), volumes=_volumes(site, servers))
         for host, servers in zip(observe_nothing(desired).hosts, there.values(), strict=True)
     )
-    return Observed(hosts, {s.name: Health(True) for s in desired.servers}, Data("large.dddd.g1", 60, True))
+    return Observed(hosts, {s.name: Health(True) for s in desired.servers}, _data(desired))
+
+
+def _data(desired: Desired) -> Data:
+    """db-1 has the role, idx-1 follows it; commits wait."""
+    token, address = "large.dddd.g1", str(desired.site.services[desired.site.database.service].address)
+    follower = SeenDatabase(False, "0-1-9", "0-1-9", address, replicating=True, semi_sync=True, restored=token)
+    databases = {"db-1": SeenDatabase(True, "0-1-9", semi_sync=True, restored=token), "idx-1": follower}
+    return Data(token, 60, True, databases, "db-1")
 
 
 def _volumes(site: str, servers: list[SeenServer]) -> tuple[str, ...]:

@@ -26,7 +26,7 @@ from pcloud.desired import Desired, Names, ServerSpec
 from pcloud.generations import Generations, Quarantined, has_run, quarantined, read_generations
 from pcloud.identity import STATELESS, carrier_names
 from pcloud.observed import Health, Observed, Power, SeenHost, SeenServer
-from pcloud.placement import Placed, place
+from pcloud.placement import NoRoom, Placed, place
 from pcloud.replicas import find_heir, irreplaceable
 from pcloud.suspicion import judge
 
@@ -68,6 +68,8 @@ class Decision:
     """Hosts that must be proven off before it starts: an older copy may run there."""
     unfenced: bool = False
     """Blocked by a host whose power could not be cut in this run."""
+    no_room: NoRoom | None = None
+    """Blocked because no host can take it."""
 
     @property
     def answers(self) -> bool:
@@ -89,6 +91,7 @@ class _Facts:
     generations: Generations
     old: frozenset[tuple[str, str]]
     """Host and server of every quarantined copy."""
+    irreplaceable: frozenset[str]
 
     @property
     def site(self) -> str:
@@ -99,7 +102,8 @@ def decide(desired: Desired, observed: Observed) -> dict[str, Decision]:
     """A decision for every server of the site, in the inventory's order; then for those that stand in."""
     old = find_quarantined(desired, observed)
     generations = read_generations(observed, desired.site.site)
-    facts = _Facts(desired, observed, generations, frozenset((q.host, q.server) for q in old))
+    kept = irreplaceable(desired, observed)
+    facts = _Facts(desired, observed, generations, frozenset((q.host, q.server) for q in old), kept)
     decided = {spec.name: _decide_one(facts, spec) for spec in desired.servers}
     guilty = _first_not_kept(desired, decided)
     rivals = {q.server: q.host for q in old if q.runs}
@@ -213,7 +217,7 @@ def _decide_present(facts: _Facts, spec: ServerSpec, host: SeenHost, seen: SeenS
         return decision(Act.REBUILD, "you asked for it")
     drift = _drift(spec, seen)
     lost = Names(site, spec.name, generation).disk not in host.volumes
-    if spec.name in irreplaceable(desired, facts.observed):
+    if spec.name in facts.irreplaceable:
         act, reason = _choose_for_data(desired, spec, seen, health, drift, lost)
     else:
         act, reason = _choose(desired, spec, seen, health, drift, lost)
@@ -291,12 +295,18 @@ def _stand_ins(facts: _Facts, decided: Mapping[str, Decision]) -> dict[str, Deci
         members = [decided[s.name] for s in facts.desired.members(group.name)]
         there = [s for s in spare if any(facts.observed.copies(facts.site, s.name))]
         free = [s for s in spare if s not in there and _is_free(facts, s)]
-        wanted = sum(d.unfenced for d in members)
-        chosen = [*there, *free][:wanted]
-        found |= {s.name: _decide_one(facts, s) for s in chosen}
-        whole = all(d.act is Act.KEEP for d in members)
-        found |= {s.name: _leave_or_retire(facts, s, whole) for s in there if s not in chosen}
+        blocked = [d.server for d in members if d.unfenced]
+        chosen = list(zip([*there, *free], blocked, strict=False))
+        found |= {s.name: _decide_one(facts, s) if s in there else _stand_in(facts, s, d) for s, d in chosen}
+        whole = all(d.will_answer for d in members)
+        found |= {s.name: _leave_or_retire(facts, s, whole) for s in there if s.name not in found}
     return found
+
+
+def _stand_in(facts: _Facts, spec: ServerSpec, blocked: str) -> Decision:
+    """No copy of it can be anywhere (`_is_free`), so no host has to be off before it is made."""
+    reason = f"it stands in for {blocked}"
+    return Decision(spec.name, Act.BUILD, reason, generation=facts.generations.next(spec.name))
 
 
 def _is_free(facts: _Facts, spec: ServerSpec) -> bool:
@@ -318,16 +328,17 @@ def _with_places(facts: _Facts, old: tuple[Quarantined, ...], decided: Mapping[s
     new = [s for s in desired.everyone if s.name in decided and decided[s.name].act is Act.BUILD]
     groups = {s.name: s.group for s in desired.everyone}
     places = place(desired.site, facts.observed, staying, new, groups, frozenset((q.host, q.server) for q in old))
-    return {name: _placed(desired, d, places.get(name)) if d.act is Act.BUILD else d for name, d in decided.items()}
+    return {name: _placed(desired, d, places[name]) if d.act is Act.BUILD else d for name, d in decided.items()}
 
 
-def _placed(desired: Desired, d: Decision, placed: Placed | str | None) -> Decision:
-    if not isinstance(placed, Placed):
+def _placed(desired: Desired, d: Decision, placed: Placed | NoRoom) -> Decision:
+    if isinstance(placed, NoRoom):
         return Decision(
             d.server,
             Act.BLOCK,
-            placed or "",
+            str(placed),
             next=f"pcloud status {desired.site.site}; then add a host to the inventory, or give it less memory_mib",
+            no_room=placed,
         )
     return replace(d, reason=f"{d.reason}; {placed.host}: {placed.reason}", host=placed.host)
 

@@ -45,7 +45,7 @@ def substitutes_of(site: Site) -> Iterator[tuple[Group, str, IPv4Address]]:
 def carrier_names(site: Site) -> tuple[str, ...]:
     """The servers that hold the shop's data: the database's own first, then the one that carries the replica."""
     groups = [site.database.group, *([site.database.replica] if site.database.replica else [])]
-    return tuple(server_names(site.group(name))[0] for name in groups)
+    return tuple(f"{site.group(name).prefix}-1" for name in groups)
 
 
 def server_uuid(site: str, server: str) -> UUID:

@@ -178,7 +178,7 @@ class Host(Frozen):
     name: Name
     address: IPv4Address
     rack: Name = "r1"
-    """Servers of one group are spread over racks."""
+    """Servers of one group are spread over racks; the database and its replica stand in two."""
     spare: bool = False
     """Takes servers only when the others cannot."""
     user: Name | None = None

@@ -6,9 +6,9 @@ asked about it. Checks are asked of running servers only, and of one copy of eac
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from concurrent.futures import Future, ThreadPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, replace
+from typing import Any
 
 from pcloud.desired import Desired, ServerSpec, liveness
 from pcloud.errors import HostUnreachable, PcloudError
@@ -19,34 +19,40 @@ from pcloud.steps.fence import PowerProof, ask_power
 from pcloud.world import World
 
 WORKERS = 64
-PROMPT_S = 1.5
-"""When a host that is well has answered."""
+PROMPT_S = 1.0
+"""When a host that is well has let us in."""
 
 WITNESSES = 2
 """How many other hosts are asked whether they reach one that does not answer."""
-WITNESS_S = 4
-"""What they have for it."""
+WITNESS_S = 2.5
+"""What they have for it; one that lives greets in a fraction of that."""
 KNOCK_S = 2
 """What a server has to take a connection that is on no host that answers."""
 _PID_FILES = "/run/libvirt/qemu"
 
 
 def observe(desired: Desired, world: World) -> Observed:
-    """Asks every host, then every running server of the site. Takes as long as the slowest."""
-    with ThreadPoolExecutor(max_workers=WORKERS, thread_name_prefix="observe") as pool:
-        looks = {h.name: pool.submit(_observe_host, world, h) for h in desired.site.hosts}
-        found = _look_closer(desired, world, looks, pool)
+    """Asks every host, then every running server of the site. Takes as long as the slowest that may be alive."""
+    pool = ThreadPoolExecutor(max_workers=WORKERS, thread_name_prefix="observe")
+    try:
+        found = _look_at_hosts(desired, world, pool)
         up = [s for s in desired.everyone if _runs(found, desired, s)]
         health = dict(zip((s.name for s in up), pool.map(lambda s: _observe_server(world, s), up), strict=True))
         near = tuple(h.name for h in found.hosts if h.reachable)
         data = observe_data(desired, world, {s.name for s in up}, near, pool)
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)  # who still waits for a host that is off waits alone
     return replace(found, health=health, data=data)
 
 
-def _observe_host(world: World, host: Host) -> SeenHost:
+def _log_in(world: World, host: Host) -> None:
+    # SSH alone first: of a dead host it says so in half the time, as libvirt comes over SSH too.
+    world.shell(host.name).run(["true"], deadline_s=2 * world.site.access.connect_timeout_s)
+
+
+def _observe_host(world: World, host: Host, login: Future[None]) -> SeenHost:
     try:
-        # SSH alone first: of a dead host it says so in half the time, as libvirt comes over SSH too.
-        world.shell(host.name).run(["true"], deadline_s=2 * world.site.access.connect_timeout_s)
+        login.result()
         hypervisor = world.hypervisor(host.name)
         servers = hypervisor.servers()
         if any(s.power is Power.RUNNING for s in servers):
@@ -66,28 +72,50 @@ class _Asked:
     power: Future[PowerProof | None]
     views: list[Future[Witness | None]]
 
+    @property
+    def all(self) -> set[Future[Any]]:
+        return {self.power, *self.views}
 
-def _look_closer(
-    desired: Desired, world: World, looks: Mapping[str, Future[SeenHost]], pool: ThreadPoolExecutor
-) -> Observed:
+    def agree_that_it_is_off(self) -> str:
+        """Who says so, when its controller does, others looked and nobody sees it; else "". Once all are done."""
+        proof, views = self.power.result(), [w for view in self.views if (w := view.result()) is not None]
+        return proof.proof if proof is not None and views and not any(w.sees for w in views) else ""
+
+
+def _look_at_hosts(desired: Desired, world: World, pool: ThreadPoolExecutor) -> Observed:
     """What the hosts say; of those that do not answer, what their controllers, other hosts and their servers say.
 
-    Who has not answered after `PROMPT_S` is asked about at once: the seconds until a connection to a
-    dead host fails are not spent twice. Should it answer after all, that is what counts.
+    Who has not let us in after `PROMPT_S` is asked about at once: the seconds until a connection to
+    a dead host fails are not spent twice, nor to their end when all agree that it is off. Should it
+    answer after all, that is what counts.
     """
-    wait(looks.values(), timeout=PROMPT_S)
-    near = [name for name, look in looks.items() if look.done() and look.result().reachable]
-    slow = [name for name, look in looks.items() if not look.done() or not look.result().reachable] if near else []
+    hosts = desired.site.hosts
+    logins = {h.name: pool.submit(_log_in, world, h) for h in hosts}
+    looks = {h.name: pool.submit(_observe_host, world, h, logins[h.name]) for h in hosts}
+    wait(logins.values(), timeout=PROMPT_S)
+    near = [name for name, login in logins.items() if login.done() and login.exception() is None]
+    slow = [n for n, login in logins.items() if login.running() or (login.done() and login.exception())] if near else []
     asked = {name: _ask_about(world, name, near, pool) for name in slow}
     seen = Observed(tuple(looks[name].result() for name in near))
     absent = [s for s in desired.everyone if slow and not any(seen.copies(desired.site.site, s.name))]
     knocks = {s.name: pool.submit(_answers, world, s) for s in absent}
-    hosts = tuple(look.result() for look in looks.values())
-    near = [h.name for h in hosts if h.reachable]
-    asked |= {h.name: _ask_about(world, h.name, near, pool) for h in hosts if not h.reachable and h.name not in asked}
-    found = Observed(tuple(h if h.reachable else _completed(world, h, asked[h.name]) for h in hosts))
-    heard = (name for name, knock in knocks.items() if knock.result())
-    return replace(found, answering=tuple(n for n in heard if not any(found.copies(desired.site.site, n))))
+    heard = tuple(_heard(h, looks[h.name], asked.get(h.name)) for h in hosts)
+    near = [h.name for h in heard if h.reachable]
+    asked |= {h.name: _ask_about(world, h.name, near, pool) for h in heard if not h.reachable and h.name not in asked}
+    found = Observed(tuple(h if h.reachable else _completed(world, h, asked[h.name]) for h in heard))
+    answering = (name for name, knock in knocks.items() if knock.result())
+    return replace(found, answering=tuple(n for n in answering if not any(found.copies(desired.site.site, n))))
+
+
+def _heard(host: Host, look: Future[SeenHost], asked: _Asked | None) -> SeenHost:
+    """What the host says, in its own time; or that it is off, when all agree on that before it has said anything."""
+    while asked is not None and not look.done():
+        if all(answer.done() for answer in asked.all):
+            if proof := asked.agree_that_it_is_off():
+                return SeenHost(host.name, problem=f"{host.address} does not answer: it is off ({proof})", silent=True)
+            break
+        wait({look} | {answer for answer in asked.all if not answer.done()}, return_when=FIRST_COMPLETED)
+    return look.result()
 
 
 def _ask_about(world: World, host: str, near: list[str], pool: ThreadPoolExecutor) -> _Asked:
@@ -120,8 +148,8 @@ def _look_from(world: World, witness: str, host: str) -> Witness | None:
     Alive is what greets, and what refuses: then its kernel answers. A port that accepts and
     says nothing is a machine whose programs stand still.
     """
-    greet = f"exec 3<>/dev/tcp/{world.host(host).address}/22 && read -r -t {WITNESS_S - 1} line <&3"
-    argv = ["env", "LC_ALL=C", "timeout", str(WITNESS_S), "bash", "-c", greet]
+    greet = f"exec 3<>/dev/tcp/{world.host(host).address}/22 && read -r -t {WITNESS_S - 0.5:g} line <&3"
+    argv = ["env", "LC_ALL=C", "timeout", f"{WITNESS_S:g}", "bash", "-c", greet]
     try:
         answer = world.shell(witness).run(argv, deadline_s=2 * WITNESS_S, check=False)
     except PcloudError:

@@ -199,12 +199,12 @@ def _journey(draft: Draft, phase: Phase) -> None:
         )
     for spec in draft.desired.substitutes:
         d = draft.decisions.get(spec.name)
-        if d is not None and d.act is Act.RETIRE:
+        if d is not None and d.act is Act.RETIRE and "journey" in draft.nodes:
             draft.add(
                 phase,
                 f"{d.host}/{spec.name}/retire",
                 Retire(d.host, draft.names(d), draft.date),
-                needs=["journey"],
+                needs=["journey", *(f"{s.name}/ready" for s in draft.desired.members(spec.group))],
                 host=d.host,
                 server=spec.name,
                 action="retire",

@@ -3,8 +3,9 @@
 A server stays where it is. A new one goes to a host that answers and has the memory, its
 reserve left alone. Hard: the database and its replica never share a host, and nothing is put
 beside an older copy of itself. Soft, in this order: few of the same group on the host; no
-spare host; the balancer apart from the others; few servers on the host; few of the same
-group in the rack; the inventory's order.
+spare host; a group in more than one rack, and the database and its replica in two; the balancer
+apart from the others; few servers on the host; few of the same group in the rack; the
+inventory's order.
 """
 
 from __future__ import annotations
@@ -38,7 +39,28 @@ class Placed:
     reason: str
 
 
-_Rank = tuple[int, bool, int, int, int, int]
+@dataclass(frozen=True)
+class NoRoom:
+    """A server that fits nowhere. `most_mib` is what the host with the most left has; of no host: none may have it."""
+
+    need_mib: int
+    most_mib: int = 0
+    host: str = ""
+    apart: str = ""
+
+    @property
+    def short(self) -> str:
+        """What there is too little of."""
+        return "memory" if self.host else "hosts"
+
+    def __str__(self) -> str:
+        if not self.host:
+            return f"no host that answers is left for it{self.apart}"
+        most = f"the most is {self.most_mib} MiB, on {self.host}"
+        return f"it takes {self.need_mib} MiB, which no host that answers has left: {most}{self.apart}"
+
+
+_Rank = tuple[int, bool, bool, int, int, int, int]
 
 
 @dataclass
@@ -47,28 +69,40 @@ class _House:
 
     Placing only makes a host less attractive, for every group. So each group has a heap of
     the hosts whose ranks may be out of date: one at the top that is not is the best of all.
+    Once a group is in two racks its first one is no worse than others: then its heap is made anew.
     """
 
     rooms: list[_Room]
     balancers: frozenset[str]
     """Groups of balancers: everyone keeps apart from them, as far as that goes."""
     racks: Counter[tuple[str, str]] = field(default_factory=Counter)
+    spread: dict[str, set[str]] = field(default_factory=dict)
+    """Group to the racks that it is in."""
     heaps: dict[tuple[str, int], list[tuple[_Rank, int]]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for room in self.rooms:
             for group, count in room.groups.items():
-                self.racks[room.rack, group] += count
+                self._note(room, group, count)
 
-    def _rank(self, room: _Room, group: str) -> _Rank:
+    def _note(self, room: _Room, group: str, count: int) -> None:
+        self.racks[room.rack, group] += count
+        there = self.spread.setdefault(group, set())
+        if len(there) == 1 and room.rack not in there:
+            self.heaps = {key: heap for key, heap in self.heaps.items() if key[0] != group}
+        there.add(room.rack)
+
+    def _rank(self, room: _Room, group: str, near: str | None = None) -> _Rank:
+        """The lower, the better; `near` is a rack to keep away from."""
         total = room.groups.total()
         beside = total if group in self.balancers else sum(room.groups[g] for g in self.balancers)
-        return (room.groups[group], room.spare, beside, total, self.racks[room.rack, group], room.order)
+        close = room.rack == near or self.spread.get(group) == {room.rack}
+        return (room.groups[group], room.spare, close, beside, total, self.racks[room.rack, group], room.order)
 
-    def find_best(self, group: str, need_mib: int, not_on: Set[str]) -> _Room | None:
+    def find_best(self, group: str, need_mib: int, not_on: Set[str], near: str | None = None) -> _Room | None:
         if not_on:
             fitting = [r for r in self.rooms if r.name not in not_on and r.free_mib >= need_mib]
-            return min(fitting, key=lambda r: self._rank(r, group), default=None)
+            return min(fitting, key=lambda r: self._rank(r, group, near), default=None)
         if (group, need_mib) not in self.heaps:
             made = [(self._rank(room, group), n) for n, room in enumerate(self.rooms)]
             heapify(made)
@@ -88,12 +122,18 @@ class _House:
     def take(self, room: _Room, group: str, need_mib: int) -> None:
         room.groups[group] += 1
         room.free_mib -= need_mib
-        self.racks[room.rack, group] += 1
+        self._note(room, group, 1)
+
+    def find_most(self, not_on: Set[str]) -> _Room | None:
+        """The host with the most memory left, where a server may go at all."""
+        return max((r for r in self.rooms if r.name not in not_on), key=lambda r: (r.free_mib, -r.order), default=None)
 
     def reason(self, room: _Room, group: str) -> str:
         """Why this host, in the words of the rules at the top."""
-        company = room.groups[group]
-        alone = f"no other {group} there" if company == 0 else f"{company} of {group} there already"
+        company, alike = room.groups[group], self.racks[room.rack, group]
+        alone = f"{company} of {group} there already" if company else f"no other {group} there"
+        if not company:
+            alone += f", {alike} in rack {room.rack}" if alike else f" or in rack {room.rack}"
         beside = group in self.balancers and room.groups.total() > company
         return (
             f"{'spare host, ' if room.spare else ''}{room.free_mib} MiB free, {alone}"
@@ -108,8 +148,8 @@ def place(
     new: Iterable[ServerSpec],
     group_of: Mapping[str, str],
     old: Set[tuple[str, str]] = frozenset(),
-) -> dict[str, Placed | str]:
-    """A host for each of `new`; for a server that fits nowhere, why.
+) -> dict[str, Placed | NoRoom]:
+    """A host for each of `new`; for a server that fits nowhere, what it is short of.
 
     `staying` maps servers that keep their host (they count as company); `group_of` maps every
     server's name to its group; `old` are the hosts and servers of quarantined copies, which
@@ -118,18 +158,25 @@ def place(
     balancers = frozenset(g.name for g in site.groups if g.role == "balancer")
     house = _House(_rooms(site, observed, staying, group_of, old), balancers)
     twins, where = _twins(site), dict(staying)
-    placed: dict[str, Placed | str] = {}
+    racks = {h.name: h.rack for h in site.hosts}
+    placed: dict[str, Placed | NoRoom] = {}
     for spec in new:
         need_mib = spec.memory_mib + SERVER_OVERHEAD_MIB
-        twin = twins.get(spec.name, "")
-        not_on = {host: "an older copy of it" for host, server in old if server == spec.name}
-        not_on |= {host.name: twin for host, _ in observed.copies(site.site, twin) if (host.name, twin) not in old}
-        not_on |= {where[twin]: twin} if twin in where else {}
-        best = house.find_best(spec.group, need_mib, not_on.keys())
+        not_on, near = {host: "an older copy of it" for host, server in old if server == spec.name}, None
+        if twin := twins.get(spec.name):
+            not_on |= {host.name: twin for host, _ in observed.copies(site.site, twin) if (host.name, twin) not in old}
+            not_on |= {where[twin]: twin} if twin in where else {}
+            near = racks[where[twin]] if twin in where else None
+        best = house.find_best(spec.group, need_mib, not_on.keys(), near)
         apart = "".join(f", apart from {what} on {host}" for host, what in sorted(not_on.items()))
         if best is None:
-            placed[spec.name] = f"no host that answers has {spec.memory_mib} MiB left for it{apart}"
+            most = house.find_most(not_on.keys())
+            placed[spec.name] = (
+                NoRoom(need_mib, max(0, most.free_mib), most.name, apart) if most else NoRoom(need_mib, apart=apart)
+            )
             continue
+        if near is not None:
+            apart += f", in {'its' if best.rack == near else 'another'} rack"
         placed[spec.name] = Placed(best.name, house.reason(best, spec.group) + apart)
         where[spec.name] = best.name
         house.take(best, spec.group, need_mib)

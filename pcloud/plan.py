@@ -41,6 +41,8 @@ class Plan:
     observed_digest: str
     to_copy: int = 0
     """Bytes of images that have to travel, as far as the hosts' lists of files tell; a chain of hosts counts once."""
+    lost: tuple[str, ...] = ()
+    """Hosts that were left out for the question's sake (`whatif.as_lost`): such a plan is looked at, and never run."""
 
     @property
     def changes(self) -> tuple[PlanNode, ...]:
@@ -61,6 +63,7 @@ class Plan:
             "site": self.site,
             "operation": self.operation,
             "digest": self.digest,
+            **({"as_if_lost": self.lost} if self.lost else {}),
             "kept": dict(self.kept),
             "steps": [asdict(n.info) for n in self.nodes],
         }

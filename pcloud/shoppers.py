@@ -30,6 +30,7 @@ from pcloud.web import Unanswered, client, one_line
 
 PATIENCE_S = 10.0
 """How long a shopper waits for a page."""
+ROUND_PAUSES = 10
 RETRY_S = 1.0
 """What she waits before she asks again."""
 
@@ -95,7 +96,8 @@ def shop_around(
     async def all_of_them() -> None:
         ends = asyncio.Event()
         crowd = [_Shopper(n, base_url, ledger, pause_s, Random(f"{seed}/{n}"), ends) for n in range(number)]  # noqa: S311
-        walks = [asyncio.create_task(shopper.shop(n * pause_s / number)) for n, shopper in enumerate(crowd)]
+        apart_s = ROUND_PAUSES * pause_s / number  # so that their orders do not come all at once
+        walks = [asyncio.create_task(shopper.shop(n * apart_s)) for n, shopper in enumerate(crowd)]
         while not (deadline.passed() or stopped() or any(walk.done() for walk in walks)):
             await asyncio.sleep(0.1)
         ends.set()

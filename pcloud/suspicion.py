@@ -6,7 +6,7 @@ Safety, as sentences:
 - A host that another one sees is not dead, whatever its controller says.
 - A server that still sells is not cut off because its host's SSH fell silent: while one answers that
   no other host has, no silent host is fenced that is not off already.
-- What a person gives up (`pcloud fence`) is fenced whatever it looks like.
+- What a person gives up (`pcloud failover`) is fenced whatever it looks like.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ def judge(desired: Desired, observed: Observed, host: str) -> Suspect:
             host,
             False,
             f"{host} does not answer here ({seen.problem}), but {' and '.join(witnesses)} can reach it: it is not dead",
-            f"mend the link; or, if it has to go: pcloud fence {site}/{host}",
+            f"mend the link; or, if it has to go: pcloud failover {site} {host}",
         )
     if seen.proven_off:
         return Suspect(host, True, f"{host} is off ({seen.proof})")
@@ -70,6 +70,6 @@ def _bring_back(desired: Desired, seen: SeenHost) -> str:
     if desired.site.lab is not None:
         return (
             f"pcloud lab status {site} shows its power and its cable; pcloud lab power-on {site}/{host} "
-            f"(or mend, or thaw-host); or, if it has to go: pcloud fence {site}/{host}"
+            f"(or mend, or thaw-host); or, if it has to go: pcloud failover {site} {host}"
         )
-    return f"bring {host} back; or, if it has to go: pcloud fence {site}/{host}"
+    return f"bring {host} back; or, if it has to go: pcloud failover {site} {host}"

@@ -93,9 +93,9 @@ class World:
         self.close()
 
     def close(self) -> None:
-        for hypervisor in self._hypervisors.values():
+        for hypervisor in list(self._hypervisors.values()):
             hypervisor.close()
-        for shell in self._shells.values():
+        for shell in list(self._shells.values()):
             shell.close()
         with suppress(OSError):
             os.close(self._key_fd)

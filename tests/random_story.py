@@ -7,7 +7,7 @@ from random import Random
 HOSTS = tuple(f"h{n}" for n in range(1, 9))
 SERVERS = ("db-1", "idx-1", "fe-1", "fe-2", "fe-3", "fe-4", "lb-1")
 CARRIERS = ("db-1", "idx-1")
-DATA_HOSTS = ("h1", "h2")
+DATA_HOSTS = ("h1", "h4")
 """Where the site's database and its replica are when it is whole: hit more often than the others."""
 BMCS = ("mute", "hangs", "password", "refuses", "late", "never", "flickers")
 

@@ -19,13 +19,13 @@ from pcloud.events import (
     RunFinished,
     RunStarted,
     RunState,
-    Status,
     StepBlocked,
     StepDone,
     StepFailed,
     StepProgress,
 )
 from pcloud.execute import _Reporter, _Run, run_step
+from pcloud.failover import find_unfenced, leave_alone, plan_failover
 from pcloud.plan import Plan, plan
 from pcloud.steps.fence import Confirm, Fence
 from pcloud.switchover import plan_failback
@@ -82,9 +82,11 @@ class Operator:
         desired = self.world.desired
         match verb:
             case "recover":
-                self._plan_and_run(_options(desired, rest))
+                wanted = _options(desired, rest)
+                self._plan_and_run(wanted, plan(wanted, self.world.observe(), DATE))
             case "failover":
-                self._plan_and_run(replace(desired, options=Options(lost=tuple(rest))))
+                given_up = replace(desired, options=Options(lost=tuple(rest)))
+                self._plan_and_run(given_up, plan_failover(given_up, self.world.observe(), DATE))
             case "failback":
                 self._run(plan_failback(desired, self.world.observe(), rest[0] if rest else None, 10))
             case "confirm":
@@ -92,16 +94,17 @@ class Operator:
             case _:
                 raise AssertionError(f"no command {verb}")
 
-    def _plan_and_run(self, desired: Desired) -> None:
-        """As the command does: hosts that could not be fenced are left alone in a second plan."""
-        observed = self.world.observe()
-        state = self._run(plan(desired, observed, DATE))
-        unfenced = tuple(sorted(n for n in _unfenced(state) if n not in desired.options.lost))
-        if unfenced:
+    def _plan_and_run(self, desired: Desired, made: Plan) -> None:
+        """As the command does: hosts that could not be fenced are left alone in a second plan, if that has any use."""
+        unfenced = find_unfenced(self._run(made))
+        if not unfenced:
+            return
+        again = replace(desired, options=leave_alone(desired.options, unfenced))
+        second = plan(again, self.world.observe(), DATE)
+        if second.changes:
             self.say(f"without {' and '.join(unfenced)}, whose power could not be cut:")
-            again = replace(desired, options=replace(desired.options, unfenced=unfenced))
             before = self.nexts
-            state = self._run(plan(again, self.world.observe(), DATE))
+            self._run(second)
             self.nexts = before + self.nexts
 
     def _confirm(self, host: str) -> None:
@@ -184,11 +187,6 @@ def _options(desired: Desired, words: list[str]) -> Desired:
             flags.add(word)
     options = Options("--from-scratch" in flags, named["--rebuild"], named["--only"], "--empty-database" in flags)
     return replace(desired, options=options)
-
-
-def _unfenced(state: RunState) -> list[str]:
-    blocked = [k for k, s in state.steps.items() if s.status is Status.BLOCKED]
-    return [k.removesuffix("/fence") for k in blocked if k.endswith("/fence")]
 
 
 def _position(state: RunState) -> str:

@@ -56,8 +56,8 @@ class Inside:
         deadline_s: float,
         stdin: bytes | BinaryIO | None = None,
         check: bool = True,
-        max_output: int = 0,  # noqa: ARG002
-        progress: Callable[[int], None] | None = None,  # noqa: ARG002
+        max_output: int = 0,
+        progress: Callable[[int], None] | None = None,
         stdout: Callable[[bytes], None] | None = None,
     ) -> Said:
         data = stdin if isinstance(stdin, bytes) else stdin.read() if stdin is not None else b""
@@ -73,7 +73,7 @@ class Inside:
         script = 'umask 077; cat >"$1.new"; chmod "$2" "$1.new"; mv "$1.new" "$1"'
         self.run(["sh", "-c", script, "sh", path, f"{mode:o}"], stdin=data, deadline_s=deadline_s)
 
-    def tail(self, path: str, *, lines: int = 40, limit: int = 0, deadline_s: float = 10) -> str:  # noqa: ARG002
+    def tail(self, path: str, *, lines: int = 40, limit: int = 0, deadline_s: float = 10) -> str:
         argv = ["sh", "-c", '[ ! -e "$1" ] || tail -n "$2" "$1"', "sh", path, str(lines)]
         return self.run(argv, deadline_s=deadline_s).stdout
 
@@ -82,7 +82,7 @@ class Inside:
 class Quiet:
     said: list[str] = field(default_factory=list)
 
-    def progress(self, doing: str, done: float = 0, total: float = 0, unit: str = "") -> None:  # noqa: ARG002
+    def progress(self, doing: str, done: float = 0, total: float = 0, unit: str = "") -> None:
         self.said.append(doing)
 
     def visit(self, name: str, elapsed_s: float) -> None: ...
@@ -407,8 +407,8 @@ def test_a_binary_log_that_rotted_or_was_cut_off_is_not_passed_over(place: Place
 def test_old_backups_go_and_what_continues_the_others_stays(place: Place) -> None:
     with place.streaming("h3"):
         eventually(lambda: caught_up(place))
-        for id in ("1", "2", "3"):
-            back_up(place, id, "h3")
+        for name in ("1", "2", "3"):
+            back_up(place, name, "h3")
             time.sleep(1.1)
         eventually(lambda: caught_up(place))
     folder = "/var/lib/pcloud/h3/backups/demo"

@@ -148,6 +148,8 @@ def test_the_plan_is_a_tree_with_reasons_and_the_critical_path() -> None:
     assert "✓ fe-9  running on h9" in shown
     assert "◆ critical path  13 of 52 steps, about 2 min going by past runs" in shown
     assert "about" not in shown_by(render_plan(plan()))
+    copying = shown_by(render_plan(plan(), to_copy=110_000_000, copy_rate=1e8), width=100)
+    assert "images to copy  110 MB, under 10 s going by past runs" in copying
 
 
 def test_an_empty_plan_says_so() -> None:

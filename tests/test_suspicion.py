@@ -26,7 +26,11 @@ def test_a_host_that_is_silent_here_and_to_two_others_may_be_fenced(world: SimWo
 @pytest.mark.parametrize(
     ("host", "words", "next"),
     [
-        (replace(SILENT, witnesses=(Witness("h1", False), Witness("h3", True))), "h3 can reach it", "fence demo/h2"),
+        (
+            replace(SILENT, witnesses=(Witness("h1", False), Witness("h3", True))),
+            "h3 can reach it",
+            "pcloud failover demo h2",
+        ),
         (replace(SILENT, witnesses=()), "no other host could be asked", "pcloud lab status demo"),
         (
             replace(
@@ -49,7 +53,7 @@ def test_while_a_server_answers_that_no_other_host_has_only_who_is_off_already_c
     verdict = judge(world.desired, seen(world, SILENT, "fe-1"), "h2")
     assert not verdict.may
     assert "fe-1 does, which no other has" in verdict.why
-    assert "pcloud fence demo/h2" in verdict.next
+    assert "pcloud failover demo h2" in verdict.next
     off = replace(SILENT, power=HostPower.OFF, proof="redfish, read twice")
     assert judge(world.desired, seen(world, off, "fe-1"), "h2").may
     given_up = with_options(world.desired, lost=("h2",))

@@ -14,6 +14,7 @@ from rich.table import Table
 from pcloud.cli.console import attach
 from pcloud.cli.recover import Json, SiteName
 from pcloud.cli.session import Session, open_session, out, site_of
+from pcloud.decide import find_quarantined
 from pcloud.desired import Names
 from pcloud.errors import BadInput, CheckFailed
 from pcloud.observe import observe
@@ -51,8 +52,13 @@ def status(site: SiteName = "demo", json: Json = False) -> None:
         table.add_column(column)
     for row in rows:
         mark = "✓" if row["healthy"] else "✗"
+        kept = "".join(f"; an older copy is kept on {c['host']}" for c in row["quarantined"])
+        copies = [" and ".join(str(c[key]) for c in row["copies"]) for key in ("host", "power", "generation")]
         table.add_row(
-            row["server"], row["host"], row["power"], row["generation"], row["address"], f"{mark} {row['detail']}"
+            row["server"],
+            *(copies if row["copies"] else ["-", "missing", "-"]),
+            row["address"],
+            f"{mark} {row['detail']}{kept}",
         )
     out.print(table)
     out.print(_database_table(session, found))
@@ -77,16 +83,24 @@ def _database_table(session: Session, found: Observed) -> Table:
 
 
 def _rows(session: Session, found: Observed) -> list[dict[str, Any]]:
+    """A server's copies are one; more when something is very wrong, and none when it is missing.
+
+    Who stands in for one has a row while it is there.
+    """
+    old = {(q.host, q.server) for q in find_quarantined(session.desired, found)}
     rows = []
-    for spec in session.desired.servers:
-        copies = list(found.copies(session.site.site, spec.name))
+    standing_in = [s for s in session.desired.substitutes if any(found.copies(session.site.site, s.name))]
+    for spec in (*session.desired.servers, *standing_in):
+        copies = [
+            {"host": h.name, "power": s.power.value, "generation": s.mark.generation if s.mark else None}
+            for h, s in found.copies(session.site.site, spec.name)
+        ]
         health = found.health.get(spec.name)
         rows.append(
             {
                 "server": spec.name,
-                "host": " and ".join(h.name for h, _ in copies) or "-",
-                "power": " and ".join(s.power for _, s in copies) or "missing",
-                "generation": " and ".join(str(s.mark.generation) for _, s in copies if s.mark) or "-",
+                "copies": [c for c in copies if (c["host"], spec.name) not in old],
+                "quarantined": [c for c in copies if (c["host"], spec.name) in old],
                 "address": spec.address,
                 "healthy": bool(health and health.ok),
                 "detail": health.detail if health else "",

@@ -6,6 +6,7 @@ import os
 import signal
 import threading
 from collections.abc import Callable
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
@@ -14,12 +15,14 @@ import typer
 from rich.console import RenderableType
 
 from pcloud import places, timing
-from pcloud.cli.session import Session, confirm, err, open_session, out, stamp
+from pcloud.cli.session import Session, confirm, err, hosts_of, open_session, out, stamp
 from pcloud.clock import SystemClock
 from pcloud.desired import Options
 from pcloud.errors import BadInput
 from pcloud.events import RunState
 from pcloud.execute import execute
+from pcloud.failover import find_unfenced, leave_alone
+from pcloud.inventory import find_inventory, load_site
 from pcloud.journal import Journal, RunLock, list_runs, new_run_id, read_run
 from pcloud.model import Site
 from pcloud.observe import observe
@@ -31,6 +34,7 @@ from pcloud.render.report_text import render_report
 from pcloud.steps.restoring import RestoreBackup
 from pcloud.steps.stop import Stop
 from pcloud.teardown import plan_destroy, plan_purge
+from pcloud.whatif import as_lost
 
 app = typer.Typer()
 
@@ -46,6 +50,13 @@ FromScratch = Annotated[
     bool, typer.Option("--from-scratch", help="Make every server anew; old disks become tombstones.")
 ]
 Empty = Annotated[bool, typer.Option("--empty-database", help="Accept a shop without data when there is no dump.")]
+Lose = Annotated[
+    list[str] | None,
+    typer.Option("--lose", help="As if this host were lost; may be repeated. Nothing is cut off.", metavar="HOST"),
+]
+LoseRack = Annotated[
+    list[str] | None, typer.Option("--lose-rack", help="The same for all hosts of a rack.", metavar="RACK")
+]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
 
@@ -58,7 +69,7 @@ PAST_RUNS = 10
 """How many runs back predictions look."""
 
 
-def _past(site: str) -> list[RunState]:
+def past_runs(site: str) -> list[RunState]:
     """The site's latest runs that went well: what predictions are made from."""
     return [read_run(r.path, progress=False) for r in list_runs(site, PAST_RUNS) if r.outcome == "converged"]
 
@@ -68,15 +79,21 @@ def _show_plan(made: Plan, past: list[RunState]) -> RenderableType:
         [n.info for n in made.nodes],
         kept=made.kept,
         durations=timing.durations_from(past),
-        title=f"{made.operation} {made.site}",
+        title=f"{made.operation} {made.site}{_without(made.lost)}",
         blocked=[n.step for n in made.nodes if isinstance(n.step, Stop)],
         to_copy=made.to_copy,
         copy_rate=timing.copy_rate(past),
     )
 
 
+def _without(lost: tuple[str, ...]) -> str:
+    return f", if {' and '.join(lost)} {'were' if len(lost) > 1 else 'was'} lost" if lost else ""
+
+
 @app.command(
-    "plan", epilog="Examples: pcloud plan demo · pcloud plan demo --out night.json · pcloud plan demo --from-scratch"
+    "plan",
+    epilog="Examples: pcloud plan demo · pcloud plan demo --out night.json · pcloud plan demo --from-scratch · "
+    "pcloud plan demo --lose h3 · pcloud plan demo --lose h1 --lose h4 · pcloud plan demo --lose-rack a",
 )
 def plan_command(
     site: SiteName = "demo",
@@ -85,17 +102,26 @@ def plan_command(
     rebuild: Rebuild = None,
     from_scratch: FromScratch = False,
     empty_database: Empty = False,
+    lose: Lose = None,
+    lose_rack: LoseRack = None,
     json: Json = False,
 ) -> None:
-    """Show what a recovery would do, and why. Changes nothing."""
+    """Show what a recovery would do, and why. Changes nothing.
+
+    With --lose or --lose-rack, what it would do if those hosts were gone and proven off.
+    """
+    if write is not None and (lose or lose_rack):
+        raise BadInput("a plan for a loss that did not happen is never run", next="leave out --out, or --lose")
+    lost = hosts_of(load_site(find_inventory(site)), lose or (), lose_rack or ())
     with open_session(site, _options(only, rebuild, from_scratch, empty_database), makes=True) as session:
-        made = plan(session.desired, observe(session.desired, session.world), stamp())
+        made = plan(session.desired, as_lost(observe(session.desired, session.world), lost), stamp())
+    made = replace(made, lost=lost)
     if write is not None:
         _write_plan(write, made)
     if json:
         typer.echo(made.to_json(), nl=False)
     else:
-        out.print(_show_plan(made, _past(made.site)))
+        out.print(_show_plan(made, past_runs(made.site)))
         if write is not None:
             out.print(f"\nwritten to {write}; run it with: pcloud recover {site} --plan {write}")
 
@@ -134,7 +160,7 @@ def recover(
             check_same(_read_plan(plan_file), made, str(plan_file))
         return made
 
-    run(site, options, make, "recover", yes=yes or plan_file is not None, json=json)
+    run(site, options, make, "recover", yes=yes or plan_file is not None, json=json, again=plan_file is None)
 
 
 def _read_plan(path: Path) -> str:
@@ -167,6 +193,23 @@ def purge(site: SiteName, yes: Yes = False, json: Json = False) -> None:
     run(site, Options(), make, "purge", yes=yes, json=json)
 
 
+@dataclass(frozen=True)
+class _Way:
+    """How a command goes about its runs. `command` is what a person types to do the same again."""
+
+    operation: str
+    command: str
+    yes: bool
+    json: bool
+    faces: list[Face] = field(default_factory=list)
+
+    def ask(self, text: str) -> bool:
+        """A question in the middle of a run."""
+        with self.faces[-1].pause():
+            confirm(text, yes=self.yes, command=self.command)
+        return True
+
+
 def run(
     name: str,
     options: Options,
@@ -177,42 +220,68 @@ def run(
     json: bool,
     question: Callable[[Session, Plan], str] | None = None,
     command: str = "",
+    again: bool = False,
 ) -> None:
     """Plan, show, ask, execute, report; exits with the run's code.
 
     `question`: what to ask before something is changed, "" for nothing. `command`: what a person
-    types to do the same again, where that is not the operation and the site.
+    types to do the same again, where that is not the operation and the site. `again`: hosts whose
+    power could not be cut are left alone in a second run.
     """
-    faces: list[Face] = []
-    command = command or f"pcloud {operation} {name}"
+    way = _Way(operation, command or f"pcloud {operation} {name}", yes, json)
+    with open_session(name, options, makes=operation == "recover" or options.until is not None, ask=way.ask) as session:
+        state = _run_once(session, make, question, way)
+        if state is None:
+            return
+        unfenced = find_unfenced(state) if again else ()
+        if unfenced:
+            state = _run_without(session, unfenced, way) or state
+    _exit(state, way.command)
 
-    def ask(text: str) -> bool:
-        with faces[0].pause():
-            confirm(text, yes=yes, command=command)
-        return True
 
-    run_id = new_run_id(datetime.now(UTC), operation.replace(" ", "-"))
-    with open_session(name, options, makes=operation == "recover" or options.until is not None, ask=ask) as session:
-        site = session.site.site
-        with RunLock(site, run_id):
-            made = make(session)
-            past = _past(site)
-            if not json:
-                out.print(_show_plan(made, past), end="\n\n")
-            if made.changes:
-                text = question(session, made) if question is not None else _question(made)
-                confirm(text, yes=yes or not text, command=command)
-            elif not made.nodes:
-                out.print("nothing to do") if not json else None
-                return
-            with Journal.create(places.runs_dir(site), run_id) as journal:
-                faces.append(choose_face(json, out, timing.durations_from(past)))
-                state = _execute(made, session, journal, faces[0], run_id, command)
-    if not json:
+def _run_once(
+    session: Session, make: Callable[[Session], Plan], question: Callable[[Session, Plan], str] | None, way: _Way
+) -> RunState | None:
+    """One run, from its plan to its report; None when there was nothing to do."""
+    run_id = new_run_id(datetime.now(UTC), way.operation.replace(" ", "-"))
+    with RunLock(session.site.site, run_id):
+        made = make(session)
+        if not way.json:
+            out.print(_show_plan(made, past_runs(made.site)), end="\n\n")
+        if made.changes:
+            text = question(session, made) if question is not None else _question(made)
+            confirm(text, yes=way.yes or not text, command=way.command)
+        elif not made.nodes:
+            out.print("nothing to do") if not way.json else None
+            return None
+        return _run_plan(made, session, run_id, way)
+
+
+def _run_without(session: Session, unfenced: tuple[str, ...], way: _Way) -> RunState | None:
+    """Once more, with these hosts left alone: who can stand in for what they have does. None when nobody can."""
+    desired = replace(session.desired, options=leave_alone(session.desired.options, unfenced))
+    run_id = new_run_id(datetime.now(UTC), f"{way.operation}-again")
+    with RunLock(session.site.site, run_id):
+        made = plan(desired, observe(desired, session.world), stamp())
+        if not made.changes:
+            return None
+        if not way.json:
+            out.print(f"\nWithout {' and '.join(unfenced)}, whose power could not be cut:\n")
+            out.print(_show_plan(made, past_runs(made.site)), end="\n\n")
+        confirm(_question(made), yes=way.yes, command=way.command, declined="nobody stands in")
+        return _run_plan(made, session, run_id, way)
+
+
+def _run_plan(made: Plan, session: Session, run_id: str, way: _Way) -> RunState:
+    site = session.site.site
+    with Journal.create(places.runs_dir(site), run_id) as journal:
+        way.faces.append(choose_face(way.json, out, timing.durations_from(past_runs(site))))
+        state = _execute(made, session, journal, way.faces[-1], run_id, way.command)
+    if not way.json:
         out.print(_closing(made, state))
-        if operation == "recover" and timing.journey_s(state) is not None:
+        if way.operation == "recover" and timing.journey_s(state) is not None:
             out.print(_invitation(session.site, timing.journey_s(state)), soft_wrap=True)
-    _exit(state, command)
+    return state
 
 
 def _invitation(site: Site, journey_s: float | None) -> str:

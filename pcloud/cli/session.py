@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -21,6 +21,7 @@ from pcloud.inventory import Inventory, find_inventory, find_playbook, load_inve
 from pcloud.model import Site
 from pcloud.playbook import check_playbook, load_playbook
 from pcloud.secrets import load_secrets
+from pcloud.wording import did_you_mean, show
 from pcloud.world import World
 
 out = Console(highlight=False, markup=False)
@@ -80,7 +81,7 @@ def _refuse(question: str) -> bool:  # noqa: ARG001
     return False
 
 
-def confirm(question: str, *, yes: bool, command: str) -> None:
+def confirm(question: str, *, yes: bool, command: str, declined: str = "nothing was done") -> None:
     """A person's yes; without a terminal, `--yes` is the only one. Raises `Blocked`."""
     if yes:
         return
@@ -88,7 +89,7 @@ def confirm(question: str, *, yes: bool, command: str) -> None:
         raise Blocked(f"{question} Nobody is here to say yes", next=f"{command} --yes")
     err.print(f"{question} [y/N] ", end="")
     if input().strip().lower() not in ("y", "yes"):
-        raise Blocked("not confirmed; nothing was done", next=command)
+        raise Blocked(f"not confirmed; {declined}", next=command)
 
 
 def stamp() -> str:
@@ -104,6 +105,25 @@ def _check_names(site: Site, options: Options) -> None:
     for name in (*options.only, *options.rebuild):
         if name not in (known if name in options.only else servers):
             raise BadInput(f"{site.site} has no server {name}", next=f"one of {', '.join(sorted(known))}")
+    check_hosts(site, options.lost)
+
+
+def check_hosts(site: Site, names: Iterable[str]) -> None:
+    """Raises `BadInput` for a name that is no host's of the site's."""
+    known = [h.name for h in site.hosts]
+    for name in names:
+        if name not in known:
+            raise BadInput(f"{site.site} has no host {show(name)}", next=did_you_mean(name, known, "the hosts are"))
+
+
+def hosts_of(site: Site, names: Iterable[str], racks: Iterable[str]) -> tuple[str, ...]:
+    """The hosts that a person named, and all of the racks, in the inventory's order. Raises `BadInput`."""
+    names, racks = set(names), set(racks)
+    check_hosts(site, sorted(names))
+    known = list(dict.fromkeys(h.rack for h in site.hosts))
+    for rack in sorted(racks.difference(known)):
+        raise BadInput(f"{site.site} has no rack {show(rack)}", next=did_you_mean(rack, known, "the racks are"))
+    return tuple(h.name for h in site.hosts if h.name in names or h.rack in racks)
 
 
 def _refuse_missing(site: Site, images: Mapping[str, Image]) -> None:

@@ -65,7 +65,7 @@ def render_plan(
     if path:
         parts += [Text(), *_path_lines(steps, path, durations)]
     if to_copy:
-        took = f", about {rough(to_copy / copy_rate)} going by past runs" if copy_rate else ""
+        took = f", {rough(to_copy / copy_rate)} going by past runs" if copy_rate else ""
         parts += [Text.assemble(("images to copy", "bold"), f"  {size(to_copy)}{took}")]
     for obstacle in blocked:
         parts += [Text(), _obstacle(obstacle)]

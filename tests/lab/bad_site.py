@@ -108,27 +108,34 @@ class Yard:
         return str(write_inventory(self.operator.folder / "variants" / name / f"{SITE}.yaml", data))
 
     def where(self, server: str) -> str:
-        rows = self.operator.json("status", SITE)["servers"]
-        host: str = next(row["host"] for row in rows if row["server"] == server)
+        rows = self.operator.json("status", self.site.site)["servers"]
+        (copy,) = next(row["copies"] for row in rows if row["server"] == server)
+        host: str = copy["host"]
         return host
 
     def copies(self) -> list[str]:
         """Servers that run, by the process lists of all hosts."""
-        hosts = self.operator.json("lab", "status", SITE)["hosts"]
-        on = [row["name"] for row in hosts if row["power"] == "on"]
-        texts = (self.inside(host, "ps", "-eo", "args") for host in on)
-        return sorted(s for text in texts for s in re.findall(rf"qemu-system.*?guest={SITE}\.([a-z0-9-]+)", text))
+        texts = (self.inside(host, "ps", "-eo", "args") for host in self.powered())
+        return sorted(
+            s for text in texts for s in re.findall(rf"qemu-system.*?guest={self.site.site}\.([a-z0-9-]+)", text)
+        )
+
+    def powered(self) -> list[str]:
+        """The hosts that a command can be typed at."""
+        return [
+            row["name"] for row in self.operator.json("lab", "status", self.site.site)["hosts"] if row["power"] == "on"
+        ]
 
     def orphans(self) -> list[str]:
         """Files in the pools that are no server's, tombstone or note; processes that outlived their command."""
         found = []
-        for host in self.site.hosts:
-            known = self.inside(host.name, "virsh", "-q", "-c", "qemu:///system", "list", "--all", "--name").split()
-            xmls = "".join(self.inside(host.name, "virsh", "-c", "qemu:///system", "dumpxml", n) for n in known)
-            for name in self.inside(host.name, "ls", POOL).split():
-                ours = name.startswith(f"{SITE}.") and "tombstone" not in name and not name.endswith(".note")
+        for host in self.powered():
+            known = self.inside(host, "virsh", "-q", "-c", "qemu:///system", "list", "--all", "--name").split()
+            xmls = "".join(self.inside(host, "virsh", "-c", "qemu:///system", "dumpxml", n) for n in known)
+            for name in self.inside(host, "ls", POOL).split():
+                ours = name.startswith(f"{self.site.site}.") and "tombstone" not in name and not name.endswith(".note")
                 if name.endswith(".part") or (ours and name not in xmls):
-                    found.append(f"{host.name}:{name}")
+                    found.append(f"{host}:{name}")
         return found + left_processes(self.operator.home)
 
     def expect_whole(self) -> None:

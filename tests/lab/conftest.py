@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from pcloud import lab, places
-from pcloud.events import Event, RunState, fold, from_json
+from pcloud.events import Event, RunStarted, RunState, fold, from_json
 from pcloud.inventory import defaults_dir, load_site
 
 PCLOUD = str(Path(sys.executable).with_name("pcloud"))
@@ -33,13 +33,25 @@ class Ran:
     events: list[Event] = field(default_factory=list)
 
     @property
+    def states(self) -> list[RunState]:
+        """Of its runs, one after the other: a recovery may go on without the hosts that it could not fence."""
+        return [fold(run) for run in split(self.events)]
+
+    @property
     def state(self) -> RunState:
-        return fold(self.events)
+        """Of its last run."""
+        return self.states[-1]
 
     def changed(self) -> set[str]:
         """Keys of the steps that changed something; gates only look."""
         gates = ("/ready", "journey")
         return {k for k, s in self.state.steps.items() if s.changed and not k.endswith(gates)}
+
+
+def split(events: Sequence[Event]) -> list[list[Event]]:
+    """The events of each run that a command made."""
+    begun = [n for n, event in enumerate(events) if isinstance(event, RunStarted)]
+    return [list(events[a:b]) for a, b in zip(begun, [*begun[1:], len(events)], strict=True)]
 
 
 @dataclass(frozen=True)

@@ -266,6 +266,13 @@ def test_then_the_whole_site_recovers(yard: Yard) -> None:
 # -- a server that never comes up, and an image that is not what it was
 
 
+@pytest.fixture
+def whole(yard: Yard) -> None:
+    """Whatever came before, each server runs."""
+    ran = yard.operator.recover()
+    assert ran.code == 0, ran.out[-3000:] + ran.err
+
+
 def make_stump(yard: Yard) -> None:
     """An image of the balancer whose initrd ends early, with a manifest that agrees."""
     images = yard.operator.home / "cache" / "images"
@@ -282,6 +289,7 @@ def make_stump(yard: Yard) -> None:
     broken.rename(images / read_manifest(broken).name)
 
 
+@pytest.mark.usefixtures("whole")
 def test_a_server_that_never_boots(yard: Yard) -> None:
     make_stump(yard)
 
@@ -307,6 +315,7 @@ def test_a_server_that_never_boots(yard: Yard) -> None:
     assert yard.orphans() == []
 
 
+@pytest.mark.usefixtures("whole")
 def test_an_image_on_a_host_is_corrupt_or_missing(yard: Yard) -> None:
     """One byte is another (same size), and one file is gone: both are refused by name and copied anew."""
     host = yard.where("lb-1")
@@ -330,6 +339,7 @@ def test_an_image_on_a_host_is_corrupt_or_missing(yard: Yard) -> None:
 # -- on the way
 
 
+@pytest.mark.usefixtures("whole")
 def test_a_frontend_that_boots_and_answers_500(yard: Yard) -> None:
     """Broken on its disk, so that a start does not help; then the command that the message names does."""
     host = yard.where("fe-1")
@@ -378,6 +388,7 @@ def test_ctrl_c_twice(yard: Yard) -> None:
     yard.expect_whole()
 
 
+@pytest.mark.usefixtures("whole")
 def test_libvirtd_freezes_in_the_middle_of_a_run(yard: Yard) -> None:
     host = yard.where("lb-1")
     process = yard.operator.start("recover", SITE, "--yes", "--json", "--rebuild", "lb-1")
@@ -407,6 +418,7 @@ def test_libvirtd_freezes_in_the_middle_of_a_run(yard: Yard) -> None:
     yard.expect_whole()
 
 
+@pytest.mark.usefixtures("whole")
 @pytest.mark.parametrize(("harm", "mend", "words"), MID_RUN, ids=[row[0] for row in MID_RUN])
 def test_a_host_falls_silent_in_the_middle_of_a_run(yard: Yard, harm: str, mend: str, words: str) -> None:
     """The run ends in bounded time; the same command finds the host silent, fences it and goes on elsewhere."""
@@ -440,6 +452,7 @@ def test_a_host_falls_silent_in_the_middle_of_a_run(yard: Yard, harm: str, mend:
     yard.expect_whole()
 
 
+@pytest.mark.usefixtures("whole")
 def test_sshd_freezes_under_a_server_that_sells(yard: Yard) -> None:
     """Its controller would cut the power at once, and with it a balancer that shoppers use."""
     host = yard.where("lb-1")
@@ -456,7 +469,7 @@ def test_sshd_freezes_under_a_server_that_sells(yard: Yard) -> None:
         60,
         "its power is left alone, and the server goes on selling",
         "which no other has",
-        f"pcloud fence {SITE}/{host}",
+        f"pcloud failover {SITE} {host}",
     )
     assert yard.copies() == sorted(SERVERS)
     assert yard.operator.recover().changed() == set()
@@ -483,6 +496,7 @@ def on_small_disk(yard: Yard, kib: int, *argv: str) -> Ran:
     return ran
 
 
+@pytest.mark.usefixtures("whole")
 @pytest.mark.parametrize(("kib", "moment"), [(8, "before the run"), (16, "in the middle of a run")])
 def test_the_operators_disk_is_full(yard: Yard, kib: int, moment: str) -> None:
     ran, seconds = timed(lambda: on_small_disk(yard, kib, "recover", SITE, "--yes", "--json", "--rebuild", "lb-1"))
@@ -552,10 +566,10 @@ def quiet(events: list[Event]) -> int:
     return sum(not isinstance(e, StepProgress) for e in events)
 
 
+@pytest.mark.usefixtures("whole")
 @pytest.mark.chaos
 def test_killed_at_every_event_of_a_rebuild(yard: Yard) -> None:
     """-9 after the first event of the run, the second, the third, ..., and the same site is whole each time."""
-    assert yard.operator.recover().code == 0
     number, came = 0, True
     while came:  # until a run ends before its moment: runs differ by an event or two
         number += 1
@@ -573,14 +587,14 @@ def test_killed_at_every_event_of_a_rebuild(yard: Yard) -> None:
     assert number > 15
 
 
+@pytest.mark.usefixtures("whole")
 @pytest.mark.chaos
 def test_the_host_loses_power_at_every_event_of_a_rebuild(yard: Yard) -> None:
     """The run ends in bounded time and says so; with power again, the same site is whole."""
-    assert yard.operator.recover().code == 0
     host = yard.where("lb-1")
-    whole = yard.operator.recover("--rebuild", "lb-1")
-    assert whole.code == 0, whole.out[-3000:] + whole.err
-    for number in range(1, quiet(whole.events)):
+    rebuilt = yard.operator.recover("--rebuild", "lb-1")
+    assert rebuilt.code == 0, rebuilt.out[-3000:] + rebuilt.err
+    for number in range(1, quiet(rebuilt.events)):
         process = yard.operator.start("recover", SITE, "--yes", "--json", "--rebuild", "lb-1")
         assert process.stdout is not None
         seen: list[Event] = []
@@ -590,7 +604,7 @@ def test_the_host_loses_power_at_every_event_of_a_rebuild(yard: Yard) -> None:
             if quiet(seen) == number and not isinstance(seen[-1], StepProgress):
                 with home_of(yard.operator):
                     lab.power_off(yard.site, host)
-        assert process.wait(timeout=300) != 0 or quiet(seen) > quiet(whole.events) - 3, number
+        assert process.wait(timeout=300) != 0 or quiet(seen) > quiet(rebuilt.events) - 3, number
         assert time.monotonic() - began < 300, number
         assert yard.operator.run("lab", "power-on", f"{SITE}/{host}").code == 0
         ran = yard.operator.recover()

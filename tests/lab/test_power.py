@@ -10,6 +10,7 @@ import socket
 import stat
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -21,6 +22,7 @@ from pcloud.inventory import defaults_dir, load_site
 from pcloud.lab import bmc, processes
 from pcloud.lab.namespaces import call_in_network
 from pcloud.model import Site
+from tests.lab.bad_site import write_inventory
 from tests.lab.conftest import Operator
 
 pytestmark = pytest.mark.lab
@@ -203,6 +205,22 @@ def test_a_word_stands_until_the_host_is_heard_of_again(person: Operator, site: 
     again = person.run("fence", "h3", "--yes")
     assert again.code == 3, again.out
     assert "you, at " not in again.out
+
+
+def test_a_host_that_all_say_is_off_is_not_waited_for(person: Operator, site: Site) -> None:
+    """Its controller says so twice, and two other hosts do not see it: SSH's own time-out would add nothing."""
+    data = yaml.safe_load(DEMO.read_text())
+    data["access"]["connect_timeout_s"] = 40
+    data["database"].pop("dump")
+    path = str(write_inventory(person.folder / "patient" / "demo.yaml", data))
+    lab.power_off(site, "h3")
+    began = time.monotonic()
+    seen = next(h for h in person.json("status", path)["hosts"] if h["host"] == "h3")
+    # It printed that, and may then end its threads: `pcloud status` in the lab has nothing else to do.
+    assert "it is off (redfish, read twice)" in seen["problem"], seen
+    assert time.monotonic() - began < 30
+    lab.set_bmc(site, "h3", "dead")
+    assert "within 40 s" not in seen["problem"]
 
 
 # -- the controllers themselves

@@ -25,7 +25,8 @@ POOL = "/var/lib/pcloud/pool"
 
 
 def where(operator: Operator) -> dict[str, str]:
-    return {row["server"]: row["host"] for row in operator.json("status", "demo")["servers"]}
+    rows = operator.json("status", "demo")["servers"]
+    return {row["server"]: copy["host"] for row in rows for copy in row["copies"]}
 
 
 def copies(operator: Operator) -> list[str]:
@@ -72,7 +73,7 @@ def test_a_second_run_changes_nothing_and_says_so(operator: Operator) -> None:
 
 def test_what_a_person_looks_at(operator: Operator) -> None:
     status = operator.json("status", "demo")
-    assert all(row["healthy"] and row["power"] == "running" for row in status["servers"])
+    assert all(row["healthy"] and [c["power"] for c in row["copies"]] == ["running"] for row in status["servers"])
     assert operator.json("check", "demo")["ok"]
     runs = operator.run("runs", "demo")
     assert runs.out.count("converged") == 3
