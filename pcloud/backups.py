@@ -65,7 +65,7 @@ def loss(choice: Choice, known: str) -> str:
         later = f"; what was written after the last restore, until {choice.newer}, has no backup to stand on"
     else:
         later = ""
-    if choice.target.time:
+    if choice.target.time and choice.target.time <= choice.ended:
         return f"what came at or after {choice.target.time} is given up{later}"
     reached = choice.target.gtid or choice.end
     if not known:
@@ -191,7 +191,9 @@ def expired(backups: Iterable[Backup], keep: int) -> tuple[tuple[str, ...], floa
     """The backups of one host that go, oldest first, and the epoch before which binary logs go with them."""
     ordered = sorted(backups, key=lambda b: b.taken)
     staying = ordered[-max(1, keep) :]
-    oldest = datetime.strptime(staying[0].taken, TIME) - timedelta(seconds=CLOCKS_S) if staying else None
+    # Two clocks say when it was: were one of them ahead, what continues it would go too early.
+    first = min((moment for b in staying for moment in (b.taken, b.tested)), default="")
+    oldest = datetime.strptime(first, TIME) - timedelta(seconds=CLOCKS_S) if first else None
     return tuple(b.id for b in ordered[: -len(staying)] if staying), _epoch(oldest)
 
 

@@ -109,7 +109,7 @@ def _fill(draft: Draft, phase: Phase, name: str, roles: Roles) -> None:
     """A backup or the dump; where servers come back whose disks nobody has read, only when none holds data."""
     others = tuple(n for n in roles.filled if n != name) if roles.how is How.SETTLES else ()
     gates = [ready(draft, phase, draft.desired.server(o), draft.decisions[o]) for o in others if not _up(draft, o)]
-    choice, token = find_choice(draft.desired, draft.observed), _token(draft, roles)
+    choice, token = find_choice(draft.desired, draft.observed), _token(draft, name, roles)
     database = draft.desired.site.database
     step: Step
     if choice is not None:
@@ -129,11 +129,15 @@ def _up(draft: Draft, name: str) -> bool:
     return draft.decisions[name].act in (Act.KEEP, Act.LEAVE)
 
 
-def _token(draft: Draft, roles: Roles) -> str:
-    """Names one restored state of the data: from what, and which generation of the primary. All who get it share it."""
+def _token(draft: Draft, name: str, roles: Roles) -> str:
+    """Names one restored state of the data: from what, and into which generation of the server.
+
+    All who get it from a backup share the primary's: whoever is the primary later, it is one line of data.
+    """
     dump, choice = draft.desired.dump, find_choice(draft.desired, draft.observed)
     source = f"backup-{choice.backup.id}" if choice is not None else dump.sha256[:16] if dump else "empty"
-    return f"{draft.desired.site.site}.{source}.g{draft.decisions[roles.primary].generation}"
+    generation = draft.decisions[name if choice is None else roles.primary].generation
+    return f"{draft.desired.site.site}.{source}.g{generation}"
 
 
 def _enthrone(draft: Draft, phase: Phase, roles: Roles) -> None:
@@ -174,7 +178,7 @@ def index(draft: Draft, phase: Phase) -> None:
         if own and spec.name in roles.seeded:
             before.append(_seed(draft, phase, spec.name, roles))
         checks = tuple(c for c in site.group(spec.group).checks if c.search)
-        token = _token(draft, roles) if fresh else ""
+        token = _token(draft, source, roles) if fresh else ""
         step = BuildIndex(spec.name, spec.address, site.search.argv, checks, token, site.search.index_timeout_s)
         draft.add(
             phase,

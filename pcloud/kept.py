@@ -15,6 +15,7 @@ class Backup:
     """The token of the data's last restore: after another one the same positions mean other data."""
     position: str
     taken: str
+    """By the primary's clock, which the binary log goes by: nothing in it is later."""
     size: int
     sha256: str
     server: str

@@ -23,8 +23,8 @@ DUMP = defaults_dir("templates") / "shop" / "dump" / "shop.sql.gz"
 PRIMARY = "/usr/lib/pcloud/primary"
 RESTORED = (
     "SET SESSION sql_log_bin=0; CREATE DATABASE IF NOT EXISTS pcloud; CREATE TABLE pcloud.restored"
-    " (id INT PRIMARY KEY, state VARCHAR(16), token VARCHAR(80));"
-    "INSERT INTO pcloud.restored VALUES (1, 'restored', 't');"
+    " (id INT PRIMARY KEY, state VARCHAR(16) NOT NULL, token VARCHAR(80) NOT NULL, at TIMESTAMP NOT NULL);"
+    "INSERT INTO pcloud.restored VALUES (1, 'restored', 't', NOW());"
 )
 DB, IDX, SERVICE = "10.77.0.61", "10.77.0.71", "10.77.0.60"
 

@@ -25,17 +25,21 @@ from pcloud.recall import shelves_of
 
 app = typer.Typer()
 
+DAY = r"\d{4}-\d\d-\d\d"
+"""It could be a position, too; nobody who writes it means one."""
 GTID = r"\d{1,10}-\d{1,10}-\d{1,20}"
 LOOK = Options(kept=True)
 
 
 @app.command(
-    epilog="Examples: pcloud backup demo · pcloud backup demo --list · pcloud backup demo --list --json. "
-    "Exit codes: 0 the backup is proven and on its hosts, 1 failed, 2 bad input, 3 no primary is well."
+    epilog="Examples: pcloud backup demo · pcloud backup demo --list · pcloud backup demo --yes --json. "
+    "Exit codes: 0 the backup is proven and on its hosts, 1 failed, 2 bad input, 3 no primary is well, or nobody "
+    "said yes."
 )
 def backup(
     site: SiteName = "demo",
     listed: Annotated[bool, typer.Option("--list", help="Only show what hosts keep.")] = False,
+    yes: Yes = False,
     json: Json = False,
 ) -> None:
     """Take a full backup of the database, prove it by restoring it, and keep it on two hosts.
@@ -50,7 +54,7 @@ def backup(
     def make(session: Session) -> Plan:
         return plan_backup(session.desired, observe(session.desired, session.world), stamp())
 
-    run(site, LOOK, make, "backup", yes=True, json=json)
+    run(site, LOOK, make, "backup", yes=yes, json=json)
 
 
 def _list(name: str, json: bool) -> None:
@@ -113,7 +117,7 @@ def restore(
     """
     if close and (beside or to):
         raise BadInput("--close goes with nothing else", next=f"pcloud restore {site} --close")
-    target = read_target(to, datetime.now(UTC))
+    target = read_target(to)
     words = [f"pcloud restore {site}", *([f"--to '{to}'"] if to else []), *(f"--without {h}" for h in without or ())]
     command = " ".join([*words, *(["--beside"] if beside else ["--close"] if close else [])])
     hosts = tuple(without or ())
@@ -124,6 +128,7 @@ def restore(
             found = observe(session.desired, session.world)
             if close:
                 return plan_close(session.desired, found)
+            _check_reach(shelves_of(session.desired, found), target, session.site)
             return plan_beside(session.desired, found, target, f"{stamp()} {target}")
 
         run(site, replace(LOOK, without=hosts), apart, "restore", yes=True, json=json, command=command)
@@ -142,11 +147,11 @@ def restore(
     run(site, options, into, "restore", yes=yes, json=json, question=question, command=command)
 
 
-def read_target(text: str | None, now: datetime) -> Target:
+def read_target(text: str | None) -> Target:
     """A time or a GTID, as a person writes it. Raises `BadInput`."""
     if text is None:
         return Target()
-    if re.fullmatch(rf"{GTID}(,{GTID}){{0,9}}", text):
+    if re.fullmatch(rf"{GTID}(,{GTID}){{0,9}}", text) and not re.fullmatch(DAY, text):
         return Target(gtid=text)
     try:
         at = datetime.fromisoformat(text)
@@ -157,8 +162,6 @@ def read_target(text: str | None, now: datetime) -> Target:
             next="write a time such as '2026-11-26 06:50:00' (UTC), or a GTID such as 0-172818493-1200",
         ) from None
     at = at.replace(tzinfo=UTC) if at.tzinfo is None else at.astimezone(UTC)
-    if at > now:
-        raise BadInput(f"{at:%Y-%m-%d %H:%M:%S} UTC is yet to come", where="--to", next="name a time that has passed")
     return Target(time=at.strftime(TIME))
 
 
@@ -170,8 +173,11 @@ def _check_hosts(site: Site, without: tuple[str, ...]) -> None:
 
 
 def _check_reach(shelves: tuple[Shelf, ...], target: Target, site: Site) -> None:
-    """A position that nothing kept reaches is a person's slip, where backups are there."""
-    if choose(shelves, target) is not None:
+    """What nothing kept reaches, or what no clock has reached, is a person's slip, where backups are there."""
+    choice = choose(shelves, target)
+    if choice is not None:
+        if target.time > max(choice.ended, datetime.now(UTC).strftime(TIME)):
+            raise BadInput(f"{target} is yet to come", where="--to", next="name a time that has passed")
         return
     latest = choose(shelves)
     look = f"pcloud backup {site.site} --list"

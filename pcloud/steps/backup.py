@@ -32,6 +32,8 @@ SHORT_S = 60
 STREAM_S = 60
 """Within this a stream has brought what the primary had when it was asked."""
 POLL_S = 1.0
+_CLOCK = "SELECT DATE_FORMAT(UTC_TIMESTAMP(), '%Y-%m-%dT%H:%i:%sZ')"
+"""The primary's: the binary log has its times from there, and a restore to a time compares them."""
 
 
 def folder_of(world: World, host: str) -> str:
@@ -143,7 +145,8 @@ class Take:
         machine = world.server_shell(self.server)
         sql(world, self.primary, "FLUSH BINARY LOGS")  # streams that begin again do so with a small file
         report.progress("copying the data")
-        taken, size, sha256 = machine.run([BACKUP, "take", self.id], deadline_s=self.timeout_s).stdout.split()
+        size, sha256 = machine.run([BACKUP, "take", self.id], deadline_s=self.timeout_s).stdout.split()
+        taken = sql(world, self.primary, _CLOCK)[0][0]
         report.progress("restoring it, to prove it")
         script = 'set -e; "$1" give "$2" | "$1" open proof; "$1" serve proof; "$1" ask proof'
         prove = ["bash", "-o", "pipefail", "-c", script, "bash", BACKUP, self.id]

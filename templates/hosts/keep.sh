@@ -26,7 +26,7 @@ POLL_S=5
 
 die() { echo "keep: $*" >&2; exit 1; }
 
-sql() { timeout 10 mariadb --defaults-extra-file=client.cnf --connect-timeout=5 -BN -e "$1"; }
+sql() { timeout 10 mariadb --defaults-file=client.cnf --connect-timeout=5 -BN -e "$1"; }
 
 # START, END and the time of END, of binary log files of one server in order. What was not
 # committed when the file ended does not count.
@@ -80,7 +80,7 @@ session() {
 
 list() {
     child=$(cat stream.child 2>/dev/null)
-    [ "$(cat "/proc/${child:-0}/comm" 2>/dev/null)" != mariadb-binlog ] || echo stream
+    ! grep -qa mariadb-binlog "/proc/${child:-0}/cmdline" 2>/dev/null || echo stream
     for manifest in *.json; do
         [ -s "$manifest" ] || continue
         size=$(stat -c %s -- "${manifest%.json}.mbs.gz" 2>/dev/null || echo 0)
@@ -166,7 +166,7 @@ stream() {
     file=$(first_file "$line" "$files") && [ -n "$file" ] || exit 1
     folder=binlog/$line/$(date +%Y%m%d-%H%M%S)
     mkdir -p "$folder"
-    mariadb-binlog --defaults-extra-file=client.cnf --read-from-remote-server --raw --stop-never \
+    mariadb-binlog --defaults-file=client.cnf --read-from-remote-server --raw --stop-never \
         --stop-never-slave-server-id="$(cat server-id)" --result-file="$folder/" "$file" 9>&- &
     child=$!
     echo $child >stream.child
