@@ -138,10 +138,25 @@ def choose(shelves: Sequence[Shelf], target: Target = LATEST) -> Choice | None:
             found.append(made)
     if not found:
         return None
-    best = max(found, key=lambda c: (min(c.ended, target.time) if target.time else c.ended, c.backup.taken))
-    newest = max((t.ended for s in shelves for t in s.stretches if t.line != best.backup.line), default="")
-    newer = newest if not (target.time or target.gtid) and newest > best.ended else ""
+    tested = {c.backup.line: max(b.tested for b in (f.backup for f in found) if b.line == c.backup.line) for c in found}
+
+    def worth(made: Choice) -> tuple[str, str, str]:
+        """To a time, what comes nearest; else the line that was backed up last, whatever its server's clock said."""
+        nearest = min(made.ended, target.time) if target.time else made.ended
+        return ("" if target.time else tested[made.backup.line], nearest, made.backup.taken)
+
+    best = max(found, key=worth)
+    newer = "" if target.time or target.gtid else _unsupported(shelves, best.backup.line)
     return Choice(best.backup, best.hosts, best.legs, target, newer)
+
+
+def _unsupported(shelves: Sequence[Shelf], line: str) -> str:
+    """Until when another line was streamed after this one was streamed and backed up last."""
+    stretches = [t for s in shelves for t in s.stretches]
+    own = [t.session for t in stretches if t.line == line] + [
+        b.id for s in shelves for b in s.backups if b.line == line
+    ]
+    return max((t.ended for t in stretches if t.line != line and t.session > max(own)), default="")
 
 
 def _copies(shelves: Iterable[Shelf]) -> Mapping[Backup, tuple[str, ...]]:

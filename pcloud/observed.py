@@ -140,7 +140,7 @@ class Data:
     known: str = ""
     """The last position of the primary that an earlier run saw; looked up when no server accepts writes."""
     shelves: tuple[Shelf, ...] = ()
-    """What the hosts that answer keep of it; looked at when no server answers, or a person wants it."""
+    """What the hosts that answer keep of it; looked at when no server that answers holds data, or a person wants it."""
     keeping: tuple[str, ...] = ()
     """Hosts on which an earlier run left a backup; looked up when no shelf has one."""
 
