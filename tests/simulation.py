@@ -19,6 +19,7 @@ from typing import Any
 from pcloud.desired import Desired, ImageSpec, Names, ServerSpec
 from pcloud.errors import CommandFailed, HostUnreachable, HypervisorError, PcloudError
 from pcloud.identity import carrier_names
+from pcloud.kept import Shelf
 from pcloud.model import Check, Host, Journey, SecretRef, Site, Visit
 from pcloud.observed import Data, Health, HostPower, Mark, Observed, Power, SeenHost, Witness
 from pcloud.power import PowerControl
@@ -58,6 +59,10 @@ class SimWorld:
     """Hosts that have power, of which a person said that they have none: nothing can be promised then."""
     known: str = ""
     """The primary's last position that a journal knows."""
+    shelves: tuple[Shelf, ...] = ()
+    """What hosts keep of the database; looked at when nobody has it."""
+    keeping: tuple[str, ...] = ()
+    """The hosts that kept backups by the last journal."""
     newest: dict[str, tuple[int, str]] = field(default_factory=dict)
     """Server to the newest generation that ever ran, and its host."""
     on_effect: Callable[[int], None] = lambda _: None
@@ -299,6 +304,8 @@ class SimWorld:
             databases=seen,
             holder=next((h for h in holders if h in up), ""),
             known="" if writing else self.known,
+            shelves=() if tokens else self.shelves,
+            keeping=() if tokens else self.keeping,
         )
 
     def _observe_silent(self, name: str) -> SeenHost:

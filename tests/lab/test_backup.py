@@ -40,7 +40,7 @@ class Story(Fire):
 
     def orders(self, server: str, *options: str) -> set[str]:
         query = "SELECT number FROM shop.order_order"
-        return set(self.operator.on(server, "mariadb", "-BN", *options, "-e", f"'{query}'").split())
+        return set(self.operator.on(server, "mariadb", "-BN", *options, "-e", query).split())
 
 
 @pytest.fixture(scope="module")
