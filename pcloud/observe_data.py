@@ -10,6 +10,7 @@ from pcloud.journal import find_keepers, find_position
 from pcloud.kept import Shelf
 from pcloud.model import SqlCheck
 from pcloud.observed import Data, SeenDatabase
+from pcloud.recall import looks_at_shelves
 from pcloud.replicas import carriers_of
 from pcloud.sql import NamedRows, ask_named
 from pcloud.steps.backup import look
@@ -37,7 +38,7 @@ def observe_data(desired: Desired, world: World, up: set[str], near: tuple[str, 
     databases = {name: seen for name, answer in asked.items() if (seen := answer.result()) is not None}
     tokens = [d.restored for d in sorted(databases.values(), key=lambda d: not d.writable) if d.restored]
     writing = any(d.writable for d in databases.values())
-    looked = desired.options.kept or not tokens  # servers may answer, and hold nothing
+    looked = looks_at_shelves(desired.options, databases)
     shelves = tuple(s for s in pool.map(lambda h: _look(world, h), near if looked else ()) if s is not None)
     bare = looked and not any(s.backups for s in shelves)
     return Data(

@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from pcloud.backups import Choice, choose
-from pcloud.desired import Desired
+from pcloud.desired import Desired, Options
 from pcloud.kept import LATEST, Shelf
-from pcloud.observed import Observed
+from pcloud.observed import Observed, SeenDatabase
+
+
+def looks_at_shelves(options: Options, databases: Mapping[str, SeenDatabase]) -> bool:
+    """Whether hosts are asked what they keep: servers that answer may hold nothing, and then it decides."""
+    return options.kept or not any(d.restored for d in databases.values())
 
 
 def shelves_of(desired: Desired, observed: Observed) -> tuple[Shelf, ...]:

@@ -23,6 +23,7 @@ from pcloud.kept import Shelf
 from pcloud.model import Check, Host, Journey, SecretRef, Site, Visit
 from pcloud.observed import Data, Health, HostPower, Mark, Observed, Power, SeenHost, Witness
 from pcloud.power import PowerControl
+from pcloud.recall import looks_at_shelves
 from pcloud.steps.fence import PowerProof, ask_power
 from tests.simulated_data import SimData, SimGuest, seen_database
 from tests.simulated_hosts import EFFECT_S, SimDomain, SimHost, SimHypervisor, SimShell
@@ -298,14 +299,15 @@ class SimWorld:
         idx_up = all(self.answering(s.name) for s in self.desired.members(self.site.search.group))
         tokens = [d.restored for d in seen.values() if d.restored]
         writing = any(d.writable for d in seen.values())
+        looked = looks_at_shelves(self.desired.options, seen)
         return Data(
             tokens[0] if tokens else "",
             indexed=self.indexed and idx_up,
             databases=seen,
             holder=next((h for h in holders if h in up), ""),
             known="" if writing else self.known,
-            shelves=() if tokens else self.shelves,
-            keeping=() if tokens else self.keeping,
+            shelves=self.shelves if looked else (),
+            keeping=self.keeping if looked else (),
         )
 
     def _observe_silent(self, name: str) -> SeenHost:

@@ -299,6 +299,17 @@ def test_the_backup_goes_before_the_dump_and_both_get_the_same_line(bare: SimWor
     assert all("lost" in n.info.reason and at(100) in n.info.reason for n in restores.values())
 
 
+def test_servers_that_answer_and_hold_nothing_get_the_backup_too(whole: SimWorld) -> None:
+    """What a recovery leaves that failed while it restored."""
+    whole.shelves = (ONE,)
+    for server in ("db-1", "idx-1"):
+        found = whole.find_data(server)
+        assert found is not None
+        found.state, found.token, found.position, found.primary = "", "", 0, False
+    assert set(whole.observe().data.databases) == {"db-1", "idx-1"}
+    assert isinstance(steps(whole)["db-1/restore"], RestoreBackup)
+
+
 def test_from_scratch_means_the_dump(bare: SimWorld) -> None:
     found = steps(bare, from_scratch=True)
     assert [type(found["db-1/restore"])] == [Restore]
