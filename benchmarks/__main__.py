@@ -2,7 +2,7 @@
 
 --rounds N    pcloud and its floor, in turns, N times each (2)
 --wait S      wait at most S seconds for a quiet machine before each measurement (300)
---only failover   hosts lost under load, and nothing else; the other figures stay
+--only WHAT   this alone (failover, freshness, planning); the other figures stay
 --again       measure nothing: table and docs/numbers.* again, from results.json
 """
 
@@ -130,22 +130,36 @@ def in_the_lab(rounds: int, wait_s: float) -> Iterator[tuple[str, Any]]:
         say("images to one host, and to seven")
         quiet(wait_s)
         yield "copying", json.loads(lab.program("copying", str(lab.home)).lines[-1][1])
+        lab.pcloud("recover", "demo", "--yes", "--json")
+        yield "freshness", freshness(lab, wait_s)
         yield "failover", failover(lab, wait_s)
 
 
+def freshness(lab: Lab, wait_s: float) -> dict[str, Any]:
+    """Changes in the shop, each until it is found. Needs the shop whole."""
+    say("a product is changed, and searched for")
+    quiet(wait_s)
+    return {"date": _today(), **json.loads(lab.program("freshness").lines[-1][1])}
+
+
 def failover(lab: Lab, wait_s: float) -> dict[str, Any]:
-    """Four hosts lost, one after the other, each while shoppers buy."""
-    lab.pcloud("recover", "demo", "--yes", "--json")
+    """Four hosts lost, one after the other, each while shoppers buy. Needs the shop whole."""
     say("hosts are lost while shoppers buy")
     before = quiet(wait_s)
     ran = run([sys.executable, "-m", "benchmarks.failover", str(lab.home)], lab.env)
-    date = datetime.now(UTC).isoformat(timespec="seconds")
-    return {"date": date, "busy_before": before, "cases": json.loads(ran.lines[-1][1])}
+    return {"date": _today(), "busy_before": before, "cases": json.loads(ran.lines[-1][1])}
 
 
-def only_failover(wait_s: float) -> dict[str, Any]:
+def alone(what: str, wait_s: float) -> dict[str, Any]:
+    if what == "planning":
+        return planning()
     with open_lab() as lab:
-        return failover(lab, wait_s)
+        lab.pcloud("recover", "demo", "--yes", "--json")
+        return freshness(lab, wait_s) if what == "freshness" else failover(lab, wait_s)
+
+
+def _today() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
 
 
 def start_up() -> dict[str, Any]:
@@ -167,12 +181,11 @@ def machine() -> dict[str, Any]:
 
 def planning() -> dict[str, Any]:
     """In a process of its own: what plans use is no part of what pcloud's runs are charged with."""
-    date = datetime.now(UTC).isoformat(timespec="seconds")
-    return {"date": date, **json.loads(run([sys.executable, "-m", "benchmarks.planning"]).out)}
+    return {"date": _today(), **json.loads(run([sys.executable, "-m", "benchmarks.planning"]).out)}
 
 
 def everything(rounds: int, wait_s: float) -> dict[str, Any]:
-    results: dict[str, Any] = {"date": datetime.now(UTC).isoformat(timespec="seconds"), "machine": machine()}
+    results: dict[str, Any] = {"date": _today(), "machine": machine()}
     say("waiting for a quiet machine")
     results["busy_before"] = quiet(wait_s)
     results["help"] = start_up()
@@ -184,12 +197,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description="pcloud beside its floor, in one run")
     parser.add_argument("--rounds", type=int, default=2, help="of pcloud and the floor, in turns")
     parser.add_argument("--wait", type=float, default=300, help="seconds to wait for a quiet machine")
-    parser.add_argument("--only", choices=("failover", "planning"), help="measure this alone; the other figures stay")
+    parser.add_argument(
+        "--only", choices=("failover", "freshness", "planning"), help="measure this alone; the other figures stay"
+    )
     parser.add_argument("--again", action="store_true", help="only write and draw again, from results.json")
     options = parser.parse_args()
     if options.only:
-        measured = planning() if options.only == "planning" else only_failover(options.wait)
-        results = json.loads(RESULTS.read_text()) | {options.only: measured}
+        results = json.loads(RESULTS.read_text()) | {options.only: alone(options.only, options.wait)}
         RESULTS.write_text(json.dumps(results, indent=2) + "\n")
     elif not options.again:
         RESULTS.write_text(json.dumps(everything(options.rounds, options.wait), indent=2) + "\n")

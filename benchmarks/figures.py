@@ -30,6 +30,7 @@ def figures(results: dict[str, Any]) -> list[Figure]:
         *_around(results),
         *_planning(results["planning"]),
         *_copying(results["copying"]),
+        _freshness(results["freshness"]),
         *_failover(results["failover"]),
     ]
 
@@ -124,6 +125,18 @@ def _copying(copying: dict[str, Any]) -> list[Figure]:
     ]
 
 
+def _freshness(freshness: dict[str, Any]) -> Figure:
+    each = ", ".join(f"{seconds:.1f}" for seconds in freshness["found_s"])
+    return Figure(
+        "a product is changed in the shop: until a search finds it",
+        f"{each} s",
+        "python -m benchmarks --only freshness",
+        f"the indexer looks every {freshness['every_s']:g} s",
+        "60 s",
+        max(freshness["found_s"]) <= 60,
+    )
+
+
 def _failover(failover: dict[str, Any]) -> list[Figure]:
     command = "python -m benchmarks --only failover"
     found = []
@@ -172,7 +185,7 @@ def as_markdown(results: dict[str, Any]) -> str:
 
 def _later(results: dict[str, Any]) -> str:
     """Which figures were measured again on another day (`--only`)."""
-    names = {"planning": "plans", "failover": "lost hosts"}
+    names = {"planning": "plans", "freshness": "search", "failover": "lost hosts"}
     days = {names[key]: results.get(key, {}).get("date", results["date"])[:10] for key in names}
     return "".join(f" The {what}: {day}." for what, day in days.items() if day != results["date"][:10])
 

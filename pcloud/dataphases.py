@@ -150,8 +150,7 @@ def _enthrone(draft: Draft, phase: Phase, roles: Roles) -> None:
         retired = [f"{draft.decisions[o].host}/{o}/retire" for o in others]
         promote = Promote(name, str(roles.rpo), APPLY_S)
         key = _add(draft, phase, name, "promote", promote, [*fences, *retired], f"its primary is gone: {roles.rpo}")
-        for start in [k for k, n in draft.nodes.items() if n.info.action == "start"]:
-            draft.follow(start, key)  # where hosts share processors, what boots would hold the shop's first order up
+        _give_way(draft, key)
     elif roles.how is How.SETTLES:
         servers = (name, *(n for n in roles.filled if n != name))
         needs = [f"{n}/restore" for n in servers]
@@ -160,6 +159,19 @@ def _enthrone(draft: Draft, phase: Phase, roles: Roles) -> None:
     elif roles.how is not How.IS or data.holder != name:
         take, reason = Take((name,), database), "it accepts writes at the address"
         _add(draft, phase, name, "primary", take, [f"{name}/restore"], reason)
+
+
+def _give_way(draft: Draft, promotion: str) -> None:
+    """Where hosts share processors and cables, what is copied and what boots would hold the shop's first order up."""
+    needed = set(draft.nodes[promotion].info.needs)
+    heavy = {"copy image", "verify image", "start"} if not _retires(needed) else {"start"}
+    for key in [k for k, n in draft.nodes.items() if n.info.action in heavy]:
+        draft.follow(key, promotion)
+
+
+def _retires(keys: Iterable[str]) -> bool:
+    """Whether a server is put away first, which is not done before the next one's image is there."""
+    return any(key.endswith("/retire") for key in keys)
 
 
 def index(draft: Draft, phase: Phase) -> None:
@@ -224,7 +236,8 @@ def _follow(draft: Draft, phase: Phase, name: str, roles: Roles) -> str:
     needs = [f"{name}/restore", f"{roles.primary}/promote", f"{roles.primary}/primary"]
     if name in roles.seeded:
         needs.append(_seed(draft, phase, name, roles))
-    step = Follow(name, _address(draft), draft.desired.site.database.restore_timeout_s)
+    source = next(n for n in (roles.primary, *roles.joined) if n != name)
+    step = Follow(name, source, _address(draft), draft.desired.site.database.restore_timeout_s)
     return _add(draft, phase, name, "follow", step, needs, f"it replicates from {roles.primary}")
 
 

@@ -263,14 +263,18 @@ def _first_not_kept(desired: Desired, decided: Mapping[str, Decision]) -> dict[s
 def _spare_the_innocent(
     desired: Desired, guilty: Mapping[str, str], rivals: Mapping[str, str], d: Decision
 ) -> Decision:
-    """A running server whose only fault may be what it needs, or its older copy, is waited for instead."""
-    if d.act not in (Act.REBUILD, Act.CYCLE) or not d.reason.startswith(UNHEALTHY):
-        return d
+    """A running server whose only fault may be what it needs, or its older copy, is waited for instead.
+
+    Also one that is well, beside an older copy: nobody knows which of the two was asked.
+    """
+    unhealthy = d.act in (Act.REBUILD, Act.CYCLE) and d.reason.startswith(UNHEALTHY)
     generation = d.generation if d.old is None else d.old
-    if d.server in rivals:
+    if d.server in rivals and (unhealthy or d.act is Act.KEEP):
         return Decision(
             d.server, Act.WAIT, f"{d.reason}; its old copy on {rivals[d.server]} goes off first", d.host, generation
         )
+    if not unhealthy:
+        return d
     needs = desired.site.group(desired.server(d.server).group).needs
     first = next((guilty[g] for g in needs if g in guilty), None)
     if first is None or d.act is Act.CYCLE:

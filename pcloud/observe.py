@@ -32,14 +32,18 @@ _PID_FILES = "/run/libvirt/qemu"
 
 
 def observe(desired: Desired, world: World) -> Observed:
-    """Asks every host, then every running server of the site. Takes as long as the slowest that may be alive."""
+    """Asks every host, then every running server of the site. Takes as long as the slowest that may be alive.
+
+    Of a server that runs twice nobody knows which one's data answered: they are not asked about.
+    """
     pool = ThreadPoolExecutor(max_workers=WORKERS, thread_name_prefix="observe")
     try:
         found = _look_at_hosts(desired, world, pool)
-        up = [s for s in desired.everyone if _runs(found, desired, s)]
+        up = [s for s in desired.everyone if _running(found, desired, s)]
         health = dict(zip((s.name for s in up), pool.map(lambda s: _observe_server(world, s), up), strict=True))
         near = tuple(h.name for h in found.hosts if h.reachable)
-        data = observe_data(desired, world, {s.name for s in up}, near, pool)
+        once = {s.name for s in up if _running(found, desired, s) == 1}
+        data = observe_data(desired, world, once, near, pool)
     finally:
         pool.shutdown(wait=False, cancel_futures=True)  # who still waits for a host that is off waits alone
     return replace(found, health=health, data=data)
@@ -177,8 +181,9 @@ def _ages(world: World, host: str) -> dict[str, float]:
     return {name.removesuffix(".pid"): max(0.0, now - float(at)) for at, _, name in started}
 
 
-def _runs(found: Observed, desired: Desired, spec: ServerSpec) -> bool:
-    return any(s.power is Power.RUNNING for _, s in found.copies(desired.site.site, spec.name))
+def _running(found: Observed, desired: Desired, spec: ServerSpec) -> int:
+    """How many copies of it."""
+    return sum(s.power is Power.RUNNING for _, s in found.copies(desired.site.site, spec.name))
 
 
 def _observe_server(world: World, spec: ServerSpec) -> Health:

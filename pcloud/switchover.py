@@ -29,7 +29,7 @@ def plan_failback(desired: Desired, observed: Observed, to: str | None, pause_s:
     _check_well(observed, site, old, new, address)
     steps: list[tuple[str, str, Step, str]] = [
         (new, "switch", Switch(old, new, pause_s), f"{new} takes the database over from {old}"),
-        (old, "follow", Follow(old, address, database.restore_timeout_s), f"it replicates from {new}"),
+        (old, "follow", Follow(old, new, address, database.restore_timeout_s), f"it replicates from {new}"),
         (new, "semi-sync", SemiSync(new, True, wait_ms(database.semi_sync)), "an order counts when both have it"),
     ]
     nodes: list[PlanNode] = []

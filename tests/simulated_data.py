@@ -58,6 +58,8 @@ class SimData:
     """The same with what was received and not applied yet."""
     slow: bool = False
     """It receives, and applies nothing: a long statement is in its way."""
+    late: list[str] = field(default_factory=list)
+    """What `SHOW SLAVE STATUS` says of its lateness, one answer after the other, while it has not caught up."""
     error: str = ""
     """Why it cannot follow: its data and its source's went different ways."""
 
@@ -73,7 +75,7 @@ class SimData:
             self.error = "an error 1236: it has orders that its source never had"
             return
         self.relayed, self.received = source.orders, max(self.received, source.position)
-        if not self.slow:
+        if not self.slow and not self.late:
             self.apply()
 
     def apply(self) -> None:
@@ -84,7 +86,7 @@ class SimData:
 
     @property
     def tables(self) -> int:
-        return 60 if self.state == "restored" else 0
+        return 60 if self.state in ("restored", "copying") else 0
 
 
 @dataclass
@@ -159,7 +161,7 @@ class SimGuest:
         if source is None:
             raise CommandFailed("Can't connect to server", where=self.name)
         self.world.effect()
-        self.data.state, self.data.token, self.data.source, self.data.running = "", "", "", False
+        self.data.state, self.data.token, self.data.source, self.data.running = "copying", "", "", False
         self.data.orders = self.data.relayed = ()
         self.world.clock.work(COPY_S)
         self.world.effect()
@@ -179,13 +181,16 @@ class SimGuest:
         data = self.data
         if not data.source:
             return Said()
+        late = data.late.pop(0) if data.late else "60" if data.slow else "0"
+        if not data.late:
+            self.world.replicate()
         source = self.world.at_address(data.source) if not data.error else None
         shown = {
             "Master_Host": data.source,
             "Slave_IO_Running": "Yes" if data.running and source else "Connecting" if data.running else "No",
             "Slave_SQL_Running": "Yes" if data.running else "No",
             "Gtid_IO_Pos": gtid(max(data.received, data.position)),
-            "Seconds_Behind_Master": ("60" if data.slow else "0") if data.running and source else "NULL",
+            "Seconds_Behind_Master": late if data.running and source else "NULL",
             "Last_IO_Error": data.error,
         }
         return Said(0, "".join(f"{name:>30}: {value}\n" for name, value in shown.items()))

@@ -293,7 +293,8 @@ class SimWorld:
         return Observed(tuple(hosts), up, self._observe_data())
 
     def _observe_data(self) -> Data:
-        up = {s: d for s in self.carriers() if self.answering(s) and (d := self.find_data(s))}
+        once = (s for s in self.carriers() if self.answering(s) and len(self.running(s)) == 1)
+        up = {s: d for s in once if (d := self.find_data(s))}
         holders = self.holders()
         seen = {s: seen_database(d, follows=bool(holders)) for s, d in up.items()}
         idx_up = all(self.answering(s.name) for s in self.desired.members(self.site.search.group))

@@ -182,12 +182,35 @@ def test_a_copy_is_whole_and_follows_from_its_own_moment(pair: Pair) -> None:
     eventually(lambda: orders(pair.idx) == {"order-1", "order-2", "order-3"})
 
 
-def test_a_copy_that_is_cut_off_is_seen(pair: Pair) -> None:
+def test_a_copy_that_never_began_is_seen(pair: Pair) -> None:
     restore(pair.idx)
     failed = pair.idx.run("/usr/lib/pcloud/copy-from", "10.77.0.99", check=False, timeout_s=60)
     assert failed.returncode == 1
     assert "10.77.0.99" in failed.stderr
-    assert pair.idx.sql("SHOW DATABASES LIKE 'pcloud'") == ""
+    assert pair.idx.sql("SELECT state FROM pcloud.restored") == "copying"
+
+
+def test_a_copy_that_is_cut_off_is_not_taken_for_somebody_elses_data(pair: Pair) -> None:
+    restore(pair.db)
+    pair.db.run(PRIMARY, "take")
+    pair.db.sql("CREATE TABLE shop.a (id INT); CREATE VIEW shop.z AS SELECT id FROM shop.a; DROP TABLE shop.a")
+    failed = pair.idx.run("/usr/lib/pcloud/copy-from", SERVICE, check=False)
+    assert failed.returncode == 1
+    assert "the dump from" in failed.stderr
+    assert int(pair.idx.sql("SELECT COUNT(*) FROM information_schema.tables WHERE table_schema = 'shop'")) > 0
+    assert pair.idx.sql("SELECT state FROM pcloud.restored") == "copying"
+    pair.db.sql("DROP VIEW shop.z")
+    pair.idx.run("/usr/lib/pcloud/copy-from", SERVICE)
+    token = "SELECT CONCAT(state, ' ', token) FROM pcloud.restored"
+    assert pair.idx.sql(token) == pair.db.sql(token)
+
+
+def test_data_that_pcloud_did_not_bring_are_copied_too(pair: Pair) -> None:
+    restore(pair.db)
+    pair.db.sql("SET sql_log_bin=0; DROP DATABASE pcloud")
+    pair.db.run(PRIMARY, "take")
+    pair.idx.run("/usr/lib/pcloud/copy-from", SERVICE)
+    assert pair.idx.sql("SELECT CONCAT(state, ' ', token) FROM pcloud.restored") == "restored unmarked"
 
 
 def test_the_primary_is_never_overwritten(pair: Pair) -> None:

@@ -156,6 +156,18 @@ def test_one_frontend_that_never_answers_does_not_keep_shoppers_out(world: SimWo
     del host
 
 
+def test_a_replica_has_caught_up_when_it_holds_what_its_primary_had(world: SimWorld) -> None:
+    """MariaDB says 0 s to whoever has not received anything yet, then the age of what came first."""
+    run_all(world)
+    primary, replica = world.find_data("db-1"), world.find_data("idx-1")
+    assert primary is not None and replica is not None
+    replica.running, replica.late = False, ["0", "0", "143", "90"]
+    primary.position += 20
+    state = run_all(world)
+    assert state.steps["idx-1/follow"].status == "done", state.steps["idx-1/follow"].problem
+    assert replica.position == primary.position and not replica.late
+
+
 # -- properties
 
 _HOSTS = ["h1", "h2", "h3", "h4", "h5", "h6", "h7", "h8"]

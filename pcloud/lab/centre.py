@@ -348,6 +348,8 @@ def mend(site: Site, name: str) -> None:
         folder.host(name).cut.unlink(missing_ok=True)
         if part is not None:
             network.mend_port(fabric, host)
+        else:
+            network.drop_filters(fabric, host)
 
 
 def set_bmc(site: Site, name: str, fault: Fault) -> None:

@@ -66,10 +66,16 @@ def filter_controllers(fabric: Part, faults: Mapping[IPv4Address, str]) -> None:
 
 
 def mend_port(fabric: Part, host: Host) -> None:
+    """The cable carries frames both ways. The host's port must exist."""
+    drop_filters(fabric, host)
+    _run(fabric, ["ip", "link", "set", port_name(host), "up"])
+
+
+def drop_filters(fabric: Part, host: Host) -> None:
+    """Its cable carries frames both ways when the host next has power: a filter outlives the port that it names."""
     port = port_name(host)
     for chain in sorted(_chains(fabric) & {f"{port}-in", f"{port}-out"}):
         _run(fabric, ["nft", "delete", "chain", "netdev", TABLE, chain])
-    _run(fabric, ["ip", "link", "set", port, "up"])
 
 
 def links(fabric: Part, hosts: tuple[Host, ...]) -> dict[str, Link]:

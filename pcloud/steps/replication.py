@@ -14,7 +14,7 @@ from typing import Any, ClassVar
 
 from pcloud.clock import Deadline
 from pcloud.errors import Blocked, CheckFailed, PcloudError
-from pcloud.gtid import reach
+from pcloud.gtid import behind, reach
 from pcloud.model import SemiSync as SemiSyncPolicy
 from pcloud.steps.base import Met, Report, Unmet, World
 from pcloud.steps.database import CLIENT, holds_data
@@ -28,6 +28,8 @@ TAKEN = 4
 ROLE_S = 30
 SQL_S = 30
 POLL_S = 0.5
+LATE_S = 10
+"""A replica that follows under load is some seconds behind now and then; more is not caught up."""
 FOREVER_MS = 2**31 - 1
 """A commit that waits this long (24 days) waits for a person."""
 
@@ -151,9 +153,14 @@ class Seed:
 
 @dataclass(frozen=True)
 class Follow:
-    """The server replicates from whoever holds `address`, and has caught up; or it is the primary itself."""
+    """The server replicates from `source` at `address`, and has caught up; or it is the primary itself.
+
+    It has when it holds all that its source had after it began. MariaDB's own `Seconds_Behind_Master`
+    is 0 until the first event arrives, then that event's age, so that it alone proves nothing.
+    """
 
     server: str
+    source: str
     address: str
     timeout_s: float
     waits: ClassVar[bool] = False
@@ -167,7 +174,8 @@ class Follow:
     def do(self, world: World, report: Report) -> Mapping[str, Any]:
         deadline = Deadline.after(self.timeout_s, world.clock)
         world.server_shell(self.server).run([FOLLOW, self.address], deadline_s=SQL_S)
-        while why := self._wrong(found := replication(world, self.server)):
+        goal = position(world, self.source)
+        while why := self._wrong(found := replication(world, self.server)) or self._missing(world, goal):
             report.progress(why)
             error = found.get("Last_SQL_Error") or found.get("Last_IO_Error", "")
             if deadline.passed() or found.get("Last_SQL_Error") or report.stopping():
@@ -187,7 +195,13 @@ class Follow:
             if found.get(f"Slave_{thread}_Running") != "Yes":
                 return f"its {thread} thread is {found.get(f'Slave_{thread}_Running', 'gone').lower()}"
         late = found.get("Seconds_Behind_Master", "NULL")
-        return "" if late == "0" else f"it is {late} s behind" if late.isdigit() else "it has not caught up"
+        if not late.isdigit():
+            return "it has not caught up"
+        return f"it is {late} s behind" if int(late) > LATE_S else ""
+
+    def _missing(self, world: World, goal: str) -> str:
+        missing = behind(position(world, self.server), goal)
+        return f"it is {missing} transactions behind" if missing else ""
 
 
 @dataclass(frozen=True)

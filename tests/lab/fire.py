@@ -12,10 +12,11 @@ import subprocess
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
 
 from pcloud import lab
@@ -234,10 +235,17 @@ def write_row(path: Path, row: Row, order: list[str]) -> None:
     old = path.read_text().splitlines() if path.exists() else []
     lines = {line.split(" | ")[0].removeprefix("| "): line for line in old if line.startswith("| ")}
     lines[row.fault] = (
-        f"| {row.fault} | {row.outcome} | {', '.join(map(str, row.codes))} | {row.orders_gap_s:.0f} "
+        f"| {row.fault} | {row.outcome} | {_in_short(row.codes)} | {row.orders_gap_s:.0f} "
         f"| {row.pages_gap_s:.0f} | {row.failed} | {row.orders} | {row.lost} | {row.copies} |"
     )
     path.write_text(_HEAD + "".join(f"{lines[fault]}\n" for fault in order if fault in lines))
+
+
+def _in_short(codes: Iterable[int]) -> str:
+    alike = ((code, len(list(same))) for code, same in groupby(codes))
+    return ", ".join(
+        f"{code} ({number} times)" if number > 2 else ", ".join([str(code)] * number) for code, number in alike
+    )
 
 
 _HEAD = f"""# The failover matrix

@@ -279,6 +279,16 @@ def test_a_cut_cable_stays_cut_until_it_is_mended(running: Site, direction: lab.
 
 
 @pytest.mark.lab
+@pytest.mark.parametrize("direction", ["both", "in", "out"])
+def test_a_cable_can_be_mended_while_the_host_is_off(running: Site, direction: lab.Direction) -> None:
+    lab.cut(running, "h3", direction)
+    lab.power_off(running, "h3")
+    lab.mend(running, "h3")
+    lab.power_on(running, "h3", timeout_s=20)
+    assert state_of(running, "h3").link == "up"
+
+
+@pytest.mark.lab
 def test_one_way_cuts_are_one_way(running: Site) -> None:
     counter = "/sys/class/net/eth0/statistics/rx_packets"
     before = int(inside(running, "h6", "cat", counter))
