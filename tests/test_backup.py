@@ -317,6 +317,8 @@ def test_the_stream_is_of_the_line_of_the_data(place: Place) -> None:
         place.db.sql("SET SESSION sql_log_bin=0; UPDATE pcloud.restored SET token='other'")
         place_order(place.db, 2)
         eventually(lambda: {t.line for t in look(place, "h3").stretches} == {"t", "other"}, 40)  # type: ignore[arg-type]
+        place.db.sql("SET SESSION sql_log_bin=0; DROP DATABASE pcloud")
+        eventually(lambda: "unmarked" in {t.line for t in look(place, "h3").stretches}, 40)  # type: ignore[arg-type]
     choice = choose(kept(place))
     assert choice is not None
     assert {leg.stretch.line for leg in choice.legs} <= {"t"}
