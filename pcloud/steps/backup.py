@@ -152,6 +152,9 @@ class Take:
 
     def do(self, world: World, report: Report) -> Mapping[str, Any]:
         machine = world.server_shell(self.server)
+        if machine.run(["test", "-x", BACKUP], deadline_s=SHORT_S, check=False).exit_code != 0:
+            remedy = f"make it anew: pcloud recover {world.site.site} --rebuild {self.server}"
+            raise CheckFailed("it was made by a pcloud that took no backups yet", where=self.server, next=remedy)
         sql(world, self.primary, "FLUSH BINARY LOGS")  # streams that begin again do so with a small file
         report.progress("copying the data")
         size, sha256 = machine.run([BACKUP, "take", self.id], deadline_s=self.timeout_s).stdout.split()
