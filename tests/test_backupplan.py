@@ -244,7 +244,8 @@ def test_a_time_or_a_position(text: str | None, target: Target) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["nonsense", "", "yesterday", "2026-13-01", "0-1", "0-1-2;x", "2026-11-26 25:00", "-1"]
+    "text",
+    ["nonsense", "", "yesterday", "2026-13-01", "0-1", "0-1-2;x", "2026-11-26 25:00", "-1", "0001-01-01T00:00+14:00"],
 )
 def test_what_is_neither_is_refused(text: str) -> None:
     with pytest.raises(BadInput, match="neither a time nor a position"):

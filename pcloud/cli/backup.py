@@ -155,13 +155,13 @@ def read_target(text: str | None) -> Target:
         return Target(gtid=text)
     try:
         at = datetime.fromisoformat(text)
-    except ValueError:
+        at = at.replace(tzinfo=UTC) if at.tzinfo is None else at.astimezone(UTC)
+    except (ValueError, OverflowError):
         raise BadInput(
             f"{text!r} is neither a time nor a position",
             where="--to",
             next="write a time such as '2026-11-26 06:50:00' (UTC), or a GTID such as 0-172818493-1200",
         ) from None
-    at = at.replace(tzinfo=UTC) if at.tzinfo is None else at.astimezone(UTC)
     return Target(time=at.strftime(TIME))
 
 
