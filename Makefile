@@ -13,7 +13,7 @@ SOAK ?= 10000
 
 # What runs (QEMU, libvirt, the lab), what builds images, what compiles libvirt-python.
 DEBIAN := qemu-system-x86 qemu-utils libvirt-daemon-system libvirt-daemon-driver-qemu libvirt-clients \
-  openssh-server openssh-client iproute2 nftables tini util-linux ipmitool \
+  openssh-server openssh-client mariadb-client iproute2 nftables tini util-linux ipmitool \
   mmdebstrap e2fsprogs busybox-static cpio zstd xz-utils \
   libvirt-dev pkg-config gcc python3-venv python3-dev
 # What only the tests run: the shop's own daemons, to check its configuration files and queries.

@@ -8,16 +8,19 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import replace
 
+from pcloud.backups import loss
 from pcloud.decide import MAKES, Act, Decision
 from pcloud.desired import ServerSpec, liveness
 from pcloud.graph import Draft
 from pcloud.playbook import Phase
+from pcloud.recall import find_choice, last_known, missing_backup
 from pcloud.replicas import Carrier, Fate, How, Roles, carriers_of, resolve
 from pcloud.steps.base import Step
 from pcloud.steps.database import Restore
 from pcloud.steps.gate import Ready
 from pcloud.steps.index import BuildIndex
 from pcloud.steps.replication import Follow, Promote, Seed, SemiSync, Take, wait_ms
+from pcloud.steps.restoring import NoBackup, RestoreBackup
 from pcloud.steps.stop import Stop
 from pcloud.suspicion import judge
 
@@ -70,7 +73,8 @@ def _roles(draft: Draft) -> Roles:
         return Roles()  # nobody asked for the data
     policy, known = site.database.semi_sync, draft.observed.data.known
     waits_s = policy.timeout_s if policy.alone == "degrade" else None
-    roles = resolve(site.site, _address(draft), carriers, known, anew=options.from_scratch, waits_s=waits_s)
+    anew = options.from_scratch or options.until is not None
+    roles = resolve(site.site, _address(draft), carriers, known, anew=anew, waits_s=waits_s)
     seeded, joined = (tuple(n for n in names if n not in left) for names in (roles.seeded, roles.joined))
     return replace(roles, seeded=seeded, joined=joined)
 
@@ -102,21 +106,22 @@ def _add(draft: Draft, phase: Phase, name: str, verb: str, step: Step, needs: It
 
 
 def _fill(draft: Draft, phase: Phase, name: str, roles: Roles) -> None:
-    """The dump; where servers come back whose disks nobody has read, only when none of them holds data."""
+    """A backup or the dump; where servers come back whose disks nobody has read, only when none holds data."""
     others = tuple(n for n in roles.filled if n != name) if roles.how is How.SETTLES else ()
     gates = [ready(draft, phase, draft.desired.server(o), draft.decisions[o]) for o in others if not _up(draft, o)]
-    database, d = draft.desired.site.database, draft.decisions[name]
-    step = Restore(
-        name,
-        database.name,
-        draft.desired.dump,
-        draft.desired.dump_problem,
-        _token(draft, d),
-        draft.desired.options.empty_database,
-        database.restore_timeout_s,
-        others,
-    )
-    reason = "the latest dump, unless a server holds data" if others else "no server holds the data: the latest dump"
+    choice, token = find_choice(draft.desired, draft.observed), _token(draft, name, roles)
+    database = draft.desired.site.database
+    step: Step
+    if choice is not None:
+        step = RestoreBackup(name, database.name, choice, token, database.restore_timeout_s, others)
+        what = f"{choice}; {loss(choice, last_known(draft.observed))}"
+    elif (why := missing_backup(draft.desired, draft.observed)) is not None:
+        step, what = NoBackup(name, database.name, *why, others), why[0]
+    else:
+        dump, problem, empty = draft.desired.dump, draft.desired.dump_problem, draft.desired.options.empty_database
+        step = Restore(name, database.name, dump, problem, token, empty, database.restore_timeout_s, others)
+        what = "the latest dump"
+    reason = f"{what}, unless a server holds data" if others else f"no server holds the data: {what}"
     _add(draft, phase, name, "restore", step, gates, reason)
 
 
@@ -124,10 +129,15 @@ def _up(draft: Draft, name: str) -> bool:
     return draft.decisions[name].act in (Act.KEEP, Act.LEAVE)
 
 
-def _token(draft: Draft, d: Decision) -> str:
-    """Names one restored state of the data: which dump, into which generation of the server."""
-    dump = draft.desired.dump
-    return f"{draft.desired.site.site}.{dump.sha256[:16] if dump else 'empty'}.g{d.generation}"
+def _token(draft: Draft, name: str, roles: Roles) -> str:
+    """Names one restored state of the data: from what, and into which generation of the server.
+
+    All who get it from a backup share the primary's: whoever is the primary later, it is one line of data.
+    """
+    dump, choice = draft.desired.dump, find_choice(draft.desired, draft.observed)
+    source = f"backup-{choice.backup.id}" if choice is not None else dump.sha256[:16] if dump else "empty"
+    generation = draft.decisions[name if choice is None else roles.primary].generation
+    return f"{draft.desired.site.site}.{source}.g{generation}"
 
 
 def _enthrone(draft: Draft, phase: Phase, roles: Roles) -> None:
@@ -180,7 +190,7 @@ def index(draft: Draft, phase: Phase) -> None:
         if own and spec.name in roles.seeded:
             before.append(_seed(draft, phase, spec.name, roles))
         checks = tuple(c for c in site.group(spec.group).checks if c.search)
-        token = _token(draft, draft.decisions[source]) if fresh else ""
+        token = _token(draft, source, roles) if fresh else ""
         step = BuildIndex(spec.name, spec.address, site.search.argv, checks, token, site.search.index_timeout_s)
         draft.add(
             phase,

@@ -24,7 +24,7 @@ from enum import StrEnum
 
 from pcloud.desired import Desired, Names, ServerSpec
 from pcloud.generations import Generations, Quarantined, has_run, quarantined, read_generations
-from pcloud.identity import STATELESS
+from pcloud.identity import STATELESS, carrier_names
 from pcloud.observed import Health, Observed, Power, SeenHost, SeenServer
 from pcloud.placement import NoRoom, Placed, place
 from pcloud.replicas import find_heir, irreplaceable
@@ -201,6 +201,8 @@ def _decide_present(facts: _Facts, spec: ServerSpec, host: SeenHost, seen: SeenS
         remedy = f"mount it and recover again, or take the dump: pcloud recover {site} --rebuild {spec.name}"
         return Decision(spec.name, act, reason, host.name, generation, None, health.ok, remedy)
 
+    if desired.options.until is not None and spec.name in carrier_names(desired.site):
+        return decision(Act.REBUILD, "its data are restored, as you asked")
     heir = find_heir(desired, facts.observed, spec.name)
     if spec.name in desired.options.rebuild and heir and not desired.options.from_scratch:
         return Decision(

@@ -15,6 +15,7 @@ from ipaddress import IPv4Address
 from pathlib import PurePosixPath
 
 from pcloud.identity import server_mac, server_uuid
+from pcloud.kept import Target
 from pcloud.model import Check, Group, Site, TcpCheck
 from pcloud.playbook import Playbook
 
@@ -116,6 +117,12 @@ class Options:
     empty_database: bool = False
     lost: tuple[str, ...] = ()
     """Hosts that the person gives up: fenced whether they answer or not, and their servers moved."""
+    kept: bool = False
+    """What hosts keep of the database is looked at, also where a server holds it."""
+    until: Target | None = None
+    """The servers that carry the data are made anew, from a backup and the binary log up to here."""
+    without: tuple[str, ...] = ()
+    """Hosts whose backups and binary logs are not to be used."""
     unfenced: tuple[str, ...] = ()
     """Hosts that could not be fenced in this run: what must stay stays, stateless servers get substitutes."""
 

@@ -193,7 +193,7 @@ def _packages(site: Site, host: Host, facts: HostFacts, _need: Need) -> Iterator
     if missing:
         yield Finding(host.name, "packages", "bad", f"missing: {' '.join(missing)}", _prepare(site, host))
     else:
-        yield Finding(host.name, "packages", "ok", "QEMU and libvirt are installed")
+        yield Finding(host.name, "packages", "ok", "QEMU, libvirt and MariaDB's client are installed")
 
 
 def _libvirt(site: Site, host: Host, facts: HostFacts, _need: Need) -> Iterator[Finding]:

@@ -17,6 +17,7 @@ PACKAGES = {
     "libvirt-daemon-system": "/usr/sbin/libvirtd",
     "libvirt-daemon-driver-qemu": "/usr/lib/x86_64-linux-gnu/libvirt/connection-driver/libvirt_driver_qemu.so",
     "libvirt-clients": "/usr/bin/virsh",
+    "mariadb-client": "/usr/bin/mariadb-binlog",
 }
 TOOLS = ("sha256sum", "find", "stat")
 SYSTEMD = "/run/systemd/system"  # the test of sd_booted(3)

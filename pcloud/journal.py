@@ -250,6 +250,18 @@ def find_position(site: str) -> str:
     return ""
 
 
+def find_keepers(site: str) -> tuple[str, ...]:
+    """The hosts on which the last run that left backups did so (a step's fact `backup` and its host)."""
+    backups = [path for _, path in _journals(site) if path.parent.name.endswith("-backup")]
+    for path in reversed(backups[-POSITIONS:]):
+        with contextlib.suppress(PcloudError, ValueError):
+            steps = read_run(path, progress=False).steps.values()
+            hosts = {s.info.host for s in steps if s.facts.get("backup") and s.info.host}
+            if hosts:
+                return tuple(sorted(hosts))
+    return ()
+
+
 @dataclass(frozen=True)
 class Holder:
     """Who holds a site's lock. `since` is ISO 8601 UTC; `who` is user@machine."""

@@ -322,6 +322,17 @@ class SemiSync(Frozen):
     """How long a commit waits for the replica before `degrade` goes on without it."""
 
 
+class Backups(Frozen):
+    """What `pcloud backup` keeps on hosts, beside the binary log that they stream."""
+
+    keep: Annotated[int, Field(ge=1, le=1000)] = 7
+    """How many full backups; binary logs older than the oldest of them go with what they continued."""
+    copies: Annotated[int, Field(ge=1, le=10)] = 2
+    """On how many hosts, each of which streams the binary log, too."""
+    timeout_s: Annotated[float, Field(gt=0, le=86_400)] = 3600
+    """For each of its parts: to take a backup, to prove it, to copy it."""
+
+
 class Database(Frozen):
     """What the database holds, where its latest dump is, and which servers carry a replica of it."""
 
@@ -335,6 +346,7 @@ class Database(Frozen):
     dump: FilePath | None = None
     """A `.sql` or `.sql.gz` file on this machine."""
     restore_timeout_s: Annotated[float, Field(gt=0, le=86_400)] = 900
+    backups: Backups = Backups()
 
 
 class Search(Frozen):

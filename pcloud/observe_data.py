@@ -5,11 +5,15 @@ from __future__ import annotations
 from concurrent.futures import ThreadPoolExecutor
 
 from pcloud.desired import Desired, ServerSpec
-from pcloud.journal import find_position
+from pcloud.errors import PcloudError
+from pcloud.journal import find_keepers, find_position
+from pcloud.kept import Shelf
 from pcloud.model import SqlCheck
 from pcloud.observed import Data, SeenDatabase
+from pcloud.recall import looks_at_shelves
 from pcloud.replicas import carriers_of
 from pcloud.sql import NamedRows, ask_named
+from pcloud.steps.backup import look
 from pcloud.web import Unanswered
 from pcloud.world import World
 
@@ -23,8 +27,8 @@ _TABLES = "SELECT table_schema AS part, COUNT(*) AS number FROM information_sche
 _SEMI_SYNC = "SHOW STATUS LIKE 'Rpl_semi_sync_%_status'"
 
 
-def observe_data(desired: Desired, world: World, up: set[str], pool: ThreadPoolExecutor) -> Data:
-    """`up` names the servers that run. All are asked at once."""
+def observe_data(desired: Desired, world: World, up: set[str], near: tuple[str, ...], pool: ThreadPoolExecutor) -> Data:
+    """`up` names the servers that run, `near` the hosts that answer. All are asked at once."""
     site = desired.site
     running = [s for s in carriers_of(desired) if s.name in up]
     asked = {s.name: pool.submit(_observe_database, world, s) for s in running}
@@ -34,13 +38,26 @@ def observe_data(desired: Desired, world: World, up: set[str], pool: ThreadPoolE
     databases = {name: seen for name, answer in asked.items() if (seen := answer.result()) is not None}
     tokens = [d.restored for d in sorted(databases.values(), key=lambda d: not d.writable) if d.restored]
     writing = any(d.writable for d in databases.values())
+    looked = looks_at_shelves(desired.options, databases)
+    shelves = tuple(s for s in pool.map(lambda h: _look(world, h), near if looked else ()) if s is not None)
+    bare = looked and not any(s.backups for s in shelves)
     return Data(
         restored=tokens[0] if tokens else "",
         indexed=indexed,
         databases=databases,
         holder=_holder(world) if writing else "",  # nobody else can have it, and a dead address takes long to say so
         known="" if writing else find_position(site.site),
+        shelves=shelves,
+        keeping=find_keepers(site.site) if bare else (),
     )
+
+
+def _look(world: World, host: str) -> Shelf | None:
+    """None when the host does not say."""
+    try:
+        return look(world, host)
+    except PcloudError:
+        return None
 
 
 def _ask(world: World, address: str, *queries: str) -> list[NamedRows]:

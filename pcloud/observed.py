@@ -13,6 +13,8 @@ from dataclasses import asdict, dataclass, field, replace
 from enum import StrEnum
 from functools import cached_property
 
+from pcloud.kept import Shelf
+
 
 class Power(StrEnum):
     """The state of a server, as libvirt sees it."""
@@ -137,6 +139,10 @@ class Data:
     """The server that answers at the service address; empty when none does."""
     known: str = ""
     """The last position of the primary that an earlier run saw; looked up when no server accepts writes."""
+    shelves: tuple[Shelf, ...] = ()
+    """What the hosts that answer keep of it; looked at when no server that answers holds data, or a person wants it."""
+    keeping: tuple[str, ...] = ()
+    """Hosts on which an earlier run left a backup; looked up when no shelf has one."""
 
 
 @dataclass(frozen=True)
@@ -228,5 +234,6 @@ class Observed:
             for noise in ("position", "received", "behind_s"):
                 database.pop(noise)
         data["data"].pop("known")
+        data["data"]["shelves"] = [(s["host"], [b["id"] for b in s["backups"]]) for s in data["data"]["shelves"]]
         text = json.dumps(data, sort_keys=True, default=str)
         return hashlib.sha256(text.encode()).hexdigest()[:16]

@@ -19,9 +19,11 @@ from typing import Any
 from pcloud.desired import Desired, ImageSpec, Names, ServerSpec
 from pcloud.errors import CommandFailed, HostUnreachable, HypervisorError, PcloudError
 from pcloud.identity import carrier_names
-from pcloud.model import Check, Host, Journey, Site, Visit
+from pcloud.kept import Shelf
+from pcloud.model import Check, Host, Journey, SecretRef, Site, Visit
 from pcloud.observed import Data, Health, HostPower, Mark, Observed, Power, SeenHost, Witness
 from pcloud.power import PowerControl
+from pcloud.recall import looks_at_shelves
 from pcloud.steps.fence import PowerProof, ask_power
 from tests.simulated_data import SimData, SimGuest, seen_database
 from tests.simulated_hosts import EFFECT_S, SimDomain, SimHost, SimHypervisor, SimShell
@@ -58,6 +60,10 @@ class SimWorld:
     """Hosts that have power, of which a person said that they have none: nothing can be promised then."""
     known: str = ""
     """The primary's last position that a journal knows."""
+    shelves: tuple[Shelf, ...] = ()
+    """What hosts keep of the database; looked at when nobody has it."""
+    keeping: tuple[str, ...] = ()
+    """The hosts that kept backups by the last journal."""
     newest: dict[str, tuple[int, str]] = field(default_factory=dict)
     """Server to the newest generation that ever ran, and its host."""
     on_effect: Callable[[int], None] = lambda _: None
@@ -261,6 +267,9 @@ class SimWorld:
         data = self.find_data(server)
         return data is not None and data.index >= 0
 
+    def reveal(self, reference: SecretRef) -> str:
+        return f"the secret {reference.secret}"
+
     def ask(self, question: str) -> bool:
         return self.answers
 
@@ -291,12 +300,15 @@ class SimWorld:
         idx_up = all(self.answering(s.name) for s in self.desired.members(self.site.search.group))
         tokens = [d.restored for d in seen.values() if d.restored]
         writing = any(d.writable for d in seen.values())
+        looked = looks_at_shelves(self.desired.options, seen)
         return Data(
             tokens[0] if tokens else "",
             indexed=self.indexed and idx_up,
             databases=seen,
             holder=next((h for h in holders if h in up), ""),
             known="" if writing else self.known,
+            shelves=self.shelves if looked else (),
+            keeping=self.keeping if looked else (),
         )
 
     def _observe_silent(self, name: str) -> SeenHost:

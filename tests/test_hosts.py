@@ -327,7 +327,8 @@ PLANS: list[tuple[str, HostFacts, list[str]]] = [
         FRESH,
         [
             "read the package lists",
-            "install qemu-system-x86 qemu-utils libvirt-daemon-system libvirt-daemon-driver-qemu libvirt-clients",
+            "install qemu-system-x86 qemu-utils libvirt-daemon-system libvirt-daemon-driver-qemu libvirt-clients "
+            "mariadb-client",
             "make the folder /var/lib/pcloud/pool (0711, root)",
             "start libvirtd, now and at boot",
         ],

@@ -31,6 +31,7 @@ from pcloud.render.faces import Face, choose_face
 from pcloud.render.plan import render_plan
 from pcloud.render.report import report_of
 from pcloud.render.report_text import render_report
+from pcloud.steps.restoring import RestoreBackup
 from pcloud.steps.stop import Stop
 from pcloud.teardown import plan_destroy, plan_purge
 from pcloud.whatif import as_lost
@@ -228,7 +229,7 @@ def run(
     power could not be cut are left alone in a second run.
     """
     way = _Way(operation, command or f"pcloud {operation} {name}", yes, json)
-    with open_session(name, options, makes=operation == "recover", ask=way.ask) as session:
+    with open_session(name, options, makes=operation == "recover" or options.until is not None, ask=way.ask) as session:
         state = _run_once(session, make, question, way)
         if state is None:
             return
@@ -307,7 +308,9 @@ def _question(made: Plan) -> str:
     servers = sorted({n.info.server for n in made.changes if n.info.server})
     retired = sum(n.info.action == "retire" for n in made.nodes)
     gone = f", {retired} of them in place of one that is there now (its disk is kept as a tombstone)" if retired else ""
-    return f"{made.operation} {made.site}: {len(made.changes)} steps on {len(servers)} servers{gone}?"
+    losses = {n.info.reason: None for n in made.nodes if isinstance(n.step, RestoreBackup)}
+    first = "".join(f"{loss}.\n" for loss in losses)
+    return f"{first}{made.operation} {made.site}: {len(made.changes)} steps on {len(servers)} servers{gone}?"
 
 
 def _execute(made: Plan, session: Session, journal: Journal, face: Face, run_id: str, command: str) -> RunState:

@@ -14,6 +14,7 @@ PROGRAMS = {
     "busybox": "busybox-static",
     "ip": "iproute2",
     "libvirtd": "libvirt-daemon-system",
+    "mariadb-binlog": "mariadb-client",
     "nft": "nftables",
     "nsenter": "util-linux",
     "qemu-img": "qemu-utils",

@@ -106,10 +106,12 @@ class Shell:
         check: bool = True,
         max_output: int = 1 << 20,
         progress: Callable[[int], None] | None = None,
+        stdout: Callable[[bytes], None] | None = None,
     ) -> Completed:
         """Runs one command, at most `deadline_s` seconds in all, connecting included.
 
-        `stdin` is streamed; `progress` hears the bytes sent so far, from another thread. With
+        `stdin` is streamed; `progress` hears the bytes sent so far, from another thread. `stdout`
+        takes the command's output as it comes, whatever its length; the answer then holds none. With
         `check`, a non-zero exit raises `CommandFailed`. More than `max_output` bytes of stdout
         always do: half an answer is none. Also raises `DeadlineExceeded`, and what `open` says.
         A child left in the background may keep the output open: two seconds later it is left alone.
@@ -117,7 +119,7 @@ class Shell:
         if not argv:
             raise ValueError("a command has at least its name")
         what = _words(argv)
-        ended = self._run(what, argv, deadline_s, stdin, max_output, progress)
+        ended = self._run(what, argv, deadline_s, stdin, max_output, progress, stdout)
         if check:
             self._expect_success(what, ended)
         return Completed(ended.exit_code, ended.stdout.decode(errors="replace"), ended.stderr.decode(errors="replace"))
@@ -160,6 +162,7 @@ class Shell:
         stdin: bytes | BinaryIO | None,
         max_output: int,
         progress: Callable[[int], None] | None,
+        stdout: Callable[[bytes], None] | None = None,
     ) -> Ended:
         deadline = Deadline.after(deadline_s)
         late = DeadlineExceeded(
@@ -175,7 +178,7 @@ class Shell:
             # The far side's own limit is a little later than ours: ours is the one that reports.
             line = shlex.join(["timeout", "-k", "2", str(math.ceil(deadline_s) + 1), *argv])
             source = io.BytesIO(stdin) if isinstance(stdin, bytes) else stdin
-            return Call(connection.transport, line, deadline, source, progress).collect(max_output)
+            return Call(connection.transport, line, deadline, source, progress).collect(max_output, stdout)
         except TooLate:
             raise late from None
         except TooMuch:

@@ -16,6 +16,7 @@ from pcloud.errors import CommandFailed
 LINGER_S = 2.0  # how long output may stay open after the command itself has ended
 GLANCE_S = 0.1  # a wait for output is never longer, so that a deadline is kept to a tenth of a second
 _CHUNK = 1 << 16
+_AT_ONCE = 64
 
 
 class TooLate(Exception):
@@ -35,21 +36,30 @@ class Ended:
 
 @dataclass
 class _Output:
-    """What a command wrote so far: all of stdout up to a limit, the last of stderr."""
+    """What a command wrote so far: all of stdout up to a limit, or none when a `sink` takes it; the last of stderr."""
 
     limit: int
+    sink: Callable[[bytes], None] | None = None
     out: bytearray = field(default_factory=bytearray)
     err: bytearray = field(default_factory=bytearray)
 
     def wait(self, channel: paramiko.Channel) -> None:
         """Takes what there is, waiting at most `GLANCE_S` for it."""
         with contextlib.suppress(TimeoutError):
-            self.out += channel.recv(_CHUNK)
+            self._take(channel.recv(_CHUNK))
         self.drain(channel)
 
+    def _take(self, data: bytes) -> None:
+        if self.sink is None:
+            self.out += data
+        else:
+            self.sink(data)
+
     def drain(self, channel: paramiko.Channel) -> None:
-        while channel.recv_ready() and len(self.out) <= self.limit:
-            self.out += channel.recv(_CHUNK)
+        for _ in range(_AT_ONCE):  # a stream must not keep the reader from its deadline
+            if not channel.recv_ready() or len(self.out) > self.limit:
+                break
+            self._take(channel.recv(_CHUNK))
         if len(self.out) > self.limit:
             raise TooMuch
         while channel.recv_stderr_ready():
@@ -122,14 +132,14 @@ class Call:
         except OSError as error:
             raise CommandFailed(f"what it should be given cannot be read: {error.strerror}") from error
 
-    def collect(self, max_output: int) -> Ended:
-        """Reads until the command ended. Raises `TooLate`, `TooMuch`, and what paramiko does."""
+    def collect(self, max_output: int, sink: Callable[[bytes], None] | None = None) -> Ended:
+        """Reads until the command ended; `sink` takes its stdout. Raises `TooLate`, `TooMuch`, what paramiko does."""
         try:
             if not self._started.wait(self._deadline.left()):
                 raise TooLate
             if self._channel is None or self._error is not None:
                 raise self._error or EOFError("no channel")
-            ended = self._read(self._channel, _Output(max_output))
+            ended = self._read(self._channel, _Output(max_output, sink))
             if self._error is not None:
                 raise self._error
             return ended
@@ -147,7 +157,7 @@ class Call:
             exited = channel.exit_status_ready()  # asked before reading, so that nothing follows what is read
             over = channel.closed or (exited and channel.eof_received)
             output.drain(channel)
-            if over or (linger is not None and linger.passed()):
+            if (over and not channel.recv_ready()) or (linger is not None and linger.passed()):
                 break
             if self._deadline.passed():
                 raise TooLate

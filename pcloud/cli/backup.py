@@ -1,0 +1,191 @@
+"""backup and restore: the database's data, kept on hosts and brought back."""
+
+from __future__ import annotations
+
+import json as jsonlib
+import re
+from dataclasses import asdict, replace
+from datetime import UTC, datetime
+from typing import Annotated
+
+import typer
+from rich.table import Table
+
+from pcloud.backupplan import plan_backup, plan_beside, plan_close, question_of
+from pcloud.backups import TIME, choose
+from pcloud.cli.recover import Json, SiteName, Yes, run
+from pcloud.cli.session import Session, open_session, out, stamp
+from pcloud.desired import Options
+from pcloud.errors import BadInput, Blocked
+from pcloud.kept import Shelf, Target
+from pcloud.model import Site
+from pcloud.observe import observe
+from pcloud.plan import Plan, plan
+from pcloud.recall import shelves_of
+
+app = typer.Typer()
+
+DAY = r"\d{4}-\d\d-\d\d"
+"""It could be a position, too; nobody who writes it means one."""
+GTID = r"\d{1,10}-\d{1,10}-\d{1,20}"
+LOOK = Options(kept=True)
+
+
+@app.command(
+    epilog="Examples: pcloud backup demo · pcloud backup demo --list · pcloud backup demo --yes --json. "
+    "Exit codes: 0 the backup is proven and on its hosts, 1 failed, 2 bad input, 3 no primary is well, or nobody "
+    "said yes."
+)
+def backup(
+    site: SiteName = "demo",
+    listed: Annotated[bool, typer.Option("--list", help="Only show what hosts keep.")] = False,
+    yes: Yes = False,
+    json: Json = False,
+) -> None:
+    """Take a full backup of the database, prove it by restoring it, and keep it on two hosts.
+
+    The same hosts follow the primary's binary log from then on, so that `pcloud restore` can go to
+    any moment after a backup. Nothing of the shop stops meanwhile.
+    """
+    if listed:
+        _list(site, json)
+        return
+
+    def make(session: Session) -> Plan:
+        return plan_backup(session.desired, observe(session.desired, session.world), stamp())
+
+    run(site, LOOK, make, "backup", yes=yes, json=json)
+
+
+def _list(name: str, json: bool) -> None:
+    with open_session(name, LOOK) as session:
+        shelves = observe(session.desired, session.world).data.shelves
+    kept = [s for s in shelves if s.backups or s.stretches or s.streaming or s.damaged]
+    if json:
+        typer.echo(jsonlib.dumps([asdict(s) for s in kept], indent=2))
+        return
+    choice = choose(kept)
+    if choice is None:
+        out.print(f"no host that answers keeps a backup; make one: pcloud backup {session.site.site}")
+        return
+    out.print(_table(kept))
+    out.print(f"a restore would reach {choice.end} of {choice.ended}, from the backup of {choice.backup.taken}")
+
+
+def _table(shelves: list[Shelf]) -> Table:
+    table = Table("host", "backup", "position", "bytes", "tested", "binary log up to", box=None)
+    for shelf in shelves:
+        last = max((t for t in shelf.stretches), key=lambda t: t.session, default=None)
+        log = f"{last.end} {last.ended}{'' if shelf.streaming else ', not streaming'}" if last else "none"
+        rows = [(b.taken, b.position, str(b.size), b.tested) for b in reversed(shelf.backups)] or [("none", "", "", "")]
+        for n, row in enumerate(rows):
+            table.add_row(shelf.host if n == 0 else "", *row, log if n == 0 else "")
+        for damaged in shelf.damaged:
+            table.add_row("", damaged, "", "damaged", "", "")
+    return table
+
+
+@app.command(
+    epilog="Examples: pcloud restore demo · pcloud restore demo --to '2026-11-26 06:50' --beside · "
+    "pcloud restore demo --to 0-172818493-1200 · pcloud restore demo --close. "
+    "Exit codes: 0 restored, 1 failed, 2 bad input, 3 no backup reaches it, or nobody said yes."
+)
+def restore(
+    site: SiteName = "demo",
+    to: Annotated[
+        str | None,
+        typer.Option(
+            "--to",
+            metavar="TIME|GTID",
+            help="Up to this time (UTC, or with +02:00), or with this transaction; left out, all that is kept.",
+        ),
+    ] = None,
+    beside: Annotated[
+        bool, typer.Option("--beside", help="Beside the running data, for a look; the site is not touched.")
+    ] = False,
+    close: Annotated[bool, typer.Option("--close", help="Delete what --beside made.")] = False,
+    without: Annotated[
+        list[str] | None, typer.Option("--without", metavar="HOST", help="Use nothing that this host keeps.")
+    ] = None,
+    yes: Yes = False,
+    json: Json = False,
+) -> None:
+    """Bring the database's data back from a backup and the binary log, up to a moment.
+
+    Into the site, its servers with data are made anew; their old disks stay as tombstones. What
+    will be lost is said before you are asked.
+    """
+    if close and (beside or to):
+        raise BadInput("--close goes with nothing else", next=f"pcloud restore {site} --close")
+    target = read_target(to)
+    words = [f"pcloud restore {site}", *([f"--to '{to}'"] if to else []), *(f"--without {h}" for h in without or ())]
+    command = " ".join([*words, *(["--beside"] if beside else ["--close"] if close else [])])
+    hosts = tuple(without or ())
+    if beside or close:
+
+        def apart(session: Session) -> Plan:
+            _check_hosts(session.site, hosts)
+            found = observe(session.desired, session.world)
+            if close:
+                return plan_close(session.desired, found)
+            _check_reach(shelves_of(session.desired, found), target, session.site)
+            return plan_beside(session.desired, found, target, f"{stamp()} {target}")
+
+        run(site, replace(LOOK, without=hosts), apart, "restore", yes=True, json=json, command=command)
+        return
+    asked: list[str] = []
+
+    def into(session: Session) -> Plan:
+        _check_hosts(session.site, hosts)
+        found = observe(session.desired, session.world)
+        _check_reach(shelves_of(session.desired, found), target, session.site)
+        asked.append(question_of(session.desired, found, target))
+        return replace(plan(session.desired, found, stamp()), operation="restore")
+
+    options = replace(LOOK, until=target, without=hosts)
+    question = lambda _session, _made: asked[0]  # noqa: E731
+    run(site, options, into, "restore", yes=yes, json=json, question=question, command=command)
+
+
+def read_target(text: str | None) -> Target:
+    """A time or a GTID, as a person writes it. Raises `BadInput`."""
+    if text is None:
+        return Target()
+    if re.fullmatch(rf"{GTID}(,{GTID}){{0,9}}", text) and not re.fullmatch(DAY, text):
+        return Target(gtid=text)
+    try:
+        at = datetime.fromisoformat(text)
+        at = at.replace(tzinfo=UTC) if at.tzinfo is None else at.astimezone(UTC)
+    except (ValueError, OverflowError):
+        raise BadInput(
+            f"{text!r} is neither a time nor a position",
+            where="--to",
+            next="write a time such as '2026-11-26 06:50:00' (UTC), or a GTID such as 0-172818493-1200",
+        ) from None
+    return Target(time=at.strftime(TIME))
+
+
+def _check_hosts(site: Site, without: tuple[str, ...]) -> None:
+    for name in without:
+        if name not in {h.name for h in site.hosts}:
+            known = ", ".join(h.name for h in site.hosts)
+            raise BadInput(f"{site.site} has no host {name}", where="--without", next=f"one of {known}")
+
+
+def _check_reach(shelves: tuple[Shelf, ...], target: Target, site: Site) -> None:
+    """What nothing kept reaches, or what no clock has reached, is a person's slip, where backups are there."""
+    choice = choose(shelves, target)
+    if choice is not None:
+        if target.time > max(choice.ended, datetime.now(UTC).strftime(TIME)):
+            raise BadInput(f"{target} is yet to come", where="--to", next="name a time that has passed")
+        return
+    latest = choose(shelves)
+    look = f"pcloud backup {site.site} --list"
+    if latest is None:
+        raise Blocked("no host that answers keeps a backup", where=site.site, next=look)
+    oldest = min(b.taken for s in shelves for b in s.backups)
+    raise BadInput(
+        f"nothing that is kept reaches {target}: it goes from {oldest} to {latest.end} at {latest.ended}",
+        where="--to",
+        next=look,
+    )

@@ -1,0 +1,272 @@
+"""Backups: taken and proven on a server, kept on hosts; and the binary log that hosts stream.
+
+On a server `/usr/lib/pcloud/backup` does the work (templates/servers/mariadb/backup.sh.j2), on a
+host `keep`, in the folder of what it keeps (templates/hosts/keep.sh). A backup is there when its
+manifest is, which is written last, on a host that has hashed what arrived.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from ipaddress import IPv4Address
+from typing import Any, ClassVar
+
+from pcloud.backups import TIME, expired, read_shelf
+from pcloud.clock import Deadline
+from pcloud.errors import CheckFailed, CommandFailed
+from pcloud.gtid import behind
+from pcloud.inventory import defaults_dir
+from pcloud.kept import Backup, Shelf
+from pcloud.model import SecretRef
+from pcloud.steps.base import Met, Report, Unmet, World, path_in
+from pcloud.steps.pipe import pipe
+from pcloud.steps.replication import position, sql
+
+BACKUP = "/usr/lib/pcloud/backup"
+REPLICA = "db/replica"
+"""The secret of the account that may read the binary log."""
+LIST_S = 120
+SHORT_S = 60
+STREAM_S = 60
+"""Within this a stream has brought what the primary had when it was asked."""
+CATCH_UP_S = 5
+POLL_S = 1.0
+_CLOCK = "SELECT DATE_FORMAT(UTC_TIMESTAMP(), '%Y-%m-%dT%H:%i:%sZ')"
+"""The primary's: the binary log has its times from there, and a restore to a time compares them."""
+
+
+def folder_of(world: World, host: str) -> str:
+    """Where a host keeps the site's backups."""
+    return path_in(world.host(host).pool, f"backups/{world.site.site}")
+
+
+def look(world: World, host: str) -> Shelf:
+    """What the host keeps; nothing where it never kept any."""
+    script = '[ ! -x "$1/keep" ] || exec "$1/keep" list'
+    argv = ["sh", "-c", script, "sh", folder_of(world, host)]
+    return read_shelf(host, world.shell(host).run(argv, deadline_s=LIST_S, max_output=16 << 20).stdout)
+
+
+def _keep(world: World, host: str, *words: str, deadline_s: float) -> str:
+    return world.shell(host).run([f"{folder_of(world, host)}/keep", *words], deadline_s=deadline_s).stdout
+
+
+def _option(text: str) -> str:
+    """A value of an option file."""
+    return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
+
+
+@dataclass(frozen=True)
+class Stream:
+    """The host follows the primary's binary log, under its own init, and has what the primary had just now."""
+
+    host: str
+    primary: str
+    waits: ClassVar[bool] = False
+
+    def check(self, world: World) -> Met | Unmet:
+        shelf = look(world, self.host)
+        if not shelf.streaming:
+            return Unmet("it does not stream the binary log")
+        if _text() != world.shell(self.host).tail(f"{folder_of(world, self.host)}/keep", lines=10_000):
+            return Unmet("its program is another one")
+        # Orders go on: what counts is that it gets to where the primary was, not that it stands where that is now.
+        wanted, deadline = position(world, self.primary), Deadline.after(CATCH_UP_S, world.clock)
+        while late := behind(_streamed(look(world, self.host)), wanted):
+            if deadline.passed():
+                return Unmet(f"it is {late} transactions behind")
+            world.clock.sleep(POLL_S)
+        return Met({"position": wanted})
+
+    def do(self, world: World, report: Report) -> Mapping[str, Any]:
+        shell, folder, site = world.shell(self.host), folder_of(world, self.host), world.site
+        shell.run(["install", "-d", "-m", "0700", "--", folder], deadline_s=SHORT_S)
+        service = site.services[site.database.service]
+        password = world.reveal(SecretRef(secret=REPLICA))
+        account = {"user": "replica", "password": _option(password), "host": service.address, "port": service.port}
+        config = "[client]\n" + "".join(f"{name} = {value}\n" for name, value in account.items())
+        number = int(IPv4Address(world.host(self.host).address))
+        shell.write(f"{folder}/client.cnf", config.encode(), mode=0o600)
+        shell.write(f"{folder}/server-id", f"{number}\n".encode(), mode=0o600)
+        shell.write(f"{folder}/keep", _text().encode(), mode=0o700)
+        try:
+            _keep(world, self.host, "install", deadline_s=SHORT_S)
+        except CommandFailed as error:
+            remedy = f"pcloud hosts prepare {site.site}" if "not installed" in error.what else ""
+            raise CommandFailed(error.what, where=error.where, next=remedy) from error
+        deadline = Deadline.after(STREAM_S, world.clock)
+        while isinstance(found := self.check(world), Unmet):
+            if deadline.passed() or report.stopping():
+                break
+            report.progress(found.why)
+            world.clock.sleep(POLL_S)
+        return {}
+
+
+def _streamed(shelf: Shelf) -> str:
+    """How far the connection of now came."""
+    now = max(shelf.stretches, key=lambda t: t.session, default=None)
+    return now.end if now is not None else ""
+
+
+def _text() -> str:
+    return (defaults_dir("templates") / "hosts" / "keep.sh").read_text("utf-8")
+
+
+@dataclass(frozen=True)
+class EndStream:
+    """The host streams no longer; what it keeps stays."""
+
+    host: str
+    waits: ClassVar[bool] = False
+
+    def check(self, world: World) -> Met | Unmet:
+        return Unmet("another host streams instead") if look(world, self.host).streaming else Met()
+
+    def do(self, world: World, report: Report) -> Mapping[str, Any]:  # noqa: ARG002
+        _keep(world, self.host, "remove", deadline_s=SHORT_S)
+        return {}
+
+
+@dataclass(frozen=True)
+class Take:
+    """The server holds a full backup `id` of its data, compressed, that was proven good.
+
+    Proven: a MariaDB of its own, beside the server's, was started from those bytes and read every
+    table through. What it found is the manifest, left on the server until hosts have the backup.
+    """
+
+    server: str
+    primary: str
+    id: str
+    timeout_s: float
+    waits: ClassVar[bool] = False
+
+    def check(self, world: World) -> Met | Unmet:
+        found = read_manifest(world, self.server, self.id)
+        if found is None:
+            return Unmet("there is no proven backup yet")
+        return Met({"backup": found.id, "position": found.position, "size": found.size, "rows": found.rows})
+
+    def do(self, world: World, report: Report) -> Mapping[str, Any]:
+        machine = world.server_shell(self.server)
+        if machine.run(["test", "-x", BACKUP], deadline_s=SHORT_S, check=False).exit_code != 0:
+            remedy = f"make it anew: pcloud recover {world.site.site} --rebuild {self.server}"
+            raise CheckFailed("it was made by a pcloud that took no backups yet", where=self.server, next=remedy)
+        sql(world, self.primary, "FLUSH BINARY LOGS")  # streams that begin again do so with a small file
+        report.progress("copying the data")
+        size, sha256 = machine.run([BACKUP, "take", self.id], deadline_s=self.timeout_s).stdout.split()
+        taken = sql(world, self.primary, _CLOCK)[0][0]
+        report.progress("restoring it, to prove it")
+        script = 'set -e; "$1" give "$2" | "$1" open proof; "$1" serve proof; "$1" ask proof'
+        prove = ["bash", "-o", "pipefail", "-c", script, "bash", BACKUP, self.id]
+        try:
+            said = dict(
+                line.partition(" ")[::2] for line in machine.run(prove, deadline_s=self.timeout_s).stdout.splitlines()
+            )
+        finally:
+            machine.run([BACKUP, "close", "proof"], deadline_s=SHORT_S, check=False)
+        manifest = Backup(
+            id=self.id,
+            line=said["token"] or "unmarked",
+            position=said["position"],
+            taken=taken,
+            size=int(size),
+            sha256=sha256,
+            server=self.server,
+            version=said["version"],
+            tables=int(said["tables"]),
+            rows=int(said["rows"]),
+            tested=_now(world),
+        )
+        machine.write(_manifest_path(self.id), json.dumps(asdict(manifest)).encode())
+        return {}
+
+
+def _now(world: World) -> str:
+    return world.clock.wall().strftime(TIME)
+
+
+def _manifest_path(id: str) -> str:
+    return f"/var/lib/pcloud/backup/{id}.json"
+
+
+def read_manifest(world: World, server: str, id: str) -> Backup | None:
+    """What is said of a proven backup that the server still holds."""
+    text = world.server_shell(server).tail(_manifest_path(id))
+    shelf = read_shelf("", f"backup {json.loads(text)['size']} {text}") if text else Shelf("")
+    return next((b for b in shelf.backups if b.id == id), None)
+
+
+@dataclass(frozen=True)
+class Keep:
+    """The host has the backup, hashed there after it arrived, and its manifest."""
+
+    host: str
+    server: str
+    id: str
+    timeout_s: float
+    waits: ClassVar[bool] = False
+
+    def check(self, world: World) -> Met | Unmet:
+        found = next((b for b in look(world, self.host).backups if b.id == self.id), None)
+        if found is None:
+            return Unmet("the backup is not there")
+        return Met({"backup": found.id, "position": found.position, "sha256": found.sha256, "tested": found.tested})
+
+    def do(self, world: World, report: Report) -> Mapping[str, Any]:
+        manifest = read_manifest(world, self.server, self.id)
+        if manifest is None:
+            raise CheckFailed("its backup is gone", where=self.server, next=f"pcloud backup {world.site.site}")
+        keep = f"{folder_of(world, self.host)}/keep"
+        pipe(
+            world.server_shell(self.server),
+            [BACKUP, "give", self.id],
+            world.shell(self.host),
+            [keep, "part", self.id],
+            deadline_s=self.timeout_s,
+            sent=lambda n: report.progress("copying", n, manifest.size, "B"),
+        )
+        report.progress("hashing")
+        text = json.dumps(asdict(manifest))
+        _keep(world, self.host, "seal", self.id, manifest.sha256, text, deadline_s=self.timeout_s)
+        return {}
+
+
+@dataclass(frozen=True)
+class Thin:
+    """The host keeps the `keep` latest backups, and of the binary log what continues them."""
+
+    host: str
+    keep: int
+    waits: ClassVar[bool] = False
+
+    def check(self, world: World) -> Met | Unmet:
+        shelf = look(world, self.host)
+        gone = expired(shelf.backups, self.keep)[0]
+        if gone:
+            return Unmet(f"{len(gone)} backups are more than {self.keep}")
+        return Met({"backups": len(shelf.backups)})
+
+    def do(self, world: World, report: Report) -> Mapping[str, Any]:  # noqa: ARG002
+        gone, before = expired(look(world, self.host).backups, self.keep)
+        _keep(world, self.host, "thin", f"{before:.0f}", *gone, deadline_s=SHORT_S)
+        return {"deleted": len(gone)}
+
+
+@dataclass(frozen=True)
+class Drop:
+    """The server holds no backup any more: hosts do."""
+
+    server: str
+    id: str
+    waits: ClassVar[bool] = False
+
+    def check(self, world: World) -> Met | Unmet:
+        return Met() if read_manifest(world, self.server, self.id) is None else Unmet("it still holds the backup")
+
+    def do(self, world: World, report: Report) -> Mapping[str, Any]:  # noqa: ARG002
+        world.server_shell(self.server).run([BACKUP, "drop"], deadline_s=SHORT_S)
+        return {}

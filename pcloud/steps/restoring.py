@@ -1,0 +1,167 @@
+"""Data made from a backup and the binary log that continues it: a server's own, or beside them for a look."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from pcloud.backups import Choice
+from pcloud.errors import Blocked, CheckFailed, PcloudError
+from pcloud.gtid import behind
+from pcloud.steps.backup import BACKUP, SHORT_S, folder_of
+from pcloud.steps.base import Met, Report, Unmet, World
+from pcloud.steps.database import holds_data, read_state
+from pcloud.steps.pipe import pipe
+
+BESIDE = "/var/lib/pcloud/beside"
+SETTLE_S = 300
+
+
+def _make(world: World, server: str, place: str, choice: Choice, timeout_s: float, report: Report) -> str:
+    """The chosen data in a place of the server's, with a MariaDB on them; the position that they reached."""
+    machine = world.server_shell(server)
+    _open(world, server, place, choice, timeout_s, report)
+    report.progress("starting a MariaDB on it")
+    machine.run([BACKUP, "serve", place], deadline_s=timeout_s)
+    reached = choice.backup.position
+    for number, leg in enumerate(choice.legs):
+        stretch = leg.stretch
+        hand = [f"{folder_of(world, leg.host)}/keep", "hand", stretch.line, stretch.session]
+        take = [BACKUP, "logs", place, str(number)]
+        sent = lambda n: report.progress("copying the binary log", n, 0, "B")  # noqa: E731
+        pipe(world.shell(leg.host), hand, machine, take, deadline_s=timeout_s, sent=sent)
+        report.progress("replaying the binary log")
+        replay = [BACKUP, "replay", place, str(number), *_stops(choice)]
+        reached = machine.run(replay, deadline_s=timeout_s).stdout.strip()
+        wanted = choice.target.gtid if choice.target.gtid and leg is choice.legs[-1] else stretch.end
+        if not (choice.target.time and leg is choice.legs[-1]) and behind(reached, wanted):
+            raise CheckFailed(
+                f"the binary log ends at {reached}, and said to hold {wanted}",
+                where=leg.host,
+                next=f"take what another host keeps: pcloud restore {world.site.site} --without {leg.host}",
+            )
+    return reached
+
+
+def _stops(choice: Choice) -> list[str]:
+    target = choice.target
+    if target.gtid:
+        return [f"--stop-position={target.gtid}"]
+    return [f"--stop-datetime={target.time[:10]} {target.time[11:19]}"] if target.time else []
+
+
+def _open(world: World, server: str, place: str, choice: Choice, timeout_s: float, report: Report) -> None:
+    """The backup itself, from the first host whose copy is what was proven."""
+    backup, wrong = choice.backup, []
+    take = [BACKUP, "open", place]
+    for host in choice.hosts:
+        give = ["cat", "--", f"{folder_of(world, host)}/{backup.id}.mbs.gz"]
+        sent = lambda n: report.progress("copying the backup", n, backup.size, "B")  # noqa: E731
+        try:
+            _, sha256 = pipe(world.shell(host), give, world.server_shell(server), take, deadline_s=timeout_s, sent=sent)
+        except PcloudError as error:
+            wrong.append(f"{host}: {error.what}")
+            continue
+        if sha256 == backup.sha256:
+            return
+        wrong.append(f"{host}: it is not what was proven")
+    raise CheckFailed(
+        f"no copy of the backup of {backup.taken} is whole: {'; '.join(wrong)}",
+        where=server,
+        next=f"see what else there is: pcloud backup {world.site.site} --list; then name a time before this one: --to",
+    )
+
+
+def _find_data(world: World, server: str, database: str, token: str, others: tuple[str, ...]) -> Met | Unmet:
+    """Met where the server holds whole data, or one of `others` does."""
+    state, tables = read_state(world, server, database)
+    if state == "restored":
+        return Met({"token": token})
+    if state == "" and tables > 0:
+        return Met({"tables": tables, "origin": "not pcloud"})
+    holder = next((s for s in others if holds_data(world, s, database)), None)
+    return Unmet("the database is empty") if holder is None else Met({"data": f"on {holder}"})
+
+
+@dataclass(frozen=True)
+class NoBackup:
+    """The server holds data, or one of `others`; else a person says what it gets, for no backup can be had."""
+
+    server: str
+    database: str
+    what: str
+    next: str
+    others: tuple[str, ...] = ()
+    waits: ClassVar[bool] = False
+
+    def check(self, world: World) -> Met | Unmet:
+        found = _find_data(world, self.server, self.database, "", self.others)
+        if isinstance(found, Unmet):
+            raise Blocked(self.what, where=self.server, next=self.next)
+        return found
+
+    def do(self, world: World, report: Report) -> Mapping[str, Any]:  # noqa: ARG002
+        raise Blocked(self.what, where=self.server, next=self.next)
+
+
+@dataclass(frozen=True)
+class RestoreBackup:
+    """The server holds the chosen data as its own. Nothing is restored while one of `others` holds data."""
+
+    server: str
+    database: str
+    choice: Choice
+    token: str
+    timeout_s: float
+    others: tuple[str, ...] = ()
+    waits: ClassVar[bool] = False
+
+    def check(self, world: World) -> Met | Unmet:
+        return _find_data(world, self.server, self.database, self.token, self.others)
+
+    def do(self, world: World, report: Report) -> Mapping[str, Any]:
+        reached = _make(world, self.server, "restore", self.choice, self.timeout_s, report)
+        report.progress("starting MariaDB with the restored data")
+        world.server_shell(self.server).run([BACKUP, "settle", self.token], deadline_s=SETTLE_S)
+        return {"from": self.choice.backup.id, "reached": reached}
+
+
+@dataclass(frozen=True)
+class Beside:
+    """The chosen data are on the server beside its own, in a MariaDB of their own that only root there reaches."""
+
+    server: str
+    database: str
+    choice: Choice
+    token: str
+    timeout_s: float
+    waits: ClassVar[bool] = False
+
+    def check(self, world: World) -> Met | Unmet:
+        made = world.server_shell(self.server).tail(f"{BESIDE}/made").strip()
+        if made != self.token:
+            return Unmet("nothing is beside its data" if not made else "other data are beside its own")
+        look = f"pcloud ssh {world.site.site}/{self.server} -- mariadb --socket={BESIDE}/mysqld.sock {self.database}"
+        return Met({"look": look, "end": f"pcloud restore {world.site.site} --close"})
+
+    def do(self, world: World, report: Report) -> Mapping[str, Any]:
+        reached = _make(world, self.server, "beside", self.choice, self.timeout_s, report)
+        world.server_shell(self.server).run([BACKUP, "show", self.token], deadline_s=SHORT_S)
+        return {"from": self.choice.backup.id, "reached": reached}
+
+
+@dataclass(frozen=True)
+class Close:
+    """Nothing is beside the server's data any more."""
+
+    server: str
+    waits: ClassVar[bool] = False
+
+    def check(self, world: World) -> Met | Unmet:
+        there = world.server_shell(self.server).run(["test", "-e", BESIDE], deadline_s=SHORT_S, check=False)
+        return Unmet("data are beside its own") if there.exit_code == 0 else Met()
+
+    def do(self, world: World, report: Report) -> Mapping[str, Any]:  # noqa: ARG002
+        world.server_shell(self.server).run([BACKUP, "close", "beside"], deadline_s=SHORT_S)
+        return {}

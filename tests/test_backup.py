@@ -1,0 +1,441 @@
+"""Backups of a real MariaDB: taken, proven, kept, continued by the binary log, and brought back.
+
+Two servers in namespaces with the demo site's own files (see test_mariadb.py). The second one's
+namespace also plays the hosts that keep: the same network, other folders.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import pytest
+
+from pcloud.backups import choose
+from pcloud.clock import SystemClock
+from pcloud.errors import CheckFailed, CommandFailed
+from pcloud.inventory import defaults_dir, load_inventory
+from pcloud.kept import Backup, Target
+from pcloud.model import SecretRef, Site
+from pcloud.steps.backup import Drop, Keep, Stream, Take, Thin, folder_of, look
+from pcloud.steps.base import Met, Unmet
+from pcloud.steps.restoring import BESIDE, Beside, Close, RestoreBackup
+from tests.guests import Guest, eventually, guests, mariadb_data, rendered, secret
+from tests.test_mariadb import PRIMARY, SERVICE, orders, place_order, restore, role
+
+INIT = "while :; do /usr/lib/pcloud/backup install; /usr/sbin/mariadbd; sleep 0.2; done"
+"""What systemd does with mariadb.service."""
+LIMIT_S = 120
+
+
+@dataclass
+class Said:
+    exit_code: int
+    stdout: str
+    stderr: str
+
+
+@dataclass
+class Inside:
+    """A server's or a host's shell, as `pcloud.shell.Shell` behaves, without SSH."""
+
+    guest: Guest
+    name: str
+    spoil: Callable[[list[str], bytes], bytes] = lambda _, data: data
+    """What becomes of a command's output on the way."""
+
+    def run(
+        self,
+        argv: Sequence[str],
+        *,
+        deadline_s: float,
+        stdin: bytes | BinaryIO | None = None,
+        check: bool = True,
+        max_output: int = 0,
+        progress: Callable[[int], None] | None = None,
+        stdout: Callable[[bytes], None] | None = None,
+    ) -> Said:
+        data = stdin if isinstance(stdin, bytes) else stdin.read() if stdin is not None else b""
+        done = subprocess.run(self.guest.argv(*argv), input=data, capture_output=True, timeout=deadline_s)
+        if check and done.returncode != 0:
+            raise CommandFailed(f"{argv}: {done.stderr.decode()}", where=self.name)
+        output = self.spoil(list(argv), done.stdout)
+        if stdout is not None:
+            stdout(output)
+        return Said(done.returncode, output.decode() if stdout is None else "", done.stderr.decode())
+
+    def write(self, path: str, data: bytes, *, mode: int = 0o600, deadline_s: float = 30) -> None:
+        script = 'umask 077; cat >"$1.new"; chmod "$2" "$1.new"; mv "$1.new" "$1"'
+        self.run(["sh", "-c", script, "sh", path, f"{mode:o}"], stdin=data, deadline_s=deadline_s)
+
+    def tail(self, path: str, *, lines: int = 40, limit: int = 0, deadline_s: float = 10) -> str:
+        argv = ["sh", "-c", '[ ! -e "$1" ] || tail -n "$2" "$1"', "sh", path, str(lines)]
+        return self.run(argv, deadline_s=deadline_s).stdout
+
+
+@dataclass
+class Quiet:
+    said: list[str] = field(default_factory=list)
+
+    def progress(self, doing: str, done: float = 0, total: float = 0, unit: str = "") -> None:
+        self.said.append(doing)
+
+    def visit(self, name: str, elapsed_s: float) -> None: ...
+
+    def stopping(self) -> bool:
+        return False
+
+
+@dataclass
+class Place:
+    """db-1 (the primary) and idx-1 in their namespaces, and hosts that keep; as much of a World as these steps ask."""
+
+    db: Guest
+    idx: Guest
+    log: Path
+    site: Site
+    clock: SystemClock = field(default_factory=SystemClock)
+    spoil: Callable[[list[str], bytes], bytes] = lambda _, data: data
+    stack: ExitStack = field(default_factory=ExitStack)
+
+    def host(self, name: str) -> Any:
+        return replace_pool(self.site, name)
+
+    def shell(self, host: str) -> Inside:
+        return Inside(self.idx, host, self.spoil)
+
+    def server_shell(self, server: str) -> Inside:
+        return Inside({"db-1": self.db, "idx-1": self.idx}[server], server)
+
+    def reveal(self, reference: SecretRef) -> str:
+        return secret(reference.secret)
+
+    @contextmanager
+    def running(self, guest: Guest) -> Iterator[None]:
+        """MariaDB under an init that starts it again, with what a restore left to be put in place."""
+        with guest.daemon("setsid", "sh", "-c", INIT, log=self.log):
+            eventually(lambda: guest.run("mariadb", "-e", "SELECT 1", check=False).returncode == 0)
+            yield
+            guest.run("pkill", "-KILL", "-f", "backup install", check=False)
+            guest.run("pkill", "-KILL", "-x", "mariadbd", check=False)
+
+    @contextmanager
+    def streaming(self, host: str) -> Iterator[None]:
+        """What the host's init does with the stream: it starts it again and again."""
+        keep = f"{folder_of(self, host)}/keep"  # type: ignore[arg-type]
+        loop = f"while :; do sh {keep} stream; sleep 0.2; done"
+        with self.idx.daemon("setsid", "sh", "-c", loop, log=self.log):
+            yield
+            self.idx.run("pkill", "-KILL", "-f", keep, check=False)
+            self.idx.run("pkill", "-KILL", "-x", "mariadb-binlog", check=False)
+
+
+def replace_pool(site: Site, name: str) -> Any:
+    return site.host(name).model_copy(update={"pool": f"/var/lib/pcloud/{name}"})
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return mariadb_data(tmp_path_factory.mktemp("data"))
+
+
+@pytest.fixture
+def place(tmp_path: Path, data: Path) -> Iterator[Place]:
+    """The primary with the shop's data and one order; idx-1 as an image leaves it; h3 and h7 that keep nothing yet."""
+    site = load_inventory(defaults_dir("inventory") / "demo.yaml").site
+    with ExitStack() as stack:
+        db, idx = stack.enter_context(guests(tmp_path, rendered(tmp_path), ("db-1", "idx-1"), ("mariadb",)))
+        made = Place(db, idx, tmp_path / "log", site)
+        for guest in (db, idx):
+            subprocess.run(["cp", "-a", f"{data}/.", f"/proc/{guest.pid}/root/var/lib/mysql"], check=True, timeout=60)
+            guest.run("sh", "-c", "chown mysql:mysql /var/lib/mysql; install -d -o mysql -g mysql /run/mysqld")
+            stack.enter_context(made.running(guest))
+        restore(db)
+        db.run(PRIMARY, "take")
+        place_order(db, 1)
+        for host in ("h3", "h7"):
+            prepare(made, host)
+        yield made
+
+
+def prepare(place: Place, host: str) -> None:
+    """What `Stream` puts on a host, where this machine's init is none that it could ask."""
+    step = Stream(host, "db-1")
+    with pytest.raises(CommandFailed, match="neither systemd nor an inittab"):
+        do(place, step)
+
+
+def do(place: Place, step: Any) -> dict[str, Any]:
+    """check, do, check, as the executor."""
+    found = step.check(place)
+    assert isinstance(found, Unmet), found
+    facts = step.do(place, Quiet())
+    found = step.check(place)
+    assert isinstance(found, Met), found
+    return {**found.facts, **facts}
+
+
+def back_up(place: Place, id: str, *hosts: str) -> Backup:
+    do(place, Take("db-1", "db-1", id, LIMIT_S))
+    for host in hosts or ("h3", "h7"):
+        do(place, Keep(host, "db-1", id, LIMIT_S))
+    do(place, Drop("db-1", id))
+    return next(b for b in look(place, (hosts or ("h3",))[0]).backups if b.id == id)  # type: ignore[arg-type]
+
+
+def kept(place: Place, *hosts: str) -> list[Any]:
+    return [look(place, host) for host in hosts or ("h3", "h7")]  # type: ignore[arg-type]
+
+
+def position(guest: Guest) -> str:
+    return guest.sql("SELECT @@gtid_current_pos")
+
+
+def caught_up(place: Place, host: str = "h3") -> bool:
+    last = max(look(place, host).stretches, key=lambda t: t.session, default=None)  # type: ignore[arg-type]
+    return last is not None and last.end == position(place.db)
+
+
+def test_a_backup_is_proven_and_kept_on_two_hosts(place: Place) -> None:
+    made = back_up(place, "20261126-060000")
+    assert made.position == position(place.db) != ""
+    assert made.rows > 100
+    assert made.tables > 50
+    assert made.line == "t"
+    assert [s.backups for s in kept(place)] == [(made,), (made,)]
+    assert place.db.run("ls", "/var/lib/pcloud").stdout.split() == ["primary"], "nothing is left on the server"
+    mode = place.idx.run("stat", "-c", "%a", "/var/lib/pcloud/h3/backups/demo/client.cnf").stdout.strip()
+    assert mode == "600"
+
+
+def test_what_arrives_as_something_else_is_not_kept(place: Place) -> None:
+    do(place, Take("db-1", "db-1", "1", LIMIT_S))
+    path = "/var/lib/pcloud/backup/1.mbs.gz"
+    whole = place.db.run("sha256sum", path).stdout
+    place.db.run("sh", "-c", f"printf x | dd of={path} bs=1 seek=5000 conv=notrunc 2>/dev/null")
+    assert place.db.run("sha256sum", path).stdout != whole
+    with pytest.raises(CommandFailed, match="arrived as something else"):
+        Keep("h3", "db-1", "1", LIMIT_S).do(place, Quiet())  # type: ignore[arg-type]
+    assert kept(place, "h3")[0].backups == ()
+    assert "mbs.gz" not in place.idx.run("ls", "/var/lib/pcloud/h3/backups/demo").stdout
+
+
+def test_a_full_disk_leaves_no_half_of_a_backup(place: Place) -> None:
+    place.idx.run("sh", "-c", "mkdir -p /var/lib/pcloud/h3; mount -t tmpfs -o size=300k tmpfs /var/lib/pcloud/h3")
+    prepare(place, "h3")
+    do(place, Take("db-1", "db-1", "1", LIMIT_S))
+    with pytest.raises(CommandFailed, match="no room"):
+        Keep("h3", "db-1", "1", LIMIT_S).do(place, Quiet())  # type: ignore[arg-type]
+    assert kept(place, "h3")[0].backups == ()
+    assert sorted(place.idx.run("ls", "/var/lib/pcloud/h3/backups/demo").stdout.split()) == sorted(
+        ["client.cnf", "keep", "server-id"]
+    )
+    do(place, Keep("h7", "db-1", "1", LIMIT_S))
+
+
+def test_a_server_without_room_takes_none(place: Place) -> None:
+    place.db.run("sh", "-c", "mount -t tmpfs -o size=20m tmpfs /var/lib/pcloud")
+    with pytest.raises(CommandFailed, match="MiB are needed"):
+        Take("db-1", "db-1", "1", LIMIT_S).do(place, Quiet())  # type: ignore[arg-type]
+
+
+def test_a_backup_that_was_killed_in_the_middle_is_begun_again(place: Place) -> None:
+    started = time.monotonic()
+    argv = place.db.argv("/usr/lib/pcloud/backup", "take", "1")
+    with subprocess.Popen(argv, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+        eventually(lambda: "1.part" in place.db.run("ls", "/var/lib/pcloud/backup", check=False).stdout, 20)
+        place.db.run("pkill", "-KILL", "-f", "pcloud/backup take", check=False)
+        place.db.run("pkill", "-KILL", "-x", "mariadb-backup", check=False)
+        process.wait(30)
+    assert time.monotonic() - started < 30
+    assert isinstance(Take("db-1", "db-1", "1", LIMIT_S).check(place), Unmet)  # type: ignore[arg-type]
+    back_up(place, "2")
+
+
+def test_a_restore_to_a_transaction_and_to_the_last_one(place: Place) -> None:
+    with place.streaming("h3"):
+        eventually(lambda: caught_up(place))
+        made = back_up(place, "1")
+        place_order(place.db, 2)
+        middle = position(place.db)
+        place_order(place.db, 3)
+        end = position(place.db)
+        eventually(lambda: caught_up(place))
+    assert [s.host for s in kept(place) if s.streaming] == []
+    to_middle = choose(kept(place), Target(gtid=middle))
+    assert to_middle is not None
+    assert to_middle.backup == made
+    do(place, Beside("idx-1", "shop", to_middle, "look", LIMIT_S))
+    there = ("mariadb", "--batch", "--skip-column-names", f"--socket={BESIDE}/mysqld.sock")
+    codes = "SELECT code FROM shop.partner_partner WHERE code LIKE 'order-%'"
+    assert set(place.idx.run(*there, stdin=codes).stdout.split()) == {"order-1", "order-2"}
+    assert place.idx.sql("SHOW DATABASES LIKE 'pcloud'") == "", "the server's own data are not touched"
+    do(place, Close("idx-1"))
+    everything = choose(kept(place))
+    assert everything is not None
+    assert everything.end == end
+    facts = do(place, RestoreBackup("idx-1", "shop", everything, "demo.backup-1.g2", LIMIT_S))
+    assert facts["reached"] == end
+    assert orders(place.idx) == {"order-1", "order-2", "order-3"}
+    assert (role(place.idx), place.idx.sql("SELECT @@read_only")) == ("replica", "1")
+    assert place.idx.run("ls", "/var/lib/pcloud").stdout.split() == ["h3", "h7"]
+
+
+def test_a_restored_pair_goes_on_where_the_data_end(place: Place) -> None:
+    """Both servers made from the same backup: one takes the role, the other follows, and orders go on."""
+    with place.streaming("h3"):
+        eventually(lambda: caught_up(place))
+        back_up(place, "1")
+        place_order(place.db, 2)
+        eventually(lambda: caught_up(place))
+        last = position(place.db)
+        place.db.run(PRIMARY, "release")
+        place.db.sql("DROP DATABASE pcloud; DROP DATABASE shop; CREATE DATABASE shop")
+    choice = choose(kept(place))
+    assert choice is not None
+    for server in ("db-1", "idx-1"):
+        do(place, RestoreBackup(server, "shop", choice, "demo.backup-1.g2", LIMIT_S))
+    assert position(place.db) == position(place.idx) == last
+    place.db.run(PRIMARY, "take")
+    place_order(place.db, 3)
+    assert int(position(place.db).split("-")[2]) == int(last.split("-")[2]) + 1
+    place.idx.run("/usr/lib/pcloud/follow", SERVICE)
+    place_order(place.db, 4)
+    eventually(lambda: orders(place.idx) == {"order-1", "order-2", "order-3", "order-4"})
+
+
+def test_the_stream_is_of_the_line_of_the_data(place: Place) -> None:
+    """After a restore the same positions mean other data: a backup is continued by its own line alone."""
+    with place.streaming("h3"):
+        eventually(lambda: caught_up(place))
+        back_up(place, "1")
+        place.db.sql("SET SESSION sql_log_bin=0; UPDATE pcloud.restored SET token='other'")
+        place_order(place.db, 2)
+        eventually(lambda: {t.line for t in look(place, "h3").stretches} == {"t", "other"}, 40)  # type: ignore[arg-type]
+        place.db.sql("SET SESSION sql_log_bin=0; DROP DATABASE pcloud")
+        eventually(lambda: "unmarked" in {t.line for t in look(place, "h3").stretches}, 40)  # type: ignore[arg-type]
+    choice = choose(kept(place))
+    assert choice is not None
+    assert {leg.stretch.line for leg in choice.legs} <= {"t"}
+
+
+def test_the_stream_goes_on_after_its_server_was_away(place: Place) -> None:
+    with place.streaming("h3"):
+        eventually(lambda: caught_up(place))
+        back_up(place, "1")
+        place.db.sql("FLUSH BINARY LOGS")
+        place_order(place.db, 2)
+        place.db.run("pkill", "-KILL", "-x", "mariadbd")
+        eventually(lambda: place.db.run("mariadb", "-e", "SELECT 1", check=False).returncode == 0)
+        place.db.run(PRIMARY, "boot")
+        place_order(place.db, 3)
+        eventually(lambda: caught_up(place), 40)
+    choice = choose(kept(place))
+    assert choice is not None
+    assert choice.end == position(place.db)
+    do(place, RestoreBackup("idx-1", "shop", choice, "demo.backup-1.g2", LIMIT_S))
+    assert orders(place.idx) == {"order-1", "order-2", "order-3"}
+
+
+def spoiled(name: str) -> Callable[[list[str], bytes], bytes]:
+    def spoil(argv: list[str], data: bytes) -> bytes:
+        if not argv[-1].endswith(name) or not data:
+            return data
+        middle = len(data) // 2
+        return data[:middle] + bytes([data[middle] ^ 1]) + data[middle + 1 :]
+
+    return spoil
+
+
+def test_a_backup_that_rotted_is_refused(place: Place) -> None:
+    back_up(place, "1")
+    choice = choose(kept(place))
+    assert choice is not None
+    assert choice.hosts == ("h3", "h7")
+    place.spoil = spoiled("1.mbs.gz")
+    with pytest.raises(CheckFailed, match=r"no copy .* is whole"):
+        RestoreBackup("idx-1", "shop", choice, "t2", LIMIT_S).do(place, Quiet())  # type: ignore[arg-type]
+    assert isinstance(RestoreBackup("idx-1", "shop", choice, "t2", LIMIT_S).check(place), Unmet)  # type: ignore[arg-type]
+    place.spoil = lambda argv, data: spoiled("1.mbs.gz")(argv, data) if "/h3/" in argv[-1] else data
+    do(place, RestoreBackup("idx-1", "shop", choice, "t2", LIMIT_S))
+    assert orders(place.idx) == {"order-1"}
+
+
+def test_a_backup_that_was_cut_off_is_none(place: Place) -> None:
+    back_up(place, "1")
+    place.idx.run("truncate", "-s", "-100", "/var/lib/pcloud/h3/backups/demo/1.mbs.gz")
+    first, second = kept(place)
+    assert (first.backups, first.damaged) == ((), ("1",))
+    assert len(second.backups) == 1
+    choice = choose([first, second])
+    assert choice is not None
+    assert choice.hosts == ("h7",)
+
+
+def test_a_binary_log_that_rotted_or_was_cut_off_is_not_passed_over(place: Place) -> None:
+    with place.streaming("h3"):
+        eventually(lambda: caught_up(place))
+        back_up(place, "1")
+        for number in range(2, 8):
+            place_order(place.db, number)
+        eventually(lambda: caught_up(place))
+    choice = choose(kept(place))
+    assert choice is not None
+    log = place.idx.run("sh", "-c", "ls /var/lib/pcloud/h3/backups/demo/binlog/*/*/binlog.* | tail -n 1").stdout.strip()
+    place.idx.run("cp", log, "/tmp/log")
+    size = int(place.idx.run("stat", "-c", "%s", log).stdout)
+    for change, words in [
+        (
+            f"printf '\\377' | dd of={log} bs=1 seek={size - 400} conv=notrunc 2>/dev/null",
+            "damaged|crc|cannot be applied",
+        ),
+        (f"truncate -s {size - 400} {log}", "ends at"),
+    ]:
+        place.idx.run("cp", "/tmp/log", log)
+        place.idx.run("sh", "-c", change)
+        with pytest.raises((CommandFailed, CheckFailed), match=words):
+            RestoreBackup("idx-1", "shop", choice, "t2", LIMIT_S).do(place, Quiet())  # type: ignore[arg-type]
+        assert isinstance(RestoreBackup("idx-1", "shop", choice, "t2", LIMIT_S).check(place), Unmet)  # type: ignore[arg-type]
+    place.idx.run("cp", "/tmp/log", log)
+    do(place, RestoreBackup("idx-1", "shop", choice, "t2", LIMIT_S))
+    assert orders(place.idx) == {f"order-{n}" for n in range(1, 8)}
+
+
+def test_old_backups_go_and_what_continues_the_others_stays(place: Place) -> None:
+    with place.streaming("h3"):
+        eventually(lambda: caught_up(place))
+        for name in ("1", "2", "3"):
+            back_up(place, name, "h3")
+            time.sleep(1.1)
+        eventually(lambda: caught_up(place))
+    folder = "/var/lib/pcloud/h3/backups/demo"
+    place.idx.run("sh", "-c", f"mkdir -p {folder}/binlog/t/1 && echo x >{folder}/binlog/t/1/binlog.000001")
+    place.idx.run("touch", "-d", "2020-01-01", f"{folder}/binlog/t/1/binlog.000001")
+    do(place, Thin("h3", 2))
+    shelf = look(place, "h3")  # type: ignore[arg-type]
+    assert [b.id for b in shelf.backups] == ["2", "3"]
+    assert choose([shelf]) is not None
+    assert place.idx.run("ls", f"{folder}/binlog/t").stdout.split() != ["1"]
+    assert "1" not in place.idx.run("ls", f"{folder}/binlog/t").stdout.split()
+
+
+def test_a_time_stops_the_replay(place: Place) -> None:
+    with place.streaming("h3"):
+        eventually(lambda: caught_up(place))
+        back_up(place, "1")
+        time.sleep(1.1)
+        place_order(place.db, 2)
+        time.sleep(1.1)
+        moment = place.db.run("date", "-u", "+%Y-%m-%dT%H:%M:%SZ").stdout.strip()
+        time.sleep(1.1)
+        place_order(place.db, 3)
+        eventually(lambda: caught_up(place))
+    choice = choose(kept(place), Target(time=moment))
+    assert choice is not None
+    do(place, RestoreBackup("idx-1", "shop", replace(choice), "t2", LIMIT_S))
+    assert orders(place.idx) == {"order-1", "order-2"}

@@ -1,0 +1,363 @@
+"""What is restored, from where, and what that gives up: decisions, from what hosts keep."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, replace
+from datetime import UTC, datetime
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from typer.testing import CliRunner
+
+from pcloud.backupplan import plan_backup, question_of
+from pcloud.backups import CLOCKS_S, TIME, choose, expired, keepers, loss, read_shelf
+from pcloud.cli import make_app
+from pcloud.cli.backup import read_target
+from pcloud.desired import Options
+from pcloud.errors import BadInput, Blocked
+from pcloud.events import RunState, Status
+from pcloud.execute import execute
+from pcloud.gtid import behind
+from pcloud.kept import LATEST, Backup, Shelf, Stretch, Target
+from pcloud.plan import plan
+from pcloud.steps.backup import Keep, Take
+from pcloud.steps.database import Restore
+from pcloud.steps.restoring import NoBackup, RestoreBackup
+from tests.plan_cases import DATE
+from tests.simulation import SimWorld, marks_of, with_options
+from tests.test_plan import Memory, is_whole, run_all
+
+
+def at(minute: int) -> str:
+    return f"2026-11-26T{minute // 60:02d}:{minute % 60:02d}:00Z"
+
+
+def gtid(number: int) -> str:
+    return f"0-1-{number}" if number else ""
+
+
+def backup(number: int, minute: int, line: str = "t") -> Backup:
+    stamp = f"20261126-{minute // 60:02d}{minute % 60:02d}00"
+    return Backup(stamp, line, gtid(number), at(minute), 9, "ab", "idx-1", "10.11", 60, 900, at(minute))
+
+
+def stretch(start: int, end: int, minute: int, line: str = "t", session: int | None = None) -> Stretch:
+    """One that ended at `minute`, begun (as a session) a minute before."""
+    begun = minute - 1 if session is None else session
+    return Stretch(line, f"20261126-{begun // 60:02d}{begun % 60:02d}30", gtid(start), gtid(end), at(minute))
+
+
+ONE = Shelf("h2", (backup(10, 60),), (stretch(5, 30, 90),), True)
+"""A backup at 1:00 with ten transactions, and the binary log until 1:30 with thirty."""
+CUT = Shelf("h7", (backup(10, 60),), (stretch(5, 20, 80), stretch(25, 40, 100)), True)
+"""The same backup, and a hole in its binary log between 20 and 25."""
+
+CHOICES = [
+    ("all there is", [ONE], LATEST, "h2", gtid(30), 1),
+    ("the copy of the one fills the hole of the other", [ONE, CUT], LATEST, "h2", gtid(40), 2),
+    ("never over a hole", [CUT], LATEST, "h7", gtid(20), 1),
+    ("a transaction within the binary log", [ONE], Target(gtid=gtid(15)), "h2", gtid(30), 1),
+    ("the backup itself", [ONE], Target(gtid=gtid(10)), "h2", gtid(10), 0),
+    ("a transaction beyond the hole", [CUT], Target(gtid=gtid(28)), None, "", 0),
+    ("a transaction that nobody has", [ONE, CUT], Target(gtid=gtid(41)), None, "", 0),
+    ("a transaction before the first backup", [ONE], Target(gtid=gtid(9)), None, "", 0),
+    ("a time", [ONE], Target(time=at(70)), "h2", gtid(30), 1),
+    ("the very second of the backup", [ONE], Target(time=at(60)), "h2", gtid(30), 1),
+    ("a time before the first backup", [ONE], Target(time=at(59)), None, "", 0),
+    ("the only whole copy", [replace(ONE, backups=(), damaged=("1",)), CUT], LATEST, "h7", gtid(40), 2),
+    ("only other data's binary log", [replace(ONE, stretches=(stretch(5, 50, 95, "u"),))], LATEST, "h2", gtid(10), 0),
+    ("no backup, only its binary log", [replace(ONE, backups=())], LATEST, None, "", 0),
+    ("nothing", [], LATEST, None, "", 0),
+]
+
+
+@pytest.mark.parametrize(("name", "shelves", "target", "host", "end", "legs"), CHOICES, ids=[c[0] for c in CHOICES])
+def test_what_is_restored(
+    name: str, shelves: list[Shelf], target: Target, host: str | None, end: str, legs: int
+) -> None:
+    found = choose(shelves, target)
+    if host is None or found is None:
+        assert (found, host) == (None, None), name
+        return
+    assert (found.hosts[0], found.end, len(found.legs)) == (host, end, legs)
+
+
+def test_of_two_lines_of_data_the_one_that_was_backed_up_last_goes_on() -> None:
+    """The server of the first had a clock that was far ahead: what it wrote looks the newest."""
+    ahead = stretch(5, 64, 300, session=61)
+    later = replace(ONE, backups=(backup(10, 60), backup(12, 100, "u")), stretches=(ahead, stretch(12, 15, 101, "u")))
+    found = choose([later])
+    assert found is not None
+    assert (found.backup.line, found.end, found.newer) == ("u", gtid(15), "")
+
+
+def test_data_that_no_backup_stands_under_are_named() -> None:
+    """After a restore, before the next backup: what was ordered since is in a binary log that continues nothing."""
+    found = choose([replace(ONE, stretches=(*ONE.stretches, stretch(15, 22, 120, "u")))])
+    assert found is not None
+    assert found.end == gtid(30)
+    assert f"until {at(120)}, has no backup" in loss(found, gtid(30))
+
+
+LOSSES = [
+    (LATEST, gtid(30), "nothing known is lost"),
+    (LATEST, gtid(33), "3 transactions are lost, up to 0-1-33"),
+    (LATEST, "", f"no later position is known: orders after {at(90)} may be lost"),
+    (Target(gtid=gtid(12)), gtid(30), "the 18 transactions after it, up to 0-1-30, are given up"),
+    (Target(time=at(70)), gtid(30), f"what came at or after {at(70)} is given up"),
+    (Target(time=at(99)), gtid(33), "3 transactions are lost, up to 0-1-33"),
+]
+
+
+@pytest.mark.parametrize(("target", "known", "words"), LOSSES)
+def test_what_is_lost_is_said(target: Target, known: str, words: str) -> None:
+    found = choose([ONE], target)
+    assert found is not None
+    assert words in loss(found, known)
+
+
+numbers = st.integers(0, 12)
+stretches = st.lists(
+    st.builds(
+        lambda start, more, minute, line, session: stretch(start, start + more, minute, line, session),
+        numbers,
+        st.integers(1, 6),
+        numbers,
+        st.sampled_from("tu"),
+        numbers,
+    ),
+    max_size=8,
+)
+shelves = st.lists(
+    st.builds(
+        lambda name, backups, kept: Shelf(f"h{name}", tuple(backups), tuple(kept)),
+        st.integers(1, 3),
+        st.lists(st.builds(backup, numbers, numbers, st.sampled_from("tu")), max_size=3, unique_by=lambda b: b.taken),
+        stretches,
+    ),
+    max_size=3,
+    unique_by=lambda s: s.host,
+)
+targets = st.one_of(
+    st.just(LATEST),
+    st.builds(lambda n: Target(gtid=gtid(n)), st.integers(1, 20)),
+    st.builds(lambda n: Target(time=at(n)), numbers),
+)
+
+
+@given(shelves, targets)
+def test_no_transaction_is_skipped_and_none_of_other_data_is_applied(kept: list[Shelf], target: Target) -> None:
+    found = choose(kept, target)
+    if found is None:
+        return
+    reached = found.backup.position
+    for leg in found.legs:
+        assert leg.stretch.line == found.backup.line
+        assert leg.stretch in next(s for s in kept if s.host == leg.host).stretches
+        assert behind(reached, leg.stretch.start) == 0, "nothing is missing between"
+        assert behind(reached, leg.stretch.end) > 0, "each leads further"
+        reached = leg.stretch.end
+    if target.gtid:
+        assert behind(target.gtid, found.backup.position) == 0
+        assert behind(found.end, target.gtid) == 0
+    if target.time:
+        assert found.backup.taken <= target.time
+
+
+@given(shelves, targets, shelves)
+def test_what_more_is_kept_never_takes_a_restore_away(kept: list[Shelf], target: Target, more: list[Shelf]) -> None:
+    if choose(kept, target) is not None:
+        assert choose([*kept, *more], target) is not None
+
+
+@given(st.lists(st.builds(backup, numbers, numbers), unique_by=lambda b: b.id), st.integers(1, 4))
+def test_the_latest_backups_stay_and_what_continues_them(backups: list[Backup], keep: int) -> None:
+    gone, before = expired(backups, keep)
+    staying = sorted((b for b in backups if b.id not in gone), key=lambda b: b.taken)
+    assert len(staying) == min(keep, len(backups))
+    for backup in staying:
+        assert backup.taken >= max((b.taken for b in backups if b.id in gone), default="")
+    if staying:
+        assert before <= epoch(staying[0].taken) - CLOCKS_S
+
+
+def epoch(moment: str) -> float:
+    return datetime.strptime(moment, TIME).replace(tzinfo=UTC).timestamp()
+
+
+def test_a_server_whose_clock_is_ahead_does_not_make_its_binary_log_old() -> None:
+    ahead = replace(backup(10, 600), tested=at(60))
+    assert expired([ahead], 1) == ((), epoch(at(60)) - CLOCKS_S)
+
+
+KEEPERS = [
+    ("who carries no data comes first", [("h1", "a"), ("h2", "b"), ("h3", "c")], {"h1"}, set(), ["h2", "h3"]),
+    ("two racks", [("h1", "a"), ("h2", "a"), ("h3", "b")], set(), set(), ["h1", "h3"]),
+    ("who keeps goes on", [("h1", "a"), ("h2", "b"), ("h3", "c")], set(), {"h2", "h3"}, ["h2", "h3"]),
+    ("a host with the data rather than one copy alone", [("h1", "a"), ("h2", "b")], {"h1"}, set(), ["h2", "h1"]),
+    ("only one", [("h1", "a")], set(), set(), ["h1"]),
+]
+
+
+@pytest.mark.parametrize(("name", "hosts", "carrying", "keeping", "chosen"), KEEPERS, ids=[k[0] for k in KEEPERS])
+def test_who_keeps(
+    name: str, hosts: list[tuple[str, str]], carrying: set[str], keeping: set[str], chosen: list[str]
+) -> None:
+    assert keepers(hosts, carrying, keeping, 2) == chosen, name
+
+
+def said(made: Backup, size: int | str = 9) -> str:
+    return f"backup {size} {json.dumps(asdict(made))}"
+
+
+def test_what_a_host_says_is_read_and_nonsense_is_left_out() -> None:
+    good = backup(10, 60)
+    lines = ["stream", said(good), said(backup(11, 61), 8), "backup 9 {", "backup 9 []", "backup", "", "what is this"]
+    lines += ["stretch t s - 0-1-3 -", "stretch t s 0-1-3", "stretch t s x y z", said(replace(good, position="no"))]
+    shelf = read_shelf("h2", "\n".join(lines))
+    assert shelf.backups == (good,)
+    assert shelf.streaming
+    assert shelf.stretches == (Stretch("t", "s", "", "0-1-3", ""),)
+    assert backup(11, 61).id in shelf.damaged
+
+
+@given(st.text())
+def test_whatever_a_host_says_it_keeps_no_backup_by_chance(text: str) -> None:
+    assert read_shelf("h2", text).backups == ()
+
+
+TARGETS = [
+    ("2026-11-26 06:50", Target(time="2026-11-26T06:50:00Z")),
+    ("2026-11-26T06:50:09+02:00", Target(time="2026-11-26T04:50:09Z")),
+    ("2026-11-26", Target(time="2026-11-26T00:00:00Z")),
+    ("0-172818493-1200", Target(gtid="0-172818493-1200")),
+    ("0-1-2,1-1-3", Target(gtid="0-1-2,1-1-3")),
+    (None, LATEST),
+]
+
+
+@pytest.mark.parametrize(("text", "target"), TARGETS)
+def test_a_time_or_a_position(text: str | None, target: Target) -> None:
+    assert read_target(text) == target
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["nonsense", "", "yesterday", "2026-13-01", "0-1", "0-1-2;x", "2026-11-26 25:00", "-1", "0001-01-01T00:00+14:00"],
+)
+def test_what_is_neither_is_refused(text: str) -> None:
+    with pytest.raises(BadInput, match="neither a time nor a position"):
+        read_target(text)
+
+
+@pytest.mark.parametrize(
+    ("argv", "words"),
+    [
+        (("--close", "--beside"), "--close goes with nothing else"),
+        (("--to", "nonsense", "--yes"), "neither a time nor a position"),
+    ],
+)
+def test_bad_input_touches_nothing(argv: tuple[str, ...], words: str) -> None:
+    ran = CliRunner().invoke(make_app(), ["restore", "demo", *argv])
+    assert ran.exit_code == 2 or isinstance(ran.exception, BadInput), ran.output
+    assert words in str(ran.exception) + ran.output
+
+
+# -- the plans
+
+
+@pytest.fixture
+def whole(world: SimWorld) -> SimWorld:
+    """db-1 on h1, idx-1 on h4, the frontends on h2, h5, h7 and h3, lb-1 on h6; h8 is spare."""
+    run_all(world)
+    assert is_whole(world)
+    world.clock.sleep(600)
+    return world
+
+
+@pytest.fixture
+def bare(whole: SimWorld) -> SimWorld:
+    """Both hosts of the database lost for good."""
+    for server in ("db-1", "idx-1"):
+        [host] = marks_of(whole)[server]
+        whole.cut(host)
+    whole.shelves = (ONE, CUT)
+    return whole
+
+
+def steps(world: SimWorld, **options: object) -> dict[str, object]:
+    desired = with_options(world.desired, **options) if options else world.desired
+    return {n.key: n.step for n in plan(desired, world.observe(), DATE).nodes}
+
+
+def test_the_backup_goes_before_the_dump_and_both_get_the_same_line(bare: SimWorld) -> None:
+    made = plan(bare.desired, bare.observe(), DATE)
+    restores = {n.key: n for n in made.nodes if isinstance(n.step, RestoreBackup)}
+    assert set(restores) == {"db-1/restore", "idx-1/restore"}
+    assert len({n.step.token for n in restores.values() if isinstance(n.step, RestoreBackup)}) == 1
+    assert all("lost" in n.info.reason and at(100) in n.info.reason for n in restores.values())
+
+
+def test_servers_that_answer_and_hold_nothing_get_the_backup_too(whole: SimWorld) -> None:
+    """What a recovery leaves that failed while it restored."""
+    whole.shelves = (ONE,)
+    for server in ("db-1", "idx-1"):
+        found = whole.find_data(server)
+        assert found is not None
+        found.state, found.token, found.position, found.primary = "", "", 0, False
+    assert set(whole.observe().data.databases) == {"db-1", "idx-1"}
+    assert isinstance(steps(whole)["db-1/restore"], RestoreBackup)
+
+
+def test_from_scratch_means_the_dump(bare: SimWorld) -> None:
+    found = steps(bare, from_scratch=True)
+    assert [type(found["db-1/restore"])] == [Restore]
+
+
+def test_a_site_that_never_made_a_backup_gets_the_dump(bare: SimWorld) -> None:
+    bare.shelves = ()
+    assert isinstance(steps(bare)["db-1/restore"], Restore)
+
+
+def test_nothing_older_is_restored_while_the_backups_are_on_hosts_that_are_silent(bare: SimWorld) -> None:
+    bare.shelves, bare.keeping = (), ("h2",)
+    bare.hosts["h2"].away = True
+    assert isinstance(steps(bare)["db-1/restore"], NoBackup)
+    state: RunState = execute(plan(bare.desired, bare.observe(), DATE), bare, Memory(), Memory(), "run", bare.clock)
+    assert state.finished is not None and state.finished.outcome == "blocked"
+    assert state.steps["db-1/restore"].status is Status.BLOCKED
+    assert not any(d.state == "restored" for d in (bare.find_data(s) for s in bare.carriers()) if d is not None)
+
+
+def test_a_restore_makes_the_carriers_anew_and_nobody_else(whole: SimWorld) -> None:
+    observed = whole.observe()
+    observed = replace(observed, data=replace(observed.data, shelves=(ONE,)))
+    desired = replace(whole.desired, options=Options(kept=True, until=Target(gtid=gtid(12))))
+    made = plan(desired, observed, DATE)
+    assert {n.info.server for n in made.changes if n.info.action == "retire"} == {"db-1", "idx-1"}
+    question = question_of(desired, observed, Target(gtid=gtid(12)))
+    assert f"the binary log up to {gtid(12)}" in question
+    assert "nobody can order meanwhile" in question
+    without = replace(desired, options=replace(desired.options, without=("h2",)))
+    with pytest.raises(Blocked, match="no backup that is kept reaches"):
+        question_of(without, observed, Target(gtid=gtid(12)))
+
+
+def test_a_backup_is_of_the_replica_and_kept_apart_from_the_data(whole: SimWorld) -> None:
+    observed = whole.observe()
+    observed = replace(observed, data=replace(observed.data, shelves=tuple(Shelf(h.name) for h in observed.hosts)))
+    made = plan_backup(whole.desired, observed, "20261126-010000")
+    takes = [n.step.server for n in made.nodes if isinstance(n.step, Take)]
+    kept = [n.step.host for n in made.nodes if isinstance(n.step, Keep)]
+    data = {host for server in ("db-1", "idx-1") for host in marks_of(whole)[server]}
+    assert takes == ["idx-1"]
+    assert len(kept) == 2 and not set(kept) & data
+    racks = {h.rack for h in whole.site.hosts if h.name in kept}
+    assert len(racks) == 2
+
+
+def test_without_a_primary_there_is_no_backup(bare: SimWorld) -> None:
+    with pytest.raises(Blocked, match="no database with data accepts writes"):
+        plan_backup(bare.desired, bare.observe(), "1")
