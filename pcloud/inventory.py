@@ -15,8 +15,9 @@ from typing import Literal
 from pcloud import places
 from pcloud.document import Document, load_model
 from pcloud.errors import BadDocument, BadInput, Problem
-from pcloud.model import NAME, Site
+from pcloud.model import Site
 from pcloud.sitechecks import check_site
+from pcloud.values import NAME
 from pcloud.wording import did_you_mean, show
 
 Kind = Literal["inventory", "templates", "playbooks"]

@@ -3,91 +3,40 @@
 These models are the inventory's schema. `inventory.py` fills them from YAML and adds what
 no single model can see (duplicates, unknown names, capacity). Units end the names:
 `_s` seconds, `_mib` MiB, `_gib` GiB. The text under a field is what editors show for it;
-`_wants` words say in `pcloud validate` what would have been right.
+`wants` words say in `pcloud validate` what would have been right.
 """
 
 from __future__ import annotations
 
-from ipaddress import IPv4Address, IPv4Network
-from typing import Annotated, Any, Literal, Self
+from ipaddress import IPv4Address
+from typing import Annotated, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, model_validator
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
-NAME = r"^[a-z0-9][a-z0-9-]{0,30}$"
-SECRET = r"^[a-z0-9][a-z0-9_-]{0,30}(/[a-z0-9][a-z0-9_-]{0,30}){0,3}$"  # noqa: S105 -- the pattern of a name
-SAFE_PATH = r"^/[A-Za-z0-9._/-]{1,200}$"
+from pcloud.values import (
+    AbsolutePath,
+    AddressSpec,
+    Argv,
+    DomainName,
+    FilePath,
+    HttpStatus,
+    Identifier,
+    Name,
+    Port,
+    Role,
+    SecretName,
+    ServerNetwork,
+    SqlName,
+    Text,
+    UrlPath,
+    private,
+    wants,
+)
+
 HOST_RESERVE_MIB = 256
 """Memory of a host that no server is given."""
 SERVER_OVERHEAD_MIB = 64
 """Memory that a server's emulator takes beside the guest's own."""
-URL_PATH = r"^/([^/\\\s\x00-\x1f][^\\\s\x00-\x1f]{0,499})?$"
-DOMAIN = r"^[a-z0-9]([a-z0-9-]{0,30}[a-z0-9])?(\.[a-z0-9]([a-z0-9-]{0,30}[a-z0-9])?){0,5}$"
-
-
-def _wants(words: str, example: str) -> Any:
-    return Field(examples=[example], json_schema_extra={"x-wants": words})
-
-
-def _private(words: str, example: str) -> Any:
-    """Like `_wants`, where a person may write a password by mistake: messages do not repeat it."""
-    return Field(examples=[example], json_schema_extra={"x-wants": words, "x-private": True})
-
-
-def _plain_folders(path: str) -> str:
-    if any(part in ("", ".", "..") for part in path.split("/")[1:]):
-        raise ValueError(f'"{path}" must not hold //, /./, /../ or end in /; write the folder itself')
-    return path
-
-
-def _usable(network: IPv4Network) -> IPv4Network:
-    if not 8 <= network.prefixlen <= 30:
-        raise ValueError(f"{network} has no fitting size; write a network from /8 to /30")
-    if network.is_loopback or network.is_multicast or network.is_link_local or network.network_address.packed[0] == 0:
-        raise ValueError(f"{network} is not for servers; write a private network such as 10.77.0.0/24")
-    return network
-
-
-Name = Annotated[str, StringConstraints(pattern=NAME), _wants("small letters, digits and hyphens, at most 31", "web-1")]
-AbsolutePath = Annotated[
-    str,
-    StringConstraints(pattern=SAFE_PATH),
-    AfterValidator(_plain_folders),
-    _wants("an absolute path of letters, digits and . _ - /", "/var/lib/pcloud/pool"),
-]
-UrlPath = Annotated[
-    str,
-    StringConstraints(pattern=URL_PATH),
-    _wants("a path on the shop itself: one leading slash, no spaces, no \\", "/search/?q=rose"),
-]
-DomainName = Annotated[str, StringConstraints(pattern=DOMAIN), _wants("a domain name in small letters", "shop.example")]
-SecretName = Annotated[
-    str, StringConstraints(pattern=SECRET), _private("the secret's name, never its value", "db/root")
-]
-Identifier = Annotated[
-    str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,60}$"), _wants("small letters, digits and _", "products")
-]
-SqlName = Annotated[
-    str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,30}$"), _wants("small letters, digits and _", "shop")
-]
-AddressSpec = Annotated[
-    str,
-    StringConstraints(pattern=r"^[0-9.]{7,15}(-[0-9.]{7,15})?$"),
-    _wants("an address, or a range with both ends", "10.77.0.21-10.77.0.24"),
-]
-Port = Annotated[int, Field(ge=1, le=65535)]
-HttpStatus = Annotated[int, Field(ge=100, le=599)]
-Role = Literal["frontend", "balancer", "database", "indexer"]
-Argv = Annotated[
-    tuple[Annotated[str, StringConstraints(min_length=1, max_length=4096)], ...],
-    Field(min_length=1, max_length=64),
-    _wants("a command as a list of words", "[systemctl, is-active, nginx]"),
-]
-Text = Annotated[str, StringConstraints(min_length=1, max_length=500)]
-FilePath = Annotated[
-    str,
-    StringConstraints(min_length=1, max_length=500),
-    _wants("a path, relative to the inventory's own folder or absolute", "../dumps/shop.sql.gz"),
-]
 
 
 class Frozen(BaseModel):
@@ -107,7 +56,7 @@ class SecretRef(Frozen):
 class Network(Frozen):
     """The one layer-2 network that hosts and servers share."""
 
-    cidr: Annotated[IPv4Network, AfterValidator(_usable), _wants("a network with its size", "10.77.0.0/24")]
+    cidr: ServerNetwork
     gateway: IPv4Address
     """The router of the servers. In a lab, the lab itself."""
     dns: Annotated[tuple[IPv4Address, ...], Field(max_length=10)] = ()
@@ -150,7 +99,7 @@ class Bmc(Frozen):
         Annotated[
             str,
             StringConstraints(pattern=r"^https?://[^\s/@?#\\]{1,200}(/[^\s@?#\\]{0,200})?$"),
-            _private("the controller's URL, without user or password", "https://10.0.9.11"),
+            private("the controller's URL, without user or password", "https://10.0.9.11"),
         ]
         | None
     ) = None
@@ -187,7 +136,7 @@ class Host(Frozen):
         Annotated[
             str,
             StringConstraints(pattern=r"^ssh-ed25519 [A-Za-z0-9+/=]{40,200}$"),
-            _wants("one line of ssh-keyscan -t ed25519, from the key's type on", "ssh-ed25519 AAAAC3Nza..."),
+            wants("one line of ssh-keyscan -t ed25519, from the key's type on", "ssh-ed25519 AAAAC3Nza..."),
         ]
         | None
     ) = None
@@ -196,7 +145,7 @@ class Host(Frozen):
     pool: AbsolutePath = "/var/lib/pcloud/pool"
     """The folder of the storage pool, on the host."""
     bridge: Annotated[
-        str, StringConstraints(pattern=r"^[a-z][a-z0-9.-]{0,14}$"), _wants("a network interface of the host", "br0")
+        str, StringConstraints(pattern=r"^[a-z][a-z0-9.-]{0,14}$"), wants("a network interface of the host", "br0")
     ] = "br0"
     memory_mib: Annotated[int, Field(ge=256, le=64 * 1024 * 1024)] | None = None
     """What servers may use together; without it, what the host says it has."""
@@ -211,7 +160,7 @@ class ImageRef(Frozen):
         Annotated[
             str,
             StringConstraints(pattern=r"^[0-9a-f]{12,64}$"),
-            _wants("12 to 64 hexadecimal digits in quotes", '"3f1a9c0b77de"'),
+            wants("12 to 64 hexadecimal digits in quotes", '"3f1a9c0b77de"'),
         ]
         | None
     ) = None
@@ -296,7 +245,7 @@ class Group(Frozen):
     role: Role
     """What the servers are for; chooses the files they are given."""
     prefix: Annotated[
-        str, StringConstraints(pattern=r"^[a-z][a-z0-9]{0,19}$"), _wants("a letter, then letters and digits", "fe")
+        str, StringConstraints(pattern=r"^[a-z][a-z0-9]{0,19}$"), wants("a letter, then letters and digits", "fe")
     ]
     count: Annotated[int, Field(ge=1, le=10_000)] = 1
     image: Name
@@ -361,7 +310,7 @@ class Search(Frozen):
     changes_every_s: Annotated[int, Field(ge=1, le=3600)] = 10
     """How often the indexer looks whether a product has changed."""
     batch: Annotated[
-        str, StringConstraints(pattern=r"^([01][0-9]|2[0-3]):[0-5][0-9]$"), _wants("a time of day in quotes", '"03:30"')
+        str, StringConstraints(pattern=r"^([01][0-9]|2[0-3]):[0-5][0-9]$"), wants("a time of day in quotes", '"03:30"')
     ] = "03:30"
     """When it builds the whole of it anew every day, by its own clock (UTC)."""
     index_timeout_s: Annotated[float, Field(gt=0, le=86_400)] = 900

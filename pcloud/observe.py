@@ -24,7 +24,7 @@ PROMPT_S = 1.0
 
 WITNESSES = 2
 """How many other hosts are asked whether they reach one that does not answer."""
-WITNESS_S = 2.5
+WITNESS_S = 2.0
 """What they have for it; one that lives greets in a fraction of that."""
 KNOCK_S = 2
 """What a server has to take a connection that is on no host that answers."""

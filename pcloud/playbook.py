@@ -19,7 +19,8 @@ from pydantic import Field, model_validator
 from pcloud.document import Document, load_model
 from pcloud.errors import BadDocument, Problem
 from pcloud.identity import server_names
-from pcloud.model import Argv, Frozen, Group, Name, Site, Text
+from pcloud.model import Frozen, Group, Site
+from pcloud.values import Argv, Name, Text
 from pcloud.wording import Key, did_you_mean
 
 Does = Literal["images", "servers", "ready", "restore", "index", "replicate", "journey", "run", "ask"]

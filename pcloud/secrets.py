@@ -27,7 +27,8 @@ from pcloud.clock import Deadline
 from pcloud.document import decode_text, load_document, parse_document, read_file, show_path
 from pcloud.errors import BadDocument, BadInput, PcloudError, Problem
 from pcloud.inventory import resolve_path
-from pcloud.model import SECRET, SecretRef, Site
+from pcloud.model import SecretRef, Site
+from pcloud.values import SECRET
 from pcloud.wording import Key, format_path, show
 
 HIDDEN = "***"

@@ -24,8 +24,9 @@ from pcloud.inventory import (
     load_inventory,
     resolve_path,
 )
-from pcloud.model import NAME, Site
+from pcloud.model import Site
 from pcloud.playbook import PlaybookFile, check_playbook, load_playbook
+from pcloud.values import NAME
 from pcloud.wording import Key, editor_schema, show
 
 app = typer.Typer(no_args_is_help=True)

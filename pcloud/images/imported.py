@@ -25,7 +25,7 @@ from pcloud.errors import BadInput, DeadlineExceeded, ImageError
 from pcloud.images import store
 from pcloud.images.disk import qcow2_command
 from pcloud.images.manifest import DISK, KERNEL, MANIFEST, Image, Manifest, describe, find_fault, folder_name
-from pcloud.model import NAME
+from pcloud.values import NAME
 
 MIN_VIRTUAL, MAX_VIRTUAL = 1024**2, 4 * 1024**4
 """Bytes that a guest may see. More than 4 TiB is taken for a mistake or an attack."""

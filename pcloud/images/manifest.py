@@ -17,7 +17,8 @@ from typing import Annotated
 from pydantic import Field, StringConstraints, ValidationError, field_validator
 
 from pcloud.errors import ImageError
-from pcloud.model import Frozen, Name
+from pcloud.model import Frozen
+from pcloud.values import Name
 
 MANIFEST = "manifest.json"
 DISK, KERNEL, INITRD = "disk.qcow2", "vmlinuz", "initrd.img"

@@ -20,7 +20,8 @@ from pydantic import Field, StringConstraints, model_validator
 
 from pcloud.document import load_model
 from pcloud.errors import BadInput
-from pcloud.model import Argv, Frozen, Name
+from pcloud.model import Frozen
+from pcloud.values import Argv, Name
 
 BUILDER_VERSION = 1
 """Raised when the builder makes something else of the same recipe."""

@@ -18,6 +18,9 @@ from pcloud.desired import ServerSpec
 from pcloud.model import Check, Host, Journey, SecretRef, Site, Visit
 from pcloud.observed import HostPower, Power, SeenServer
 
+GENTLY = ("nice", "-n", "19")
+"""Before what a host does with images: the servers that sell there have the processor first."""
+
 
 class Answer(Protocol):
     """What a command printed and how it ended."""

@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 
 from pcloud.desired import ImageSpec
 from pcloud.errors import PcloudError
-from pcloud.steps.base import Machine, Met, Report, Unmet, World
+from pcloud.steps.base import GENTLY, Machine, Met, Report, Unmet, World
 from pcloud.steps.copies import copy_file
 
 DIGEST_RATE = 50e6
@@ -115,7 +115,7 @@ def find_wrong(world: World, host: str, image: ImageSpec) -> dict[str, str]:
 
 def digests_on(shell: Machine, paths: Any, size: int) -> dict[str, str]:
     """Path to sha256, for those of `paths` that exist on the machine."""
-    answer = shell.run(["sha256sum", "--", *paths], deadline_s=30 + size / DIGEST_RATE, check=False)
+    answer = shell.run([*GENTLY, "sha256sum", "--", *paths], deadline_s=30 + size / DIGEST_RATE, check=False)
     found = {}
     for line in answer.stdout.splitlines():
         digest, _, path = line.partition("  ")

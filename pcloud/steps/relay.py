@@ -21,6 +21,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from pcloud.steps.base import GENTLY
+
 SENDER_GONE, DIFFERENT, BUSY = 3, 4, 6
 """Exit codes that mean more than a failure. What came is kept, unless it is wrong or does not fit the disk."""
 
@@ -172,7 +174,7 @@ class Order:
 
     @property
     def argv(self) -> tuple[str, ...]:
-        return ("perl", "-e", PROGRAM)
+        return (*GENTLY, "perl", "-e", PROGRAM)
 
     @property
     def line(self) -> bytes:

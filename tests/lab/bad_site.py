@@ -194,7 +194,7 @@ def left_processes(home: Path) -> list[str]:
 def page(rows: list[str]) -> str:
     return (
         "# Bad days\n\nEvery row is a test of `tests/lab/test_bad_days.py`, and this page is written by them, from one "
-        "real run:\n\n```\nPCLOUD_WRITE_BAD_DAYS=docs/bad-days.md pytest tests/lab/test_bad_days.py\n```\n\n"
+        "real run:\n\n```\nPCLOUD_WRITE_BAD_DAYS=docs/bad-days.md pytest -m lab tests/lab/test_bad_days.py\n```\n\n"
         "Faults are made in a lab of four hosts and four servers. After each one, every server runs at most once, no "
         "volume, seed or process is left over, and the command that the message names goes on to a whole shop. Exit "
         "codes: 0 converged, 1 failed, 2 bad input, 3 blocked, waiting for a person.\n\n"

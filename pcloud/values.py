@@ -1,0 +1,83 @@
+"""The values of the inventory's fields: what a name, a path, a port or a command may be.
+
+`wants` words say in `pcloud validate` what would have been right.
+"""
+
+from __future__ import annotations
+
+from ipaddress import IPv4Network
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, Field, StringConstraints
+
+NAME = r"^[a-z0-9][a-z0-9-]{0,30}$"
+SECRET = r"^[a-z0-9][a-z0-9_-]{0,30}(/[a-z0-9][a-z0-9_-]{0,30}){0,3}$"  # noqa: S105 -- the pattern of a name
+SAFE_PATH = r"^/[A-Za-z0-9._/-]{1,200}$"
+URL_PATH = r"^/([^/\\\s\x00-\x1f][^\\\s\x00-\x1f]{0,499})?$"
+DOMAIN = r"^[a-z0-9]([a-z0-9-]{0,30}[a-z0-9])?(\.[a-z0-9]([a-z0-9-]{0,30}[a-z0-9])?){0,5}$"
+
+
+def wants(words: str, example: str) -> Any:
+    """What a message and an editor say of the value, and one that would be right."""
+    return Field(examples=[example], json_schema_extra={"x-wants": words})
+
+
+def private(words: str, example: str) -> Any:
+    """Like `wants`, where a person may write a password by mistake: messages do not repeat it."""
+    return Field(examples=[example], json_schema_extra={"x-wants": words, "x-private": True})
+
+
+def _plain_folders(path: str) -> str:
+    if any(part in ("", ".", "..") for part in path.split("/")[1:]):
+        raise ValueError(f'"{path}" must not hold //, /./, /../ or end in /; write the folder itself')
+    return path
+
+
+def _usable(network: IPv4Network) -> IPv4Network:
+    if not 8 <= network.prefixlen <= 30:
+        raise ValueError(f"{network} has no fitting size; write a network from /8 to /30")
+    if network.is_loopback or network.is_multicast or network.is_link_local or network.network_address.packed[0] == 0:
+        raise ValueError(f"{network} is not for servers; write a private network such as 10.77.0.0/24")
+    return network
+
+
+Name = Annotated[str, StringConstraints(pattern=NAME), wants("small letters, digits and hyphens, at most 31", "web-1")]
+AbsolutePath = Annotated[
+    str,
+    StringConstraints(pattern=SAFE_PATH),
+    AfterValidator(_plain_folders),
+    wants("an absolute path of letters, digits and . _ - /", "/var/lib/pcloud/pool"),
+]
+UrlPath = Annotated[
+    str,
+    StringConstraints(pattern=URL_PATH),
+    wants("a path on the shop itself: one leading slash, no spaces, no \\", "/search/?q=rose"),
+]
+DomainName = Annotated[str, StringConstraints(pattern=DOMAIN), wants("a domain name in small letters", "shop.example")]
+SecretName = Annotated[str, StringConstraints(pattern=SECRET), private("the secret's name, never its value", "db/root")]
+Identifier = Annotated[
+    str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,60}$"), wants("small letters, digits and _", "products")
+]
+SqlName = Annotated[
+    str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,30}$"), wants("small letters, digits and _", "shop")
+]
+ServerNetwork = Annotated[IPv4Network, AfterValidator(_usable), wants("a network with its size", "10.77.0.0/24")]
+AddressSpec = Annotated[
+    str,
+    StringConstraints(pattern=r"^[0-9.]{7,15}(-[0-9.]{7,15})?$"),
+    wants("an address, or a range with both ends", "10.77.0.21-10.77.0.24"),
+]
+Port = Annotated[int, Field(ge=1, le=65535)]
+HttpStatus = Annotated[int, Field(ge=100, le=599)]
+Role = Literal["frontend", "balancer", "database", "indexer"]
+Argv = Annotated[
+    tuple[Annotated[str, StringConstraints(min_length=1, max_length=4096)], ...],
+    Field(min_length=1, max_length=64),
+    wants("a command as a list of words", "[systemctl, is-active, nginx]"),
+]
+Text = Annotated[str, StringConstraints(min_length=1, max_length=500)]
+FilePath = Annotated[
+    str,
+    StringConstraints(min_length=1, max_length=500),
+    wants("a path, relative to the inventory's own folder or absolute", "../dumps/shop.sql.gz"),
+]
