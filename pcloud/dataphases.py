@@ -17,7 +17,7 @@ from pcloud.recall import find_choice, last_known, missing_backup
 from pcloud.replicas import Carrier, Fate, How, Roles, carriers_of, resolve
 from pcloud.steps.base import Step
 from pcloud.steps.database import Restore
-from pcloud.steps.gate import Ready
+from pcloud.steps.gate import AwaitSale, Ready
 from pcloud.steps.index import BuildIndex
 from pcloud.steps.replication import Follow, Promote, Seed, SemiSync, Take, wait_ms
 from pcloud.steps.restoring import NoBackup, RestoreBackup
@@ -26,6 +26,8 @@ from pcloud.suspicion import judge
 
 APPLY_S = 120
 """How long a replica has to apply what it has received, before it is promoted."""
+SALE_S = 8
+"""How long what is heavy waits for the shop to sell again."""
 
 
 def ready(draft: Draft, phase: Phase, spec: ServerSpec, d: Decision) -> str:
@@ -150,7 +152,7 @@ def _enthrone(draft: Draft, phase: Phase, roles: Roles) -> None:
         retired = [f"{draft.decisions[o].host}/{o}/retire" for o in others]
         promote = Promote(name, str(roles.rpo), APPLY_S)
         key = _add(draft, phase, name, "promote", promote, [*fences, *retired], f"its primary is gone: {roles.rpo}")
-        _give_way(draft, key)
+        _give_way(draft, _sale(draft, phase, key))
     elif roles.how is How.SETTLES:
         servers = (name, *(n for n in roles.filled if n != name))
         needs = [f"{n}/restore" for n in servers]
@@ -161,17 +163,26 @@ def _enthrone(draft: Draft, phase: Phase, roles: Roles) -> None:
         _add(draft, phase, name, "primary", take, [f"{name}/restore"], reason)
 
 
-def _give_way(draft: Draft, promotion: str) -> None:
+def _sale(draft: Draft, phase: Phase, promotion: str) -> str:
+    """The node of the first sale after a promotion; the promotion itself, where nobody could buy before more is up."""
+    site = draft.desired.site
+    for group in site.groups:
+        members = draft.desired.members(group.name)
+        if group.name != site.database.group and not any(draft.decisions[s.name].act is Act.KEEP for s in members):
+            return promotion
+    step = AwaitSale(site.journey, SALE_S)
+    return draft.add(
+        phase, "sale", step, needs=[promotion], action="await a sale", reason="what is heavy waits until the shop sells"
+    )
+
+
+def _give_way(draft: Draft, sale: str) -> None:
     """Where hosts share processors and cables, what is copied and what boots would hold the shop's first order up."""
-    needed = set(draft.nodes[promotion].info.needs)
-    heavy = {"copy image", "verify image", "start"} if not _retires(needed) else {"start"}
+    heavy = {"copy image", "verify image", "start"}
+    if any(n.info.action == "retire" for n in draft.nodes.values()):
+        heavy = {"start"}  # who is put away first is not before the next one's image is there
     for key in [k for k, n in draft.nodes.items() if n.info.action in heavy]:
-        draft.follow(key, promotion)
-
-
-def _retires(keys: Iterable[str]) -> bool:
-    """Whether a server is put away first, which is not done before the next one's image is there."""
-    return any(key.endswith("/retire") for key in keys)
+        draft.follow(key, sale)
 
 
 def index(draft: Draft, phase: Phase) -> None:

@@ -15,11 +15,12 @@ from pcloud.cli.session import Session
 from pcloud.desired import Options
 from pcloud.errors import Blocked
 from pcloud.events import Event, RunState, Status, StepBlocked
-from pcloud.execute import execute
+from pcloud.execute import _Reporter, execute
 from pcloud.failover import describe_loss, find_unfenced, leave_alone, plan_failover
 from pcloud.inventory import defaults_dir, load_inventory
 from pcloud.observed import Observed
 from pcloud.plan import Plan, plan
+from pcloud.steps.gate import AwaitSale
 from pcloud.world import World
 from tests.plan_cases import DATE
 from tests.simulated_power import Bmc
@@ -183,3 +184,38 @@ def test_a_host_that_there_is_not_is_bad_input() -> None:
     assert result.exit_code == 2
     assert 'demo has no host "h33"' in result.output
     assert "did you mean h3?" in result.output
+
+
+def test_a_lost_database_sells_again_before_anything_heavy_begins(whole: SimWorld) -> None:
+    whole.cut(host_of(whole, "db-1"))
+    made = plan(whole.desired, whole.observe(), DATE)
+    heavy = [n for n in made.nodes if n.info.action in ("copy image", "verify image", "start")]
+    assert heavy and all("sale" in n.info.needs for n in heavy)
+    state = go(whole, made)
+    assert state.finished is not None and state.finished.outcome == "converged", state.steps
+    assert state.steps["sale"].facts["sells"] is True
+
+
+def test_nobody_waits_for_a_sale_that_needs_the_lost_servers(whole: SimWorld) -> None:
+    for server in ("db-1", "lb-1"):
+        whole.cut(host_of(whole, server))
+    made = plan(whole.desired, whole.observe(), DATE)
+    starts = [n for n in made.nodes if n.info.action == "start"]
+    assert starts and all("idx-1/promote" in n.info.needs for n in starts)
+    assert "sale" not in [n.key for n in made.nodes]
+
+
+def test_a_sale_that_does_not_come_is_waited_for_and_no_failure(world: SimWorld) -> None:
+    report = _Reporter("sale", lambda event: None, world.clock.now, threading.Event())
+    began = world.clock.now()
+    found = AwaitSale(world.site.journey, 8).do(world, report)
+    assert found["sells"] is False
+    assert 8 <= world.clock.now() - began < 10
+
+
+def test_ctrl_c_ends_the_wait_for_a_sale(world: SimWorld) -> None:
+    stop = threading.Event()
+    stop.set()
+    began = world.clock.now()
+    AwaitSale(world.site.journey, 8).do(world, _Reporter("sale", lambda event: None, world.clock.now, stop))
+    assert world.clock.now() - began < 1

@@ -142,6 +142,30 @@ class WalkJourney:
 
 
 @dataclass(frozen=True)
+class AwaitSale:
+    """A shopper could buy, or `patience_s` are over: what comes after it may begin either way.
+
+    Each page has `patience_s`, too, so a shop that is slow and sells is waited for a little longer.
+    """
+
+    journey: Journey
+    patience_s: float
+    waits: ClassVar[bool] = True
+
+    def check(self, world: World) -> Met | Unmet:  # noqa: ARG002
+        return Unmet("nobody walked yet")
+
+    def do(self, world: World, report: Report) -> Mapping[str, Any]:
+        started, deadline = world.clock.now(), Deadline.after(self.patience_s, world.clock)
+        journey = self.journey.model_copy(update={"timeout_s": self.patience_s})
+        while True:
+            sells = world.walk(journey, lambda visit, elapsed_s: report.visit(visit.name, elapsed_s)).ok
+            if sells or deadline.passed() or report.stopping():
+                return {"sells": sells, "waited_s": round(world.clock.now() - started, 2)}
+            world.clock.sleep(deadline.within(POLL_S[1]))
+
+
+@dataclass(frozen=True)
 class Ask:
     """A person says yes."""
 

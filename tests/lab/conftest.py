@@ -44,7 +44,7 @@ class Ran:
 
     def changed(self) -> set[str]:
         """Keys of the steps that changed something; gates only look."""
-        gates = ("/ready", "journey")
+        gates = ("/ready", "journey", "sale")
         return {k for k, s in self.state.steps.items() if s.changed and not k.endswith(gates)}
 
 
