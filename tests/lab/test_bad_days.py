@@ -137,7 +137,14 @@ SILENT: list[tuple[str, Break, Break, str]] = [
 ]
 
 
-@pytest.mark.parametrize(("fault", "harm", "mend", "words"), SILENT, ids=[row[0] for row in SILENT])
+LONG = ("a host and its controller without power", "a whole host is frozen")
+"""Run by `make chaos`: a host whose cables are cut answers as little, and costs `make test` the same again."""
+
+
+@pytest.mark.parametrize(
+    ("fault", "harm", "mend", "words"),
+    [pytest.param(*row, id=row[0], marks=[pytest.mark.chaos] if row[0] in LONG else []) for row in SILENT],
+)
 def test_a_host_that_may_run_servers_and_does_not_say(
     yard: Yard, fault: str, harm: Break, mend: Break, words: str
 ) -> None:

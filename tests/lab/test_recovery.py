@@ -124,7 +124,16 @@ def test_a_corrupt_image_is_refused_by_name_and_replaced(operator: Operator) -> 
     assert any(v.startswith("demo.lb-1.g1.tombstone-") for v in volumes(operator, host))
 
 
-@pytest.mark.parametrize("moment", ["/retire", "/seed", "/define", "/start", "/ready"])
+@pytest.mark.parametrize(
+    "moment",
+    [
+        "/retire",
+        pytest.param("/seed", marks=pytest.mark.chaos),
+        "/define",
+        pytest.param("/start", marks=pytest.mark.chaos),
+        "/ready",
+    ],
+)
 def test_killed_at_any_moment_the_same_command_completes(operator: Operator, moment: str) -> None:
     operator.interrupt(["--rebuild", "fe-3"], started(f"fe-3{moment}"), signal.SIGKILL)  # type: ignore[arg-type]
     ran = operator.recover()
