@@ -143,11 +143,12 @@ def soak(image_file: Path, number: int, first: int) -> int:
 
 def main(argv: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.scenarios", description=__doc__)
-    parser.add_argument("--write", nargs="?", const="", metavar="FAMILY")
-    parser.add_argument("--soak", type=int, metavar="NUMBER")
+    wish = parser.add_mutually_exclusive_group(required=True)
+    wish.add_argument("--write", nargs="?", const="", metavar="FAMILY")
+    wish.add_argument("--soak", type=int, metavar="NUMBER")
+    wish.add_argument("--seed", type=int)
+    wish.add_argument("--play", metavar="STORY")
     parser.add_argument("--first", type=int, default=1, metavar="SEED")
-    parser.add_argument("--seed", type=int)
-    parser.add_argument("--play", metavar="STORY")
     asked = parser.parse_args(argv)
     with tempfile.TemporaryDirectory() as folder:
         image_file = Path(folder) / "disk.qcow2"
