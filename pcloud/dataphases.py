@@ -111,6 +111,7 @@ def _fill(draft: Draft, phase: Phase, name: str, roles: Roles) -> None:
     """A backup or the dump; where servers come back whose disks nobody has read, only when none holds data."""
     others = tuple(n for n in roles.filled if n != name) if roles.how is How.SETTLES else ()
     gates = [ready(draft, phase, draft.desired.server(o), draft.decisions[o]) for o in others if not _up(draft, o)]
+    gates += _proofs(draft, phase)
     choice, token = find_choice(draft.desired, draft.observed), _token(draft, name, roles)
     database = draft.desired.site.database
     step: Step
@@ -125,6 +126,12 @@ def _fill(draft: Draft, phase: Phase, name: str, roles: Roles) -> None:
         what = "the latest dump"
     reason = f"{what}, unless a server holds data" if others else f"no server holds the data: {what}"
     _add(draft, phase, name, "restore", step, gates, reason)
+
+
+def _proofs(draft: Draft, phase: Phase) -> list[str]:
+    """The nodes after which no older copy of a carrier has the role, or what nobody else has, out of our reach."""
+    hosts = sorted({h for spec in carriers_of(draft.desired) for h in draft.decisions[spec.name].fences})
+    return [draft.fence(phase, h, judge(draft.desired, draft.observed, h).why) for h in hosts]
 
 
 def _up(draft: Draft, name: str) -> bool:
@@ -146,21 +153,23 @@ def _enthrone(draft: Draft, phase: Phase, roles: Roles) -> None:
     """The primary accepts writes at the service address."""
     name, data, database = roles.primary, draft.observed.data, draft.desired.site.database.name
     others = tuple(c.name for c in carriers_of(draft.desired) if c.name != name)
+    if roles.how is How.IS and data.holder == name:
+        return
     if roles.how is How.PROMOTED:
-        away = draft.observed.unreachable()
-        fences = [draft.fence(phase, h, judge(draft.desired, draft.observed, h).why) for h in away]
         retired = [f"{draft.decisions[o].host}/{o}/retire" for o in others]
         promote = Promote(name, str(roles.rpo), APPLY_S)
-        key = _add(draft, phase, name, "promote", promote, [*fences, *retired], f"its primary is gone: {roles.rpo}")
+        needs = [*_proofs(draft, phase), *retired]
+        key = _add(draft, phase, name, "promote", promote, needs, f"its primary is gone: {roles.rpo}")
         _give_way(draft, _sale(draft, phase, key))
     elif roles.how is How.SETTLES:
         servers = (name, *(n for n in roles.filled if n != name))
-        needs = [f"{n}/restore" for n in servers]
+        needs = [*_proofs(draft, phase), *(f"{n}/restore" for n in servers)]
         reason = "unless another one's disk says that it is"
         _add(draft, phase, name, "primary", Take(servers, database), needs, reason)
-    elif roles.how is not How.IS or data.holder != name:
+    else:
         take, reason = Take((name,), database), "it accepts writes at the address"
-        _add(draft, phase, name, "primary", take, [f"{name}/restore"], reason)
+        needs = [*([] if roles.how is How.IS else _proofs(draft, phase)), f"{name}/restore"]
+        _add(draft, phase, name, "primary", take, needs, reason)
 
 
 def _sale(draft: Draft, phase: Phase, promotion: str) -> str:

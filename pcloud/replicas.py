@@ -8,7 +8,8 @@ Safety, as sentences:
 - Two servers that accept writes are a person's business.
 - One that accepts writes stays the primary, and is not made anew while another could take over.
 - One that comes back with its own disk says itself whether it is the primary.
-- A replica is promoted only when every server that may know more is gone for good: made anew, on
+- Nobody takes the role while a server that may have it is out of reach, or not asked yet.
+- A copy is promoted only when every server that may know more is gone for good: made anew, on
   hosts proven off. What may then be missing is measured and said beforehand.
 - The dump is restored only where no server holds the data, and none may that is out of reach.
 - A server that alone holds the data is not made anew (`irreplaceable`).
@@ -41,6 +42,11 @@ class Fate(StrEnum):
     """It is nowhere, and nobody asked for it."""
 
 
+def holds(seen: SeenDatabase | None) -> bool:
+    """Whether a server's data are whole."""
+    return seen is not None and bool(seen.restored)
+
+
 @dataclass(frozen=True)
 class Carrier:
     """`seen` is what its MariaDB says now; None when it was not asked or did not answer."""
@@ -51,7 +57,7 @@ class Carrier:
 
     @property
     def holds(self) -> bool:
-        return self.seen is not None and bool(self.seen.restored)
+        return holds(self.seen)
 
     @property
     def writes(self) -> bool:
@@ -131,12 +137,9 @@ def irreplaceable(desired: Desired, observed: Observed) -> frozenset[str]:
 
 
 def find_heir(desired: Desired, observed: Observed, server: str) -> str:
-    """Who could take over from this server, which is the primary; empty when it is not, or nobody could."""
-    seen = observed.data.databases
-    if server not in seen or not seen[server].writable:
-        return ""
+    """Another carrier that holds the data; empty when none is seen to."""
     others = (s.name for s in carriers_of(desired) if s.name != server)
-    return next((n for n in others if n in seen and seen[n].restored), "")
+    return next((n for n in others if holds(observed.data.databases.get(n))), "")
 
 
 def resolve(
@@ -198,21 +201,21 @@ def _find_primary(carriers: Sequence[Carrier], *, anew: bool) -> tuple[Carrier |
     returning = [c for c in present if c.fate is Fate.RETURNS]
     if returning and not away:
         return returning[0], How.SETTLES, ""
-    holding = _heirs(present) if not anew else []
-    if holding:
-        best = max(holding, key=lambda c: (_reach(c), -carriers.index(c)))
-        assert best.seen is not None
-        if not best.seen.source:
-            return best, How.TAKES, ""
-        lost = [c for c in carriers if c is not best and c.fate in (Fate.NEW, Fate.ABSENT)]
-        if not away and not returning:
-            return best, How.PROMOTED if lost else How.TAKES, ""
     if away or returning:
         silent = ", ".join([*away, *(c.name for c in returning)])
         return None, How.IS, f"{silent} may hold the database's latest data"
+    holding = _heirs(present) if not anew else []
+    if holding:
+        best = max(holding, key=lambda c: (_reach(c), not _is_copy(c), -carriers.index(c)))
+        return best, How.PROMOTED if _is_copy(best) else How.TAKES, ""
     if not present:
         return None, How.IS, "no server is left that could carry the database"
     return present[0], How.FRESH, ""
+
+
+def _is_copy(c: Carrier) -> bool:
+    """Whether its data came from a primary, which may have gone on without it."""
+    return c.seen is not None and bool(c.seen.source)
 
 
 def _has_copy(c: Carrier) -> bool:

@@ -167,6 +167,7 @@ class SimGuest:
         self.world.effect()
         self.data.state, self.data.token, self.data.position = source.state, source.token, source.position
         self.data.orders = self.data.relayed = source.orders
+        self.data.source = address
         self.world.effect()
         return Said()
 

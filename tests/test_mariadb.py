@@ -182,6 +182,21 @@ def test_a_copy_is_whole_and_follows_from_its_own_moment(pair: Pair) -> None:
     eventually(lambda: orders(pair.idx) == {"order-1", "order-2", "order-3"})
 
 
+def test_a_copy_that_does_not_follow_yet_says_of_whom_it_is_one(pair: Pair) -> None:
+    """And is promoted as it is, when its primary is gone before it followed."""
+    restore(pair.db)
+    pair.db.run(PRIMARY, "take")
+    place_order(pair.db, 1)
+    pair.idx.run("/usr/lib/pcloud/copy-from", SERVICE)
+    pair.crash(pair.idx)
+    pair.start(pair.idx)
+    shown = slave(pair.idx)
+    assert (shown["Master_Host"], shown["Slave_IO_Running"]) == (SERVICE, "No")
+    pair.db.run("ip", "link", "set", "eth0", "down")
+    pair.idx.run(PRIMARY, "promote", "10")
+    assert (role(pair.idx), orders(pair.idx), slave(pair.idx)) == ("primary", {"order-1"}, {})
+
+
 def test_a_copy_that_never_began_is_seen(pair: Pair) -> None:
     restore(pair.idx)
     failed = pair.idx.run("/usr/lib/pcloud/copy-from", "10.77.0.99", check=False, timeout_s=60)

@@ -94,6 +94,33 @@ def test_an_interrupted_promotion_goes_on() -> None:
     assert (found.primary, found.how) == ("idx-1", How.TAKES)
 
 
+def test_a_copy_that_did_not_follow_yet_is_promoted_as_one() -> None:
+    """Its primary went on after the copy was taken: what that had is counted, and said."""
+    copied = SeenDatabase(False, "0-1-50", source=ADDRESS, restored="t")
+    found = roles(Carrier("db-1", Fate.NEW), Carrier("idx-1", Fate.STAYS, copied), "0-1-57")
+    assert (found.primary, found.how) == ("idx-1", How.PROMOTED)
+    assert str(found.rpo) == "received 0-1-50, last known 0-1-57; 7 transactions are lost"
+
+
+def test_a_replica_beside_an_emptied_primary_is_promoted_not_just_taken() -> None:
+    found = roles(Carrier("db-1", Fate.STAYS, EMPTY), Carrier("idx-1", Fate.STAYS, replica("0-1-50")), "0-1-57")
+    assert (found.primary, found.how) == ("idx-1", How.PROMOTED)
+
+
+def test_data_without_a_role_wait_for_whoever_may_have_it() -> None:
+    bare = SeenDatabase(False, "0-1-50", restored="t")
+    for fate in (Fate.AWAY, Fate.RETURNS):
+        found = roles(Carrier("db-1", fate), Carrier("idx-1", Fate.STAYS, bare))
+        assert (found.primary, found.how) != ("idx-1", How.TAKES)
+
+
+def test_who_gave_the_role_up_goes_before_its_copy() -> None:
+    """A failback that was cut off between the old one's release and the new one's promotion."""
+    released = SeenDatabase(False, "0-1-50", restored="t")
+    found = roles(Carrier("db-1", Fate.STAYS, replica("0-1-50")), Carrier("idx-1", Fate.STAYS, released))
+    assert (found.primary, found.how) == ("idx-1", How.TAKES)
+
+
 _numbers = st.integers(0, 99)
 _seen = st.builds(
     lambda writes, n, holds, source, runs: SeenDatabase(
@@ -124,8 +151,12 @@ def test_safety_whatever_is_seen(
         others = [c for c in carriers if c.name != found.primary]
         assert by_name[found.primary].fate is not Fate.ABSENT
         assert not any(c.writes and c.fate is not Fate.NEW for c in others), "two would accept writes"
-        if found.how in (How.PROMOTED, How.FRESH):
+        if found.how in (How.TAKES, How.PROMOTED, How.FRESH):
             assert not any(c.fate in (Fate.AWAY, Fate.RETURNS) for c in others), "somebody may know more"
+        if found.how is How.TAKES:
+            seen = by_name[found.primary].seen
+            assert seen is not None
+            assert not seen.source, "a copy takes the role as if it were the whole"
         if found.how is How.PROMOTED:
             assert found.rpo is not None, "promoted without a measured loss"
         if found.how is How.FRESH and not anew:
