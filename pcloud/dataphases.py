@@ -151,25 +151,22 @@ def _token(draft: Draft, name: str, roles: Roles) -> str:
 
 def _enthrone(draft: Draft, phase: Phase, roles: Roles) -> None:
     """The primary accepts writes at the service address."""
-    name, data, database = roles.primary, draft.observed.data, draft.desired.site.database.name
-    others = tuple(c.name for c in carriers_of(draft.desired) if c.name != name)
-    if roles.how is How.IS and data.holder == name:
+    name, database = roles.primary, draft.desired.site.database.name
+    if roles.how is How.IS and draft.observed.data.holder == name:
         return
+    proofs = _proofs(draft, phase)
     if roles.how is How.PROMOTED:
-        retired = [f"{draft.decisions[o].host}/{o}/retire" for o in others]
-        promote = Promote(name, str(roles.rpo), APPLY_S)
-        needs = [*_proofs(draft, phase), *retired]
-        key = _add(draft, phase, name, "promote", promote, needs, f"its primary is gone: {roles.rpo}")
+        others = (c.name for c in carriers_of(draft.desired) if c.name != name)
+        needs = [*proofs, *(f"{draft.decisions[o].host}/{o}/retire" for o in others)]
+        promote, reason = Promote(name, str(roles.rpo), APPLY_S), f"its primary is gone: {roles.rpo}"
+        key = _add(draft, phase, name, "promote", promote, needs, reason)
         _give_way(draft, _sale(draft, phase, key))
-    elif roles.how is How.SETTLES:
-        servers = (name, *(n for n in roles.filled if n != name))
-        needs = [*_proofs(draft, phase), *(f"{n}/restore" for n in servers)]
-        reason = "unless another one's disk says that it is"
-        _add(draft, phase, name, "primary", Take(servers, database), needs, reason)
-    else:
-        take, reason = Take((name,), database), "it accepts writes at the address"
-        needs = [*([] if roles.how is How.IS else _proofs(draft, phase)), f"{name}/restore"]
-        _add(draft, phase, name, "primary", take, needs, reason)
+        return
+    settles = roles.how is How.SETTLES
+    servers = (name, *(n for n in roles.filled if n != name)) if settles else (name,)
+    reason = "unless another one's disk says that it is" if settles else "it accepts writes at the address"
+    needs = [*proofs, *(f"{n}/restore" for n in servers)]
+    _add(draft, phase, name, "primary", Take(servers, database), needs, reason)
 
 
 def _sale(draft: Draft, phase: Phase, promotion: str) -> str:

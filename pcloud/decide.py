@@ -27,7 +27,7 @@ from pcloud.generations import Generations, Quarantined, has_run, quarantined, r
 from pcloud.identity import STATELESS, carrier_names
 from pcloud.observed import Health, Observed, Power, SeenHost, SeenServer
 from pcloud.placement import NoRoom, Placed, place
-from pcloud.replicas import carriers_of, find_heir, irreplaceable
+from pcloud.replicas import find_heir, irreplaceable, keep_primary
 from pcloud.suspicion import judge
 
 
@@ -198,17 +198,15 @@ def _decide_present(facts: _Facts, spec: ServerSpec, host: SeenHost, seen: SeenS
     def decision(act: Act, reason: str) -> Decision:
         if act is Act.REBUILD:
             return Decision(spec.name, act, reason, host.name, anew, generation, health.ok)
-        heir = find_heir(desired, facts.observed, spec.name)
-        way = f"let {heir} take over" if heir else "take what is kept of its data"
-        remedy = f"mount it and recover again, or {way}: pcloud recover {site} --rebuild {spec.name}"
+        remedy = _without_its_disk(facts, spec.name) if act is Act.BLOCK else ""
         return Decision(spec.name, act, reason, host.name, generation, None, health.ok, remedy)
 
     if desired.options.until is not None and spec.name in carrier_names(desired.site):
         return decision(Act.REBUILD, "its data are restored, as you asked")
     if spec.name in desired.options.rebuild and not desired.options.from_scratch:
-        what, remedy = _heir_first(facts, spec.name)
-        if what:
-            return Decision(spec.name, Act.BLOCK, what, host.name, generation, next=remedy)
+        why, remedy = keep_primary(desired, facts.observed, spec.name)
+        if why:
+            return Decision(spec.name, Act.BLOCK, why, host.name, generation, next=remedy)
     if desired.options.from_scratch or spec.name in desired.options.rebuild:
         return decision(Act.REBUILD, "you asked for it")
     drift = _drift(spec, seen)
@@ -220,22 +218,11 @@ def _decide_present(facts: _Facts, spec: ServerSpec, host: SeenHost, seen: SeenS
     return decision(act, reason)
 
 
-def _heir_first(facts: _Facts, server: str) -> tuple[str, str]:
-    """Why the server must not be made anew before another one has its data, and what a person does; or nothing."""
-    site, seen = facts.site, facts.observed.data.databases.get(server)
-    others = [s.name for s in carriers_of(facts.desired) if s.name != server]
-    if seen is None or not seen.writable or not others:
-        return "", ""
-    lacks = "it is the primary, and made anew it would lack its latest data"
-    if heir := find_heir(facts.desired, facts.observed, server):
-        return (
-            f"{lacks}; {heir} can take over first",
-            f"pcloud failback {site} --to {heir}; then the same command again",
-        )
-    return (
-        f"{lacks}; {others[0]} could take over, once it is seen to have them",
-        f"pcloud recover {site}; then pcloud failback {site} --to {others[0]}; then the same command again",
-    )
+def _without_its_disk(facts: _Facts, server: str) -> str:
+    """What a person does about a server whose disk cannot be found, and may hold what nobody else has."""
+    heir = find_heir(facts.desired, facts.observed, server)
+    way = f"let {heir} take over" if heir else "take what is kept of its data"
+    return f"mount it and recover again, or {way}: pcloud recover {facts.site} --rebuild {server}"
 
 
 def _choose(

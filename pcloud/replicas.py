@@ -6,11 +6,11 @@ any interruption, it goes on.
 
 Safety, as sentences:
 - Two servers that accept writes are a person's business.
-- One that accepts writes stays the primary, and is not made anew while another could take over.
+- One that accepts writes stays the primary, and is not made anew before another one has its role.
 - One that comes back with its own disk says itself whether it is the primary.
 - Nobody takes the role while a server that may have it is out of reach, or not asked yet.
 - A copy is promoted only when every server that may know more is gone for good: made anew, on
-  hosts proven off. What may then be missing is measured and said beforehand.
+  hosts proven off, or empty. What may then be missing is measured and said beforehand.
 - The dump is restored only where no server holds the data, and none may that is out of reach.
 - A server that alone holds the data is not made anew (`irreplaceable`).
 """
@@ -140,6 +140,24 @@ def find_heir(desired: Desired, observed: Observed, server: str) -> str:
     """Another carrier that holds the data; empty when none is seen to."""
     others = (s.name for s in carriers_of(desired) if s.name != server)
     return next((n for n in others if holds(observed.data.databases.get(n))), "")
+
+
+def keep_primary(desired: Desired, observed: Observed, server: str) -> tuple[str, str]:
+    """Why the server must not be made anew before another one has its role, and what a person does; or nothing."""
+    seen, site = observed.data.databases.get(server), desired.site.site
+    other = next((s.name for s in carriers_of(desired) if s.name != server), "") if seen and seen.writable else ""
+    if not other:
+        return "", ""
+    lacks = "it is the primary, and made anew it would lack its latest data"
+    if heir := find_heir(desired, observed, server):
+        return (
+            f"{lacks}; {heir} can take over first",
+            f"pcloud failback {site} --to {heir}; then the same command again",
+        )
+    return (
+        f"{lacks}; {other} could take over, once it is seen to have them",
+        f"pcloud recover {site}; then pcloud failback {site} --to {other}; then the same command again",
+    )
 
 
 def resolve(
