@@ -14,7 +14,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from datetime import datetime, timedelta
 
-from pcloud.gtid import behind, parse_gtids, reach
+from pcloud.gtid import behind, parse_gtids, rank
 from pcloud.kept import LATEST, Backup, Shelf, Stretch, Target
 
 CLOCKS_S = 3600
@@ -175,7 +175,7 @@ def _legs(backup: Backup, shelves: Iterable[Shelf], target: Target) -> Iterable[
         usable = [leg for leg in stretches if not behind(at, leg.stretch.start) and behind(at, leg.stretch.end)]
         if not usable:
             return
-        best = max(usable, key=lambda leg: (reach(leg.stretch.end), leg.stretch.ended))
+        best = max(usable, key=lambda leg: (rank(leg.stretch.end), leg.stretch.ended))
         yield best
         at = best.stretch.end
         if target.time and best.stretch.ended >= target.time:

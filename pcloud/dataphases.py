@@ -6,23 +6,28 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from pcloud.backups import loss
 from pcloud.decide import MAKES, Act, Decision
 from pcloud.desired import ServerSpec, liveness
 from pcloud.graph import Draft
+from pcloud.gtid import newest_domain
+from pcloud.kept import Timeline
+from pcloud.loss import DataLoss, latest_of
 from pcloud.playbook import Phase
 from pcloud.recall import find_choice, last_known, missing_backup
 from pcloud.replicas import Carrier, Fate, How, Roles, carriers_of, resolve
+from pcloud.sightings import all_notes
 from pcloud.steps.base import Step
 from pcloud.steps.database import Restore
 from pcloud.steps.gate import AwaitSale, Ready
 from pcloud.steps.index import BuildIndex
 from pcloud.steps.replication import Follow, Promote, Seed, SemiSync, Take, wait_ms
 from pcloud.steps.restoring import NoBackup, RestoreBackup
-from pcloud.steps.stop import Stop
+from pcloud.steps.stop import Consent, Stop
 from pcloud.suspicion import judge
+from pcloud.timelines import next_domain
 
 APPLY_S = 120
 """How long a replica has to apply what it has received, before it is promoted."""
@@ -56,9 +61,13 @@ def restore(draft: Draft, phase: Phase) -> None:
     roles = _roles(draft)
     blocked = [s for s in carriers_of(draft.desired) if draft.decisions[s.name].act is Act.BLOCK]
     for spec in blocked:
-        ready(draft, phase, spec, draft.decisions[spec.name])
-    if roles.problem and not blocked:
-        name = carriers_of(draft.desired)[0].name
+        if not roles.primary or draft.decisions[spec.name].no_room is None:  # else `replicate` says so: nobody waits
+            ready(draft, phase, spec, draft.decisions[spec.name])
+    name = carriers_of(draft.desired)[0].name
+    if isinstance(roles, _Undecided):
+        stop = Consent(roles.server, roles.problem, roles.next, roles.price)
+        draft.add(phase, f"{roles.server}/consent", stop, server=roles.server, action="blocked", reason=roles.problem)
+    elif roles.problem and not blocked:
         stop = Stop(name, roles.problem, roles.next)
         draft.add(phase, f"{name}/role", stop, server=name, action="blocked", reason=roles.problem)
     for name in roles.filled:
@@ -73,12 +82,31 @@ def _roles(draft: Draft) -> Roles:
     left = {c.name for c in carriers if draft.decisions[c.name].act is Act.LEAVE}
     if len(left) == len(carriers):
         return Roles()  # nobody asked for the data
-    policy, known = site.database.semi_sync, draft.observed.data.known
-    waits_s = policy.timeout_s if policy.alone == "degrade" else None
-    anew = options.from_scratch or options.until is not None
-    roles = resolve(site.site, _address(draft), carriers, known, anew=anew, waits_s=waits_s)
+    data, anew = draft.observed.data, options.from_scratch or options.until is not None
+    roles = resolve(site.site, _address(draft), carriers, data.known, data.heard, anew=anew)
+    if roles.loss is not None and not roles.loss.accepted(options.accept_loss):
+        return _ask(site.site, roles.primary, roles.loss)
     seeded, joined = (tuple(n for n in names if n not in left) for names in (roles.seeded, roles.joined))
     return replace(roles, seeded=seeded, joined=joined)
+
+
+@dataclass(frozen=True)
+class _Undecided(Roles):
+    """Nobody has the role before a person accepts what `server`'s taking of it gives up, by its `price`."""
+
+    server: str = ""
+    price: str = ""
+
+
+def _ask(site: str, server: str, loss: DataLoss) -> _Undecided:
+    """A loss is a person's to accept: `--yes` is not enough."""
+    command = f"pcloud recover {site} --accept-loss {loss.price}"
+    return _Undecided(
+        problem=f"{server} can take over, but {loss}",
+        next=f"bring the primary's disk back, then pcloud recover {site}; or accept the loss: {command}",
+        server=server,
+        price=loss.price,
+    )
 
 
 def _carrier(draft: Draft, spec: ServerSpec) -> Carrier:
@@ -87,6 +115,8 @@ def _carrier(draft: Draft, spec: ServerSpec) -> Carrier:
         return Carrier(spec.name, Fate.NEW, seen)
     if d.act is Act.LEAVE and not d.host:
         return Carrier(spec.name, Fate.AWAY if draft.observed.unreachable() else Fate.ABSENT)
+    if d.no_room is not None:
+        return Carrier(spec.name, Fate.GONE)
     if d.act is Act.BLOCK or (seen is None and d.act in (Act.KEEP, Act.LEAVE)):
         return Carrier(spec.name, Fate.AWAY, seen)
     returns = d.act in (Act.START, Act.CYCLE, Act.WAIT) or seen is None
@@ -116,16 +146,28 @@ def _fill(draft: Draft, phase: Phase, name: str, roles: Roles) -> None:
     database = draft.desired.site.database
     step: Step
     if choice is not None:
-        step = RestoreBackup(name, database.name, choice, token, database.restore_timeout_s, others)
+        begun = _timeline(draft, roles.primary, choice.backup.position, f"restored from the backup {choice.backup.id}")
+        step = RestoreBackup(name, database.name, choice, token, database.restore_timeout_s, others, begun)
         what = f"{choice}; {loss(choice, last_known(draft.observed))}"
     elif (why := missing_backup(draft.desired, draft.observed)) is not None:
         step, what = NoBackup(name, database.name, *why, others), why[0]
     else:
         dump, problem, empty = draft.desired.dump, draft.desired.dump_problem, draft.desired.options.empty_database
-        step = Restore(name, database.name, dump, problem, token, empty, database.restore_timeout_s, others)
+        begun = _timeline(draft, roles.primary, "", "restored from the dump" if dump else "an empty database, as asked")
+        step = Restore(name, database.name, dump, problem, token, empty, database.restore_timeout_s, others, begun)
         what = "the latest dump"
     reason = f"{what}, unless a server holds data" if others else f"no server holds the data: {what}"
     _add(draft, phase, name, "restore", step, gates, reason)
+
+
+def _timeline(draft: Draft, server: str, branched: str, why: str) -> Timeline:
+    """The one that begins at `branched`: higher than any that is known of, so that no two are ever taken for one."""
+    data, site = draft.observed.data, draft.desired.site.site
+    known: list[int | str] = [data.known.position, branched]
+    known += [d.timeline for d in data.databases.values()] + [n.position for n in all_notes(site, draft.observed)]
+    for shelf in data.shelves:
+        known += [b.position for b in shelf.backups] + [t.end for t in shelf.stretches]
+    return Timeline(next_domain(site, draft.date, known), newest_domain(branched), branched, server, why)
 
 
 def _proofs(draft: Draft, phase: Phase) -> list[str]:
@@ -155,18 +197,31 @@ def _enthrone(draft: Draft, phase: Phase, roles: Roles) -> None:
     if roles.how is How.IS and draft.observed.data.holder == name:
         return
     proofs = _proofs(draft, phase)
-    if roles.how is How.PROMOTED:
+    if roles.loss is not None:
         others = (c.name for c in carriers_of(draft.desired) if c.name != name)
         needs = [*proofs, *(f"{draft.decisions[o].host}/{o}/retire" for o in others)]
-        promote, reason = Promote(name, str(roles.rpo), APPLY_S), f"its primary is gone: {roles.rpo}"
-        key = _add(draft, phase, name, "promote", promote, needs, reason)
+        what = f"{roles.loss} ({_positions(draft, name)})"
+        begun = _timeline(draft, name, latest_of(draft.observed.data.databases[name]), f"promoted: {roles.loss}")
+        promote = Promote(name, what, APPLY_S, begun)
+        key = _add(draft, phase, name, "promote", promote, needs, f"its primary is gone: {what}")
         _give_way(draft, _sale(draft, phase, key))
         return
     settles = roles.how is How.SETTLES
     servers = (name, *(n for n in roles.filled if n != name)) if settles else (name,)
+    gone = tuple(s.name for s in carriers_of(draft.desired) if _is_gone(draft.decisions[s.name]))
     reason = "unless another one's disk says that it is" if settles else "it accepts writes at the address"
     needs = [*proofs, *(f"{n}/restore" for n in servers)]
-    _add(draft, phase, name, "primary", Take(servers, database), needs, reason)
+    _add(draft, phase, name, "primary", Take(servers, database, gone), needs, reason)
+
+
+def _positions(draft: Draft, name: str) -> str:
+    data = draft.observed.data
+    return f"received {latest_of(data.databases[name]) or 'nothing'}, last seen {data.known.position or 'nowhere'}"
+
+
+def _is_gone(d: Decision) -> bool:
+    """Whether what the server held before is not looked at any more."""
+    return d.act in MAKES or d.no_room is not None
 
 
 def _sale(draft: Draft, phase: Phase, promotion: str) -> str:
@@ -233,6 +288,9 @@ def replicate(draft: Draft, phase: Phase) -> None:
     roles, policy = _roles(draft), draft.desired.site.database.semi_sync
     if roles.problem or not roles.primary:
         return
+    for spec in carriers_of(draft.desired):
+        if draft.decisions[spec.name].no_room is not None:
+            ready(draft, phase, spec, draft.decisions[spec.name])
     longest_ms = wait_ms(policy)
     if roles.alone and policy.alone == "degrade":
         fences = [f"{h}/fence" for h in draft.observed.unreachable()]

@@ -343,6 +343,7 @@ def _placed(desired: Desired, d: Decision, placed: Placed | NoRoom) -> Decision:
             Act.BLOCK,
             str(placed),
             next=f"pcloud status {desired.site.site}; then add a host to the inventory, or give it less memory_mib",
+            fences=d.fences,
             no_room=placed,
         )
     return replace(d, reason=f"{d.reason}; {placed.host}: {placed.reason}", host=placed.host)

@@ -125,6 +125,8 @@ class Options:
     """Hosts whose backups and binary logs are not to be used."""
     unfenced: tuple[str, ...] = ()
     """Hosts that could not be fenced in this run: what must stay stays, stateless servers get substitutes."""
+    accept_loss: str = ""
+    """The loss that a person accepts with a promotion: a number of transactions, or `unknown`."""
 
 
 @dataclass(frozen=True)

@@ -30,6 +30,11 @@ def find_unfenced(state: RunState) -> tuple[str, ...]:
     return tuple(sorted(s.info.host for s in fences if s.info.host))
 
 
+def finds_replica(state: RunState) -> bool:
+    """Whether the run started a replica whose primary is gone: its loss can be measured, and said, only now."""
+    return any(s.info.action == "primary" and s.status is Status.BLOCKED for s in state.steps.values())
+
+
 def leave_alone(options: Options, unfenced: tuple[str, ...]) -> Options:
     """The same wish, but for these hosts: what they have stays theirs, and who can stand in for it does."""
     return replace(options, lost=tuple(h for h in options.lost if h not in unfenced), unfenced=unfenced)

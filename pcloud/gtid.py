@@ -1,4 +1,9 @@
-"""MariaDB's positions: global transaction ids, `domain-server-sequence`, one a domain, as a list."""
+"""MariaDB's positions: global transaction ids, `domain-server-sequence`, one a domain, as a list.
+
+Every timeline of a site's data writes in a domain of its own (`timelines.py`), so a position is a
+vector: `0-1-690,1417-2-30` holds 690 transactions of the first timeline and 30 of the one that
+branched off there. A branch that was given up and the one that lives differ in their domains.
+"""
 
 from __future__ import annotations
 
@@ -23,6 +28,23 @@ def behind(position: str, other: str) -> int:
     return sum(max(0, sequence - mine.get(domain, 0)) for domain, sequence in parse_gtids(other).items())
 
 
-def reach(position: str) -> int:
-    """How many transactions it stands for, in all domains."""
-    return sum(parse_gtids(position).values())
+def newest_domain(position: str) -> int:
+    """The domain of the latest timeline that the position has transactions of; 0 for none."""
+    return max(parse_gtids(position), default=0)
+
+
+def rank(position: str) -> tuple[tuple[int, int], ...]:
+    """A key that sorts positions: the one on the newest timeline is the greatest, then the one further on it.
+
+    Later timelines have higher domains (`timelines.next_domain`), so the comparison begins with those.
+    """
+    return tuple(sorted(parse_gtids(position).items(), reverse=True))
+
+
+def given_up(position: str, known: str) -> int:
+    """How many transactions of `known` whoever goes on from `position` gives up.
+
+    None of a timeline before that of `position`: what came after the branch was given up when it
+    was left, and said then.
+    """
+    return behind(position, known) if newest_domain(known) >= newest_domain(position) else 0

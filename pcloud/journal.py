@@ -27,6 +27,7 @@ from pydantic import TypeAdapter
 from pcloud.clock import Clock, Deadline, SystemClock
 from pcloud.errors import BadInput, Blocked, PcloudError
 from pcloud.events import Event, IllegalTransition, RunStarted, RunState, advance, begin, from_json, to_json
+from pcloud.kept import NEVER_SEEN, Sighting
 from pcloud.places import runs_dir, site_dir
 from pcloud.timing import journey_s
 
@@ -239,15 +240,17 @@ def outcome(state: RunState, held: Holder | None) -> str:
     return RUNNING if held is not None and held.run == state.started.run else KILLED
 
 
-def find_position(site: str) -> str:
-    """The database's last position that a run recorded (a step's fact `position`); empty when none did."""
-    for _, path in reversed(_journals(site)[-POSITIONS:]):
+def find_position(site: str) -> Sighting:
+    """The database's last position that a run recorded (a step's fact `position`), as old as the run's start."""
+    for date, path in reversed(_journals(site)[-POSITIONS:]):
         with contextlib.suppress(PcloudError, ValueError):
             steps = read_run(path, progress=False).steps.values()
             found = [s.facts["position"] for s in steps if s.facts.get("position")]
             if found:
-                return str(found[-1])
-    return ""
+                began = datetime.fromisoformat(date)
+                age_s = (datetime.now(UTC) - began).total_seconds()
+                return Sighting(str(found[-1]), max(0.0, age_s))
+    return NEVER_SEEN
 
 
 def find_keepers(site: str) -> tuple[str, ...]:

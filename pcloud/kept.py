@@ -65,3 +65,35 @@ class Target:
 
 
 LATEST = Target()
+
+
+@dataclass(frozen=True)
+class Sighting:
+    """The primary as somebody saw it last (`sightings.py`). `age_s` is how long ago, in seconds.
+
+    `waits_ms` is how long a commit waited for a replica then before it went on alone: its semi-sync
+    time-out while that was on, -1 while it waited for none.
+    """
+
+    position: str = ""
+    age_s: float = 0.0
+    waits_ms: int = -1
+    answers: bool = False
+    """It answers still: a person leaves it."""
+
+
+NEVER_SEEN = Sighting()
+
+
+@dataclass(frozen=True)
+class Timeline:
+    """A branch of the data: a row of `pcloud.timelines` (`timelines.py`).
+
+    `branched` is the position at which it left its parent; `why` says in a clause what was given up.
+    """
+
+    domain: int
+    parent: int
+    branched: str
+    server: str
+    why: str

@@ -41,9 +41,8 @@ def observe(desired: Desired, world: World) -> Observed:
         found = _look_at_hosts(desired, world, pool)
         up = [s for s in desired.everyone if _running(found, desired, s)]
         health = dict(zip((s.name for s in up), pool.map(lambda s: _observe_server(world, s), up), strict=True))
-        near = tuple(h.name for h in found.hosts if h.reachable)
         once = {s.name for s in up if _running(found, desired, s) == 1}
-        data = observe_data(desired, world, once, near, pool)
+        data = observe_data(desired, world, found, once, pool)
     finally:
         pool.shutdown(wait=False, cancel_futures=True)  # who still waits for a host that is off waits alone
     return replace(found, health=health, data=data)

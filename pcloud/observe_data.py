@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 from pcloud.desired import Desired, ServerSpec
 from pcloud.errors import PcloudError
+from pcloud.gtid import newest_domain, rank
 from pcloud.journal import find_keepers, find_position
-from pcloud.kept import Shelf
+from pcloud.kept import NEVER_SEEN, Shelf, Sighting
 from pcloud.model import SqlCheck
-from pcloud.observed import Data, SeenDatabase
+from pcloud.observed import Data, Observed, SeenDatabase
 from pcloud.recall import looks_at_shelves
 from pcloud.replicas import carriers_of
+from pcloud.sightings import last_sighting
 from pcloud.sql import NamedRows, ask_named
 from pcloud.steps.backup import look
 from pcloud.web import Unanswered
@@ -23,13 +26,23 @@ UNMARKED = "unmarked"
 
 _RESTORED = "SELECT token FROM pcloud.restored WHERE state = 'restored'"
 _ROLE = "SELECT @@read_only AS locked, @@gtid_current_pos AS position, @@report_host AS name"
-_TABLES = "SELECT table_schema AS part, COUNT(*) AS number FROM information_schema.tables GROUP BY table_schema"
+_TABLES = (
+    "SELECT table_schema AS part, COUNT(*) AS number, GROUP_CONCAT(IF(table_schema = 'pcloud', table_name, NULL)) AS"
+    " named FROM information_schema.tables GROUP BY table_schema"
+)
 _SEMI_SYNC = "SHOW STATUS LIKE 'Rpl_semi_sync_%_status'"
+_WAITS = "SELECT @@rpl_semi_sync_master_enabled AS waits, @@rpl_semi_sync_master_timeout AS longest"
+_TIMELINE = "SELECT MAX(domain) AS domain FROM pcloud.timelines"
+_HEARD = (
+    "SELECT TIMESTAMPDIFF(MICROSECOND, at, UTC_TIMESTAMP(3)) / 1000000 AS age,"
+    " DATE_FORMAT(at, '%Y-%m-%dT%H:%i:%sZ') AS moment, acked FROM pcloud.heard WHERE id = 1"
+)
 
 
-def observe_data(desired: Desired, world: World, up: set[str], near: tuple[str, ...], pool: ThreadPoolExecutor) -> Data:
-    """`up` names the servers that run, `near` the hosts that answer. All are asked at once."""
+def observe_data(desired: Desired, world: World, found: Observed, up: set[str], pool: ThreadPoolExecutor) -> Data:
+    """`found` is what the hosts say, `up` names the servers that run. All are asked at once."""
     site = desired.site
+    near = tuple(h.name for h in found.hosts if h.reachable)
     running = [s for s in carriers_of(desired) if s.name in up]
     asked = {s.name: pool.submit(_observe_database, world, s) for s in running}
     indexers = desired.members(site.search.group)
@@ -46,7 +59,7 @@ def observe_data(desired: Desired, world: World, up: set[str], near: tuple[str, 
         indexed=indexed,
         databases=databases,
         holder=_holder(world) if writing else "",  # nobody else can have it, and a dead address takes long to say so
-        known="" if writing else find_position(site.site),
+        known=NEVER_SEEN if writing else _last_known(site.site, found, world),
         shelves=shelves,
         keeping=find_keepers(site.site) if bare else (),
     )
@@ -72,17 +85,30 @@ def _ask(world: World, address: str, *queries: str) -> list[NamedRows]:
     )
 
 
+def _last_known(site: str, found: Observed, world: World) -> Sighting:
+    """What hosts remember; what this machine's journal does, where that is further."""
+    noted, journal = last_sighting(site, found, world.clock.wall()), find_position(site)
+    return noted if rank(noted.position) >= rank(journal.position) else journal
+
+
 def _observe_database(world: World, spec: ServerSpec) -> SeenDatabase | None:
     """None when it does not answer."""
     try:
-        role, tables, acknowledged, slave = _ask(world, spec.address, _ROLE, _TABLES, _SEMI_SYNC, "SHOW SLAVE STATUS")
+        role, tables, acknowledged, waits, slave = _ask(
+            world, spec.address, _ROLE, _TABLES, _SEMI_SYNC, _WAITS, "SHOW SLAVE STATUS"
+        )
         numbers = {row["part"]: int(row["number"]) for row in tables}
-        restored = _ask(world, spec.address, _RESTORED)[0] if numbers.get("pcloud") else ()
+        named = next((str(row["named"] or "").split(",") for row in tables if row["part"] == "pcloud"), [])
+        own = {"restored": _RESTORED, "timelines": _TIMELINE, "heard": _HEARD}
+        asked = [table for table in own if table in named]
+        answers = dict(zip(asked, _ask(world, spec.address, *(own[t] for t in asked)) if asked else (), strict=True))
     except Unanswered:
         return None
     source = slave[0] if slave else {}
     foreign = UNMARKED if numbers.get(world.site.database.name) and not numbers.get("pcloud") else ""
-    late = source.get("Seconds_Behind_Master")
+    restored, late = answers.get("restored"), source.get("Seconds_Behind_Master")
+    status = {str(row["Variable_name"]): str(row["Value"]) for row in acknowledged}
+    waiting = str(waits[0]["waits"]) in ("1", "ON") and status.get("Rpl_semi_sync_master_status") == "ON"
     return SeenDatabase(
         writable=str(role[0]["locked"]) in ("0", "OFF"),
         position=role[0]["position"],
@@ -90,9 +116,29 @@ def _observe_database(world: World, spec: ServerSpec) -> SeenDatabase | None:
         source=source.get("Master_Host") or "",
         replicating=source.get("Slave_IO_Running") == source.get("Slave_SQL_Running") == "Yes",
         behind_s=None if late is None else float(late),
-        semi_sync=any(row["Value"] == "ON" for row in acknowledged),
+        semi_sync="ON" in status.values(),
         restored=str(restored[0]["token"]) if restored else foreign,
+        waits_ms=int(waits[0]["longest"]) if waiting else -1,
+        error=str(source.get("Last_SQL_Error") or source.get("Last_IO_Error") or ""),
+        **_timeline(role[0]["position"], answers.get("timelines")),
+        **_heard(answers.get("heard")),
     )
+
+
+def _timeline(position: str, rows: NamedRows | None) -> dict[str, int]:
+    noted = int(rows[0]["domain"] or 0) if rows else 0
+    return {"timeline": max(noted, newest_domain(position))}
+
+
+def _heard(rows: NamedRows | None) -> dict[str, Any]:
+    if not rows:
+        return {}
+    row = rows[0]
+    return {
+        "heard_s": max(0.0, float(row["age"])),
+        "heard_at": str(row["moment"]),
+        "acknowledges": bool(int(row["acked"])),
+    }
 
 
 def _holder(world: World) -> str:

@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass, field, replace
 from enum import StrEnum
 from functools import cached_property
 
-from pcloud.kept import Shelf
+from pcloud.kept import NEVER_SEEN, Shelf, Sighting
 
 
 class Power(StrEnum):
@@ -124,6 +124,23 @@ class SeenDatabase:
     """On a primary: commits wait for a replica. On a replica: it acknowledges them."""
     restored: str = ""
     """The token of the last whole restore."""
+    timeline: int = 0
+    """The domain of the newest timeline that its data know of (`timelines.py`)."""
+    waits_ms: int = -1
+    """On a primary whose commits wait for a replica: for how long, before they go on alone."""
+    heard_s: float | None = None
+    """On a replica: how many seconds ago it was last level with a primary that answered it. None: it does not say."""
+    heard_at: str = ""
+    """The same as a time, by its own clock (ISO 8601, UTC)."""
+    acknowledges: bool = False
+    """On a replica: the primary waited for its acknowledgement of the last that it received."""
+    error: str = ""
+    """Why its replication stands."""
+
+    @property
+    def sighting(self) -> Sighting:
+        """Of a primary, as it is now."""
+        return Sighting(self.position, 0.0, self.waits_ms, answers=True)
 
 
 @dataclass(frozen=True)
@@ -137,8 +154,10 @@ class Data:
     """Server to what its MariaDB says, for those that answer."""
     holder: str = ""
     """The server that answers at the service address; empty when none does."""
-    known: str = ""
-    """The last position of the primary that an earlier run saw; looked up when no server accepts writes."""
+    known: Sighting = NEVER_SEEN
+    """The primary as an earlier run or status saw it last; looked up when no server accepts writes."""
+    heard: Mapping[str, float] = field(default_factory=dict)
+    """Frontend to how many seconds ago the database's address last answered it; asked when no server accepts writes."""
     shelves: tuple[Shelf, ...] = ()
     """What the hosts that answer keep of it; looked at when no server that answers holds data, or a person wants it."""
     keeping: tuple[str, ...] = ()
@@ -198,8 +217,10 @@ class Observed:
         left = {s.name for h in kept for s in h.servers}
         marks = [s.mark for h in self.hosts for s in h.servers if s.mark and s.name not in left]
         dead = {m.server for m in marks}
+        left_behind = [d for n, d in self.data.databases.items() if n in dead and d.writable]
         data = replace(
             self.data,
+            known=left_behind[0].sighting if len(left_behind) == 1 else self.data.known,
             restored="" if any(m.role == "database" for m in marks) else self.data.restored,
             databases={n: d for n, d in self.data.databases.items() if n not in dead},
             holder="" if self.data.holder in dead else self.data.holder,
@@ -231,9 +252,10 @@ class Observed:
         for health in data["health"].values():
             health.pop("detail")
         for database in data["data"]["databases"].values():
-            for noise in ("position", "received", "behind_s"):
+            for noise in ("position", "received", "behind_s", "heard_s", "heard_at"):
                 database.pop(noise)
         data["data"].pop("known")
+        data["data"].pop("heard")
         data["data"]["shelves"] = [(s["host"], [b["id"] for b in s["backups"]]) for s in data["data"]["shelves"]]
         text = json.dumps(data, sort_keys=True, default=str)
         return hashlib.sha256(text.encode()).hexdigest()[:16]

@@ -46,4 +46,4 @@ def missing_backup(desired: Desired, observed: Observed) -> tuple[str, str] | No
 def last_known(observed: Observed) -> str:
     """The last position of the primary that anybody saw; empty when nobody did."""
     writing = [d.position for d in observed.data.databases.values() if d.writable]
-    return writing[0] if len(writing) == 1 else observed.data.known
+    return writing[0] if len(writing) == 1 else observed.data.known.position

@@ -9,21 +9,25 @@ Safety, as sentences:
 - One that accepts writes stays the primary, and is not made anew before another one has its role.
 - One that comes back with its own disk says itself whether it is the primary.
 - Nobody takes the role while a server that may have it is out of reach, or not asked yet.
-- A copy is promoted only when every server that may know more is gone for good: made anew, on
-  hosts proven off, or empty. What may then be missing is measured and said beforehand.
+- A copy is promoted only when every server that may know more is gone for good: on hosts proven
+  off, or empty. What is then lost is measured and said beforehand (`loss.py`). Nothing else is
+  asked for: no place for the next copy, no image.
 - The dump is restored only where no server holds the data, and none may that is out of reach.
 - A server that alone holds the data is not made anew (`irreplaceable`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from types import MappingProxyType
 
 from pcloud.desired import Desired, ServerSpec
-from pcloud.gtid import behind, reach
+from pcloud.gtid import given_up, rank
 from pcloud.identity import carrier_names
+from pcloud.kept import NEVER_SEEN, Sighting
+from pcloud.loss import DataLoss, latest_of, measure
 from pcloud.observed import Observed, SeenDatabase
 
 
@@ -36,6 +40,8 @@ class Fate(StrEnum):
     """It is started or waited for, with the disk it has."""
     NEW = "new"
     """It is made anew, and empty; an older copy, if there was one, is gone for good."""
+    GONE = "gone"
+    """It is gone for good like one that is made anew, and no host has room for another."""
     AWAY = "away"
     """It may be running where nobody can look."""
     ABSENT = "absent"
@@ -77,39 +83,13 @@ class How(StrEnum):
 
 
 @dataclass(frozen=True)
-class Rpo:
-    """What a promotion may lose: the last position that the replica received, against the last one known."""
-
-    received: str
-    known: str
-    semi_sync: bool
-    waited_s: float | None = None
-    """How long a commit waits for the replica before it goes on alone; None: for ever."""
-
-    def __str__(self) -> str:
-        lost = behind(self.received, self.known)
-        known = f"last known {self.known}" if self.known else "no later position is known"
-        if lost:
-            verdict = f"{lost} transactions are lost"
-        elif self.semi_sync and self.waited_s is None:
-            verdict = "commits waited for it: no acknowledged order is missing"
-        elif self.semi_sync:  # whether it heard of all can only its primary tell, and that one is gone
-            verdict = (
-                f"commits waited for it, {self.waited_s:g} s at most: no acknowledged order is missing, "
-                "unless it was out of its primary's reach for longer"
-            )
-        else:
-            verdict = "commits did not wait for it: what came after that is lost, and not counted"
-        return f"received {self.received or 'nothing'}, {known}; {verdict}"
-
-
-@dataclass(frozen=True)
 class Roles:
     """What is to be done. Every tuple holds servers' names; `problem` and `next` are a person's."""
 
     primary: str = ""
     how: How = How.IS
-    rpo: Rpo | None = None
+    loss: DataLoss | None = None
+    """What the role's taking gives up, where its primary is gone."""
     filled: tuple[str, ...] = ()
     """Get the dump."""
     seeded: tuple[str, ...] = ()
@@ -164,16 +144,16 @@ def resolve(
     site: str,
     address: str,
     carriers: Sequence[Carrier],
-    known: str = "",
+    known: Sighting = NEVER_SEEN,
+    heard: Mapping[str, float] = MappingProxyType({}),
     *,
     anew: bool = False,
-    waits_s: float | None = None,
 ) -> Roles:
     """The roles of a site's carriers, the preferred primary first.
 
-    `address` is the one that a replica must follow; `known` the last position of the primary that
-    anybody saw; `anew` says that a person wants everything made again from the dump; `waits_s` how
-    long a commit waits for a replica before it goes on alone (None: for ever).
+    `address` is the one that a replica must follow; `known` the primary as anybody saw it last;
+    `heard` how many seconds ago each frontend had an answer of it; `anew` says that a person wants
+    everything made again from the dump.
     """
     writing = [c for c in carriers if c.writes]
     if len(writing) > 1:
@@ -186,18 +166,34 @@ def resolve(
     primary, how, problem = _find_primary(carriers, anew=anew)
     if primary is None:
         return Roles(problem=problem, next=f"pcloud status {site}; bring its host back, then pcloud recover {site}")
-    others = [c for c in carriers if c is not primary and c.fate not in (Fate.AWAY, Fate.ABSENT)]
+    others = [c for c in carriers if c is not primary and c.fate not in _NOT_THERE]
     fresh, settles = how is How.FRESH, how is How.SETTLES
-    seen = primary.seen
     return Roles(
         primary.name,
         how,
-        _rpo(seen, known, waits_s) if how is How.PROMOTED and seen is not None else None,
+        _loss(primary, how, known, heard),
         filled=tuple(c.name for c in (primary, *others)) if fresh or settles else (),
         seeded=tuple(c.name for c in ((primary, *others) if settles else () if fresh else others) if not _has_copy(c)),
         joined=tuple(c.name for c in ((primary, *others) if settles else others) if not _follows(c, address)),
-        alone=how is How.IS and seen is not None and seen.semi_sync and _deserted(primary, carriers, address),
+        alone=how is How.IS
+        and primary.seen is not None
+        and primary.seen.semi_sync
+        and _deserted(primary, carriers, address),
     )
+
+
+_NOT_THERE = frozenset({Fate.AWAY, Fate.ABSENT, Fate.GONE})
+
+
+def _loss(primary: Carrier, how: How, known: Sighting, heard: Mapping[str, float]) -> DataLoss | None:
+    """What its taking of the role gives up; None where its data are the whole."""
+    seen = primary.seen
+    if seen is None or how not in (How.PROMOTED, How.TAKES):
+        return None
+    if how is How.PROMOTED:
+        return measure(seen, known, heard)
+    lost = given_up(latest_of(seen), known.position)  # a copy would say more: these were some primary's own
+    return DataLoss(None, least=lost, since=seen.heard_at, why="a later position was seen") if lost else None
 
 
 def _deserted(primary: Carrier, carriers: Sequence[Carrier], address: str) -> bool:
@@ -206,14 +202,14 @@ def _deserted(primary: Carrier, carriers: Sequence[Carrier], address: str) -> bo
     return not any(_follows(c, address) or c.fate in (Fate.AWAY, Fate.RETURNS) for c in others)
 
 
-def _heirs(carriers: Sequence[Carrier]) -> list[Carrier]:
+def _candidates(carriers: Sequence[Carrier]) -> list[Carrier]:
     return [c for c in carriers if c.fate is Fate.STAYS and c.holds and not c.writes]
 
 
 def _find_primary(carriers: Sequence[Carrier], *, anew: bool) -> tuple[Carrier | None, How, str]:
-    present = [c for c in carriers if c.fate not in (Fate.AWAY, Fate.ABSENT)]
+    present = [c for c in carriers if c.fate not in _NOT_THERE]
     away = [c.name for c in carriers if c.fate is Fate.AWAY]
-    writing = next((c for c in carriers if c.writes and c.fate is not Fate.NEW), None)
+    writing = next((c for c in carriers if c.writes and c.fate not in (Fate.NEW, Fate.GONE)), None)
     if writing is not None:
         return writing, How.IS, ""
     returning = [c for c in present if c.fate is Fate.RETURNS]
@@ -222,9 +218,9 @@ def _find_primary(carriers: Sequence[Carrier], *, anew: bool) -> tuple[Carrier |
     if away or returning:
         silent = ", ".join([*away, *(c.name for c in returning)])
         return None, How.IS, f"{silent} may hold the database's latest data"
-    holding = _heirs(present) if not anew else []
+    holding = _candidates(present) if not anew else []
     if holding:
-        best = max(holding, key=lambda c: (_reach(c), not _is_copy(c), -carriers.index(c)))
+        best = max(holding, key=lambda c: (rank(_latest(c)), not _is_copy(c), -carriers.index(c)))
         return best, How.PROMOTED if _is_copy(best) else How.TAKES, ""
     if not present:
         return None, How.IS, "no server is left that could carry the database"
@@ -245,12 +241,6 @@ def _follows(c: Carrier, address: str) -> bool:
     return c.fate is Fate.STAYS and seen is not None and c.holds and seen.replicating and seen.source == address
 
 
-def _reach(c: Carrier) -> int:
-    """How far its data go, in transactions."""
+def _latest(c: Carrier) -> str:
     assert c.seen is not None
-    return max(reach(c.seen.position), reach(c.seen.received))
-
-
-def _rpo(seen: SeenDatabase, known: str, waits_s: float | None) -> Rpo:
-    received = seen.received if reach(seen.received) >= reach(seen.position) else seen.position
-    return Rpo(received, known, seen.semi_sync, waits_s)
+    return latest_of(c.seen)

@@ -17,6 +17,7 @@ class Shoppers:
     world: SimWorld
     ordered: int = 0
     acknowledged: list[int] = field(default_factory=list)
+    acknowledged_at: dict[int, float] = field(default_factory=dict)
     refused_at: list[float] = field(default_factory=list)
     waiting: dict[int, tuple[int, float]] = field(default_factory=dict)
     """A primary's data (by identity) to its order that waits for a replica, and since when."""
@@ -58,6 +59,7 @@ class Shoppers:
             self.alone.add(id(source))
         del self.waiting[id(source)]
         self.acknowledged.append(number)
+        self.acknowledged_at[number] = now
 
     def _reached(self) -> SimData | None:
         world = self.world
@@ -65,7 +67,11 @@ class Shoppers:
             if not any(world.serving(s.name) for s in world.desired.everyone if s.role == role):
                 return None
         source = world.at_address("")
-        return source if source is not None and source.state == "restored" else None
+        if source is None or source.state != "restored":
+            return None
+        serving = (s.name for s in world.desired.members("frontend") if world.serving(s.name))
+        world.answered |= dict.fromkeys(serving, world.clock.now())
+        return source
 
     def missing(self) -> list[int]:
         """Acknowledged orders that the primary does not have."""

@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from pcloud.errors import CommandFailed, HostUnreachable
@@ -23,8 +25,10 @@ COPY_S, RESTORE_S, INDEX_S = 6.0, 10.0, 4.0
 SILENCE_S = 5.0
 
 
-def gtid(position: int) -> str:
-    return f"0-1-{position}" if position else ""
+def gtid(position: int, domain: int = 0, past: Mapping[int, int] = MappingProxyType({})) -> str:
+    """As MariaDB writes it; `past` is how far the timelines before went."""
+    parts = [*past.items(), *([(domain, position)] if position else [])]
+    return ",".join(f"{d}-1-{number}" for d, number in parts)
 
 
 @dataclass(frozen=True)
@@ -41,6 +45,11 @@ class SimData:
     state: str = ""
     token: str = ""
     position: int = 0
+    """Of the last transaction, in the timeline's domain."""
+    domain: int = 0
+    """The timeline's."""
+    past: Mapping[int, int] = field(default_factory=dict)
+    """How far the timelines went that this one came from, by domain."""
     primary: bool = False
     """The file that says so."""
     source: str = ""
@@ -62,19 +71,36 @@ class SimData:
     """What `SHOW SLAVE STATUS` says of its lateness, one answer after the other, while it has not caught up."""
     error: str = ""
     """Why it cannot follow: its data and its source's went different ways."""
+    heard: float | None = None
+    """When it last heard its primary; kept on its disk."""
+    acked: bool = False
+    """Its primary waited for its acknowledgement then."""
 
     def starts(self) -> None:
         """A boot: the role comes from the disk, replication and semi-sync do not start by themselves."""
         self.running, self.semi_sync, self.slow = False, False, False
 
-    def receive(self, source: SimData) -> None:
+    @property
+    def reached(self) -> str:
+        """Its position as MariaDB writes it."""
+        return gtid(self.position, self.domain, self.past)
+
+    def begin_timeline(self, domain: int) -> None:
+        if self.position:
+            self.past = {**self.past, self.domain: self.position}
+        self.domain, self.position, self.received = domain, 1, 0
+
+    def receive(self, source: SimData, now: float) -> None:
         """What the source has and this one lacks; nothing when this one has what the source never had."""
         if self.relayed[: len(self.orders)] != self.orders:
             self.relayed = self.orders
         if source.orders[: len(self.relayed)] != self.relayed:
             self.error = "an error 1236: it has orders that its source never had"
             return
+        if source.domain != self.domain:
+            self.domain, self.past, self.position, self.received = source.domain, dict(source.past), 0, 0
         self.relayed, self.received = source.orders, max(self.received, source.position)
+        self.heard, self.acked = now, source.semi_sync
         if not self.slow and not self.late:
             self.apply()
 
@@ -111,8 +137,8 @@ class SimGuest:
             case ["mariadb", *options]:
                 text = (stdin if isinstance(stdin, bytes) else stdin.read() if stdin else b"").decode()
                 return self._status() if "--vertical" in options else self._sql(text)
-            case [program, verb, *_] if program == PRIMARY:
-                return self._role(verb)
+            case [program, verb, *rest] if program == PRIMARY:
+                return self._role(verb, rest)
             case [program, address] if program in (COPY_FROM, FOLLOW):
                 return self._copy(address) if program == COPY_FROM else self._follow(address)
             case words if tuple(words) == self.world.site.search.argv:
@@ -134,7 +160,7 @@ class SimGuest:
     def tail(self, path: str, **_: Any) -> str:
         raise AssertionError(f"no step reads the end of a server's {path}")
 
-    def _role(self, verb: str) -> Said:
+    def _role(self, verb: str, rest: list[str]) -> Said:
         match verb:
             case "status":
                 return Said(0, "primary\n" if self.data.primary else "replica\n")
@@ -147,13 +173,16 @@ class SimGuest:
                     self.data.apply()
                     self.data.running, self.data.source, self.data.received = False, "", 0
                     self.world.effect()
+                    if len(rest) > 2:
+                        self.data.begin_timeline(int(rest[2]))
+                        self.world.effect()
                 self.data.primary = True
                 self.world.effect()
             case "release":
                 self.world.effect()
                 self.data.primary = self.data.semi_sync = False
                 self.world.effect()
-                return Said(0, f"{gtid(self.data.position)}\n")
+                return Said(0, f"{self.data.reached}\n")
         return Said()
 
     def _copy(self, address: str) -> Said:
@@ -166,6 +195,7 @@ class SimGuest:
         self.world.clock.work(COPY_S)
         self.world.effect()
         self.data.state, self.data.token, self.data.position = source.state, source.token, source.position
+        self.data.domain, self.data.past, self.data.received = source.domain, dict(source.past), 0
         self.data.orders = self.data.relayed = source.orders
         self.data.source = address
         self.world.effect()
@@ -190,7 +220,7 @@ class SimGuest:
             "Master_Host": data.source,
             "Slave_IO_Running": "Yes" if data.running and source else "Connecting" if data.running else "No",
             "Slave_SQL_Running": "Yes" if data.running else "No",
-            "Gtid_IO_Pos": gtid(max(data.received, data.position)),
+            "Gtid_IO_Pos": gtid(max(data.received, data.position), data.domain, data.past),
             "Seconds_Behind_Master": late if data.running and source else "NULL",
             "Last_IO_Error": data.error,
         }
@@ -201,7 +231,7 @@ class SimGuest:
         if "EXECUTE IMMEDIATE" in text:
             return Said(0, f"{data.tables}\n{data.state}\n" if text.startswith("SELECT") else f"{data.state}\n")
         if "@@gtid_current_pos" in text:
-            return Said(0, f"{gtid(data.position)}\n")
+            return Said(0, f"{data.reached}\n")
         if "@@rpl_semi_sync_master_enabled" in text:
             on = data.semi_sync and any(d.running for d in self.world.followers(self.name))
             state = "ON" if on else "OFF"
@@ -224,7 +254,9 @@ class SimGuest:
                 data.source, data.received, data.relayed = "", 0, data.orders
         elif marks := re.findall(r"VALUES \(1, '(\w+)', '([^']+)'", text):
             for state, token in marks:
-                data.state, data.token, data.position = state, token, 0
+                data.state, data.token, data.position, data.past = state, token, 0, {}
+                begun = re.search(r"INTO pcloud\.timelines VALUES \((\d+)", text)
+                data.domain = int(begun[1]) if begun else 0
                 data.orders = data.relayed = ()
                 self.world.clock.work(RESTORE_S / 2)
                 self.world.effect()
@@ -233,15 +265,21 @@ class SimGuest:
         self.world.effect()
 
 
-def seen_database(data: SimData, *, follows: bool) -> SeenDatabase:
+def seen_database(data: SimData, *, follows: bool, now: float, wall: datetime) -> SeenDatabase:
     """What observation would find. `follows`: whoever it replicates from answers."""
+    silent_s = None if data.heard is None else now - data.heard
     return SeenDatabase(
         writable=data.primary,
-        position=gtid(data.position),
-        received=gtid(max(data.received, data.position)) if data.source else "",
+        position=data.reached,
+        received=gtid(max(data.received, data.position), data.domain, data.past) if data.source else "",
         source=data.source,
         replicating=data.running and follows and not data.error,
         behind_s=0.0 if data.running and follows else None,
         semi_sync=data.semi_sync or (data.running and bool(data.source)),
         restored=data.token if data.state == "restored" else "",
+        timeline=data.domain,
+        waits_ms=int(data.timeout) if data.primary and data.semi_sync else -1,
+        heard_s=silent_s,
+        heard_at="" if silent_s is None else (wall - timedelta(seconds=silent_s)).strftime("%Y-%m-%dT%H:%M:%SZ"),
+        acknowledges=data.acked,
     )

@@ -25,8 +25,9 @@ from pcloud.events import (
     StepProgress,
 )
 from pcloud.execute import _Reporter, _Run, run_step
-from pcloud.failover import find_unfenced, leave_alone, plan_failover
+from pcloud.failover import find_unfenced, finds_replica, leave_alone, plan_failover
 from pcloud.plan import Plan, plan
+from pcloud.sightings import plan_sighting
 from pcloud.steps.fence import Confirm, Fence
 from pcloud.switchover import plan_failback
 from tests.shoppers import Shoppers
@@ -52,7 +53,9 @@ class Operator:
     broken: list[str] = field(default_factory=list)
     states: list[RunState] = field(default_factory=list)
     said: list[str] = field(default_factory=list)
-    """What was said to be lost, before it was."""
+    """What was said to be lost, before it was: the reasons of the promotions and restores that took place."""
+    reasons: dict[str, str] = field(default_factory=dict)
+    """The same for all that the plan that runs may do."""
     nexts: list[str] = field(default_factory=list)
     """What the last command told a person to do."""
     outcome: str = ""
@@ -76,7 +79,22 @@ class Operator:
         except PcloudError as error:
             self.outcome, self.nexts = EXIT_NAMES.get(error.exit_code, "failed"), [error.next]
             self.say(f"exit {error.exit_code}: {error.what}; next: {error.next}")
-        self.world.known = next((p for s in reversed(self.states) if (p := _position(s))), "")
+        if self.outcome != "killed":
+            self._remember()
+
+    def _remember(self) -> None:
+        """As each command does at its end: two hosts are told where the primary is."""
+        world = self.world
+        observed = world.look(at_silent=False)
+        seen = [(n, d) for n, d in observed.data.databases.items() if d.writable]
+        if len(seen) != 1:
+            return
+        step = plan_sighting(world.site, observed, *seen[0], world.clock.wall())
+        for host, old in step.hosts if step is not None else ():
+            pool, files = world.host(host).pool, world.hosts[host].files
+            files[f"{pool}/{step.name}"] = "empty"
+            for name in old:
+                files.pop(f"{pool}/{name}", None)
 
     def _do(self, verb: str, rest: list[str]) -> None:
         desired = self.world.desired
@@ -96,7 +114,11 @@ class Operator:
 
     def _plan_and_run(self, desired: Desired, made: Plan) -> None:
         """As the command does: hosts that could not be fenced are left alone in a second plan, if that has any use."""
-        unfenced = find_unfenced(self._run(made))
+        state = self._run(made)
+        if finds_replica(state):
+            self.say("once more, now that what the replica lacks can be measured:")
+            state = self._run(plan(desired, self.world.observe(), DATE))
+        unfenced = find_unfenced(state)
         if not unfenced:
             return
         again = replace(desired, options=leave_alone(desired.options, unfenced))
@@ -122,7 +144,7 @@ class Operator:
     def _run(self, made: Plan) -> RunState:
         for line in summary(made):
             self.say(f"plan: {line}")
-        self.said += [n.info.reason for n in made.nodes if n.info.action in ("promote", "restore")]
+        self.reasons = {n.key: n.info.reason for n in made.nodes if n.info.action in ("promote", "restore")}
         run = _Run(made, self.world, self, self, _started(made))
         run.inbox = cast(Any, Inbox(self.time))
         pool = cast(Any, Turns(self.time))
@@ -150,6 +172,7 @@ class Operator:
     def _tell(self, event: Event) -> None:
         match event:
             case StepDone(step=step, changed=True, facts=facts):
+                self.said += [self.reasons[step]] if step in self.reasons else []
                 told = [str(facts[k]) for k in ("proof", "received", "last") if facts.get(k)]
                 self.say(f"  {step}{f' ({told[0]})' if told else ''}")
             case StepFailed(step=step, what=what, next=following):
@@ -178,20 +201,21 @@ def _started(made: Plan) -> RunStarted:
 
 def _options(desired: Desired, words: list[str]) -> Desired:
     """`recover --rebuild fe-1 --only frontend`, as the command line would read it."""
-    named: dict[str, tuple[str, ...]] = {"--rebuild": (), "--only": ()}
+    named: dict[str, tuple[str, ...]] = {"--rebuild": (), "--only": (), "--accept-loss": ()}
     flags, rest = set[str](), iter(words)
     for word in rest:
         if word in named:
             named[word] += (next(rest),)
         else:
             flags.add(word)
-    options = Options("--from-scratch" in flags, named["--rebuild"], named["--only"], "--empty-database" in flags)
+    options = Options(
+        "--from-scratch" in flags,
+        named["--rebuild"],
+        named["--only"],
+        "--empty-database" in flags,
+        accept_loss="".join(named["--accept-loss"][-1:]),
+    )
     return replace(desired, options=options)
-
-
-def _position(state: RunState) -> str:
-    found = [s.facts["position"] for s in state.steps.values() if s.facts.get("position")]
-    return str(found[-1]) if found else ""
 
 
 def summary(made: Plan) -> list[str]:

@@ -19,11 +19,12 @@ from typing import Any
 from pcloud.desired import Desired, ImageSpec, Names, ServerSpec
 from pcloud.errors import CommandFailed, HostUnreachable, HypervisorError, PcloudError
 from pcloud.identity import carrier_names
-from pcloud.kept import Shelf
+from pcloud.kept import NEVER_SEEN, Shelf
 from pcloud.model import Check, Host, Journey, SecretRef, Site, Visit
 from pcloud.observed import Data, Health, HostPower, Mark, Observed, Power, SeenHost, Witness
 from pcloud.power import PowerControl
 from pcloud.recall import looks_at_shelves
+from pcloud.sightings import last_sighting
 from pcloud.steps.fence import PowerProof, ask_power
 from tests.simulated_data import SimData, SimGuest, seen_database
 from tests.simulated_hosts import EFFECT_S, SimDomain, SimHost, SimHypervisor, SimShell
@@ -58,8 +59,8 @@ class SimWorld:
     """Where hosts listen for one another, by address, port and token."""
     lied: set[str] = field(default_factory=set)
     """Hosts that have power, of which a person said that they have none: nothing can be promised then."""
-    known: str = ""
-    """The primary's last position that a journal knows."""
+    answered: dict[str, float] = field(default_factory=dict)
+    """Frontend to when the database last answered it."""
     shelves: tuple[Shelf, ...] = ()
     """What hosts keep of the database; looked at when nobody has it."""
     keeping: tuple[str, ...] = ()
@@ -251,7 +252,7 @@ class SimWorld:
         for server in self.carriers():
             data = self.find_data(server)
             if source is not None and data is not None and data is not source and data.running and self.serving(server):
-                data.receive(source)
+                data.receive(source, self.clock.now())
 
     @property
     def database(self) -> tuple[str, str]:
@@ -276,10 +277,14 @@ class SimWorld:
     def observe(self) -> Observed:
         """As `pcloud.observe` would find it, and as long as that would take."""
         self.clock.work(OBSERVE_S + SILENCE_S * any(h.away for h in self.hosts.values()))
+        return self.look()
+
+    def look(self, *, at_silent: bool = True) -> Observed:
+        """The same, in no time but for what controllers take; these are asked only when `at_silent`."""
         hosts = []
         for name, host in self.hosts.items():
             if host.away:
-                hosts.append(self._observe_silent(name))
+                hosts.append(self._observe_silent(name) if at_silent else SeenHost(name, "no answer", silent=True))
                 continue
             self.confirmed.pop(name, None)  # it was heard of: no word about it counts any longer
             volumes = tuple(sorted(PurePosixPath(p).name for p in host.files))
@@ -290,13 +295,14 @@ class SimWorld:
             for s in self.desired.everyone
             if self.reached(s.name)
         }
-        return Observed(tuple(hosts), up, self._observe_data())
+        return Observed(tuple(hosts), up, self._observe_data(tuple(hosts)))
 
-    def _observe_data(self) -> Data:
+    def _observe_data(self, hosts: tuple[SeenHost, ...]) -> Data:
         once = (s for s in self.carriers() if self.answering(s) and len(self.running(s)) == 1)
         up = {s: d for s in once if (d := self.find_data(s))}
         holders = self.holders()
-        seen = {s: seen_database(d, follows=bool(holders)) for s, d in up.items()}
+        now, wall = self.clock.now(), self.clock.wall()
+        seen = {s: seen_database(d, follows=bool(holders), now=now, wall=wall) for s, d in up.items()}
         idx_up = all(self.answering(s.name) for s in self.desired.members(self.site.search.group))
         tokens = [d.restored for d in seen.values() if d.restored]
         writing = any(d.writable for d in seen.values())
@@ -306,7 +312,8 @@ class SimWorld:
             indexed=self.indexed and idx_up,
             databases=seen,
             holder=next((h for h in holders if h in up), ""),
-            known="" if writing else self.known,
+            known=NEVER_SEEN if writing else last_sighting(self.site.site, Observed(hosts), wall),
+            heard={} if writing else {s: now - at for s, at in self.answered.items() if self.answering(s)},
             shelves=self.shelves if looked else (),
             keeping=self.keeping if looked else (),
         )

@@ -18,6 +18,7 @@ from typing import IO, TYPE_CHECKING, Any, ClassVar, cast
 
 from pcloud.desired import Dump
 from pcloud.errors import Blocked
+from pcloud.kept import Timeline
 from pcloud.steps.base import Met, Report, Unmet, World
 
 if TYPE_CHECKING:
@@ -53,6 +54,21 @@ class _Joined(io.RawIOBase):
         return 0
 
 
+TIMELINES = (
+    "CREATE TABLE IF NOT EXISTS pcloud.timelines (domain INT UNSIGNED PRIMARY KEY, parent INT UNSIGNED NOT NULL,"
+    " branched TEXT NOT NULL, began TIMESTAMP NOT NULL, server VARCHAR(64) NOT NULL, why VARCHAR(400) NOT NULL);"
+)
+
+
+def timeline_row(timeline: Timeline) -> str:
+    """The statement that says that the data begin this timeline; texts travel as hexadecimal numbers."""
+    texts = [f"x'{text.encode().hex()}'" for text in (timeline.branched, timeline.server, timeline.why[:400])]
+    return (
+        f"REPLACE INTO pcloud.timelines VALUES ({timeline.domain}, {timeline.parent}, {texts[0]}, NOW(), "
+        f"{texts[1]}, {texts[2]});"
+    )
+
+
 def _before(database: str, token: str) -> bytes:
     return (
         "SET SESSION sql_log_bin=0;\n"
@@ -67,9 +83,10 @@ def _before(database: str, token: str) -> bytes:
     ).encode()
 
 
-def _after(token: str) -> bytes:
+def _after(token: str, timeline: Timeline | None) -> bytes:
+    begun = f"{TIMELINES}\n{timeline_row(timeline)}\n" if timeline is not None else ""
     durable = "SET GLOBAL innodb_flush_log_at_trx_commit=1, GLOBAL sync_binlog=1;"
-    return f"\n{durable}\nREPLACE INTO pcloud.restored VALUES (1, 'restored', '{token}', NOW());\n".encode()
+    return f"\n{begun}{durable}\nREPLACE INTO pcloud.restored VALUES (1, 'restored', '{token}', NOW());\n".encode()
 
 
 def holds_data(world: World, server: str, database: str) -> bool:
@@ -103,6 +120,8 @@ class Restore:
     empty: bool
     timeout_s: float
     others: tuple[str, ...] = ()
+    timeline: Timeline | None = None
+    """The one that begins with it."""
     waits: ClassVar[bool] = False
 
     def check(self, world: World) -> Met | Unmet:
@@ -132,7 +151,7 @@ class Restore:
             parts: list[IO[bytes]] = [io.BytesIO(_before(self.database, self.token))]
             if self.dump is not None:
                 parts.append(opened.enter_context(open_dump(Path(self.dump.path))))
-            parts.append(io.BytesIO(_after(self.token)))
+            parts.append(io.BytesIO(_after(self.token, self.timeline)))
             machine.run(
                 CLIENT,
                 deadline_s=self.timeout_s,

@@ -14,7 +14,8 @@ from typing import Any, ClassVar
 
 from pcloud.clock import Deadline
 from pcloud.errors import Blocked, CheckFailed, PcloudError
-from pcloud.gtid import behind, reach
+from pcloud.gtid import behind, rank
+from pcloud.kept import Timeline
 from pcloud.model import SemiSync as SemiSyncPolicy
 from pcloud.steps.base import Met, Report, Unmet, World
 from pcloud.steps.database import CLIENT, holds_data
@@ -81,6 +82,8 @@ class Take:
 
     servers: tuple[str, ...]
     database: str
+    gone: tuple[str, ...] = ()
+    """Data servers whose last disk nobody will see again: a replica of theirs is promoted, with its loss measured."""
     waits: ClassVar[bool] = False
 
     def check(self, world: World) -> Met | Unmet:
@@ -94,8 +97,16 @@ class Take:
         if not holding:
             raise CheckFailed("no server holds the data", where=self.servers[0])
         positions = {s: position(world, s) for s in holding}
+        best = max(holding, key=lambda s: (rank(positions[s]), -self.servers.index(s)))
+        if self.gone and replication(world, best):
+            raise Blocked(
+                f"its primary was on {' and '.join(self.gone)}, which is gone: what its promotion gives up is measured "
+                "now that it answers",
+                where=best,
+                next=f"pcloud recover {world.site.site}",
+            )
         report.progress("taking the address")
-        _become(world, max(holding, key=lambda s: (reach(positions[s]), -self.servers.index(s))), ["take"])
+        _become(world, best, ["take"])
         return {}
 
 
@@ -106,6 +117,8 @@ class Promote:
     server: str
     rpo: str
     timeout_s: float
+    timeline: Timeline | None = None
+    """The one that begins with it."""
     waits: ClassVar[bool] = False
 
     def check(self, world: World) -> Met | Unmet:
@@ -115,7 +128,10 @@ class Promote:
 
     def do(self, world: World, report: Report) -> Mapping[str, Any]:
         report.progress("applying what was received, and taking the address")
-        return {"received": _become(world, self.server, ["promote", f"{self.timeout_s:g}"], self.timeout_s + ROLE_S)}
+        words = ["promote", f"{self.timeout_s:g}"]
+        if self.timeline is not None:
+            words += ["-", str(self.timeline.domain), self.timeline.why]
+        return {"received": _become(world, self.server, words, self.timeout_s + ROLE_S)}
 
 
 def _await(world: World, server: str, gtids: str, timeout_s: float) -> None:

@@ -24,3 +24,10 @@ class Stop:
 
     def do(self, world: World, report: Report) -> Mapping[str, Any]:  # noqa: ARG002
         raise Blocked(self.what, where=self.where, next=self.next)
+
+
+@dataclass(frozen=True)
+class Consent(Stop):
+    """A loss that a person accepts by name. `price` is what `--accept-loss` takes for it."""
+
+    price: str = ""

@@ -1,0 +1,119 @@
+"""What a promotion gives up: measured from what the replica, the frontends and earlier runs heard of the primary.
+
+An order counts as lost when a shopper was told that it stands and the new primary does not have it.
+Three things are known of that, each measured and none assumed:
+
+- the replica: until when it was level with its primary, and whether it acknowledged what it received
+  (`pcloud.heard`, written there every two seconds). While it did, the primary answered no shopper
+  before the replica had his order; once it fell silent the primary waited its semi-sync time-out;
+- the frontends: when the last of them got an answer from the database's address. Every acknowledged
+  order passed through one of them, so nothing was acknowledged after that;
+- the last position that any run or status saw, with the time-out that was in force (`sightings.py`).
+
+A primary that died is thereby told from one that only the replica had lost.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from pcloud.gtid import given_up, rank
+from pcloud.kept import Sighting
+from pcloud.observed import SeenDatabase
+
+UNKNOWN = "unknown"
+"""What a person accepts when a loss cannot be counted (`--accept-loss unknown`)."""
+FOREVER_MS = 2**31 - 1
+"""A commit that waits this long (24 days) waits for a person."""
+MARGIN_S = 3.0
+"""The recorders on the servers look every two seconds."""
+
+
+@dataclass(frozen=True)
+class DataLoss:
+    """`transactions`: 0 for none, None where they cannot be counted; at least `least` then.
+
+    `seconds` is the time in which a counted loss was written, `since` (ISO 8601, UTC) when the
+    replica last heard its primary; empty when it never said so.
+    """
+
+    transactions: int | None = 0
+    seconds: float = 0.0
+    since: str = ""
+    least: int = 0
+    why: str = ""
+
+    @property
+    def none(self) -> bool:
+        return self.transactions == 0
+
+    @property
+    def price(self) -> str:
+        """What a person accepts who accepts this loss: a number, or `unknown`."""
+        return UNKNOWN if self.transactions is None else str(self.transactions)
+
+    def accepted(self, price: str) -> bool:
+        """Whether who accepts `price` (empty for nothing) accepts this loss."""
+        if self.none or price == UNKNOWN:
+            return True
+        return self.transactions is not None and price.isdigit() and self.transactions <= int(price)
+
+    def __str__(self) -> str:
+        why = f": {self.why}" if self.why else ""
+        if self.none:
+            return f"no acknowledged order is lost{why}"
+        if self.transactions is not None:
+            return f"up to {self.transactions} transactions of the last {self.seconds:.0f} s are lost{why}"
+        least = f", at least {self.least} transactions" if self.least else ""
+        return f"how much is lost is unknown, since {self.since or 'a time that nobody knows'}{least}{why}"
+
+
+def measure(seen: SeenDatabase, known: Sighting, heard: Mapping[str, float]) -> DataLoss:
+    """What is given up if `seen`, a replica whose primary is gone, becomes the primary.
+
+    `known` is the last that was seen of the primary, `heard` says of each frontend that could be
+    asked how many seconds ago the database last answered it.
+    """
+    lacks = given_up(latest_of(seen), known.position)
+    if known.answers:
+        return _measure_leaving(seen, known, lacks)
+    if lacks:
+        last = min(heard.values(), default=0.0)
+        if known.age_s <= last:
+            return DataLoss(lacks, max(seen.heard_s or 0.0, known.age_s), why="the primary was seen at its end")
+        return DataLoss(None, since=seen.heard_at, least=lacks)
+    if seen.heard_s is None:
+        return DataLoss(None, why="the replica does not say when it last heard its primary")
+    if not seen.acknowledges:
+        return DataLoss(None, since=seen.heard_at, why="the primary did not wait for it")
+    if known.waits_ms >= FOREVER_MS:
+        return DataLoss(0, why="commits waited for the replica, for as long as it took")
+    return _compare(seen, known, heard)
+
+
+def latest_of(seen: SeenDatabase) -> str:
+    """The latest transaction that it holds or has received."""
+    return max(seen.received, seen.position, key=rank)
+
+
+def _measure_leaving(seen: SeenDatabase, known: Sighting, lacks: int) -> DataLoss:
+    if seen.replicating and known.waits_ms > 0 and not lacks:
+        return DataLoss(0, why="it follows its primary, and commits wait for it")
+    if lacks:
+        return DataLoss(lacks, seen.heard_s or 0.0, why="its primary answers, and is ahead")
+    return DataLoss(None, since=seen.heard_at, why="its primary answers, and commits do not wait for it")
+
+
+def _compare(seen: SeenDatabase, known: Sighting, heard: Mapping[str, float]) -> DataLoss:
+    """Whether the primary can have gone on alone: it waits its time-out first, and answers nobody meanwhile."""
+    assert seen.heard_s is not None
+    if not heard:
+        return DataLoss(None, since=seen.heard_at, why="no frontend says when the primary last answered")
+    last = min(heard.values())
+    alone_s = seen.heard_s - max(0, known.waits_ms) / 1000
+    if last >= alone_s + MARGIN_S:
+        last_heard = f"the replica heard the primary {seen.heard_s:.0f} s ago, and it answered last {last:.0f} s ago"
+        return DataLoss(0, why=last_heard)
+    went_on = f"the primary answered until {last:.0f} s ago, the replica last heard it {seen.heard_s:.0f} s ago"
+    return DataLoss(None, since=seen.heard_at, why=went_on)

@@ -1,0 +1,105 @@
+"""The primary's last position that anybody saw, remembered on two hosts as the name of an empty file.
+
+A name is read with the list of the pool's files, which every observation asks for anyway:
+
+    demo.seen.1417-172818493-771.20261128T012126Z.w30000.note     it waited 30,000 ms for a replica
+    demo.seen.1417-172818493-690.20261128T011955Z.alone.note      its commits waited for none
+
+The position is that of the newest timeline: those before it do not move any more.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from pcloud.gtid import newest_domain, rank
+from pcloud.kept import NEVER_SEEN, Sighting
+from pcloud.model import Site
+from pcloud.observed import Observed, SeenDatabase
+from pcloud.steps.sighting import NoteSighting
+
+HOLDERS = 2
+"""How many hosts remember it."""
+_TIME = "%Y%m%dT%H%M%SZ"
+_FILE = r"{site}\.seen\.([0-9]+-[0-9]+-[0-9]+)\.([0-9]{{8}}T[0-9]{{6}}Z)\.(?:w([0-9]+)|alone)\.note"
+
+
+@dataclass(frozen=True)
+class SightingNote:
+    """One such file. `at` is when the primary was seen, by the clock of the machine that saw it."""
+
+    name: str
+    position: str
+    at: datetime
+    waits_ms: int
+
+
+def name_of(site: str, position: str, timeline: int, at: datetime, waits_ms: int) -> str:
+    """The file's name. A timeline that has no transaction yet is there with the number 0."""
+    domain = max(timeline, newest_domain(position))
+    latest = next((g for g in position.replace("\n", "").split(",") if g.startswith(f"{domain}-")), f"{domain}-0-0")
+    waits = f"w{waits_ms}" if waits_ms >= 0 else "alone"
+    return f"{site}.seen.{latest}.{at.astimezone(UTC).strftime(_TIME)}.{waits}.note"
+
+
+def read_notes(site: str, names: Iterable[str]) -> tuple[SightingNote, ...]:
+    """Those among the names of a pool's files."""
+    pattern = re.compile(_FILE.format(site=re.escape(site)))
+    found = []
+    for name in names:
+        if (match := pattern.fullmatch(name)) is not None:
+            try:
+                at = datetime.strptime(match[2], _TIME).replace(tzinfo=UTC)
+            except ValueError:
+                continue
+            found.append(SightingNote(name, match[1], at, int(match[3]) if match[3] else -1))
+    return tuple(found)
+
+
+def all_notes(site: str, observed: Observed) -> tuple[SightingNote, ...]:
+    """What all hosts that answer remember."""
+    return tuple(n for h in observed.hosts for n in read_notes(site, h.volumes))
+
+
+def last_sighting(site: str, observed: Observed, now: datetime) -> Sighting:
+    """What the hosts that answer remember: the furthest position on the newest timeline, and its age."""
+    notes = all_notes(site, observed)
+    if not notes:
+        return NEVER_SEEN
+    last = max(notes, key=lambda n: (rank(n.position), n.at))
+    return Sighting(last.position, max(0.0, (now - last.at).total_seconds()), last.waits_ms)
+
+
+def outdated(site: str, names: Iterable[str], new: str) -> tuple[str, ...]:
+    """The notes on one host that say no more than the new one."""
+    mine = read_notes(site, [new])[0]
+    others = [n for n in read_notes(site, names) if n.name != new]
+    return tuple(n.name for n in others if (rank(n.position), n.at) <= (rank(mine.position), mine.at))
+
+
+def holders(site: Site, observed: Observed, primary_host: str) -> tuple[str, ...]:
+    """The hosts that are to remember it: not the primary's own, and not of its rack, where others answer."""
+    racks = {h.name: h.rack for h in site.hosts}
+    answering = [h.name for h in observed.hosts if h.reachable and h.name != primary_host]
+    chosen: list[str] = []
+    while len(chosen) < HOLDERS and (left := [h for h in answering if h not in chosen]):
+        taken = {racks[h] for h in (*chosen, primary_host) if h in racks}
+        chosen.append(min(left, key=lambda h: (racks[h] in taken, observed.position(h))))
+    return tuple(chosen)
+
+
+def plan_sighting(
+    site: Site, observed: Observed, server: str, seen: SeenDatabase, now: datetime
+) -> NoteSighting | None:
+    """What two hosts are to remember of `server`, the primary, as it was `seen` now; None where no host answers."""
+    if not seen.position and not seen.timeline:
+        return None
+    name = name_of(site.site, seen.position, seen.timeline, now, seen.waits_ms)
+    at = next((h.name for h, _ in observed.copies(site.site, server)), "")
+    told = holders(site, observed, at)
+    volumes = {h.name: h.volumes for h in observed.hosts if h.reachable}
+    hosts = tuple((h, outdated(site.site, volumes[h], name)) for h in told)
+    return NoteSighting(name, hosts) if hosts else None
