@@ -65,8 +65,10 @@ def restore(draft: Draft, phase: Phase) -> None:
             ready(draft, phase, spec, draft.decisions[spec.name])
     name = carriers_of(draft.desired)[0].name
     if isinstance(roles, _Undecided):
-        stop = Consent(roles.server, roles.problem, roles.next, roles.price)
-        draft.add(phase, f"{roles.server}/consent", stop, server=roles.server, action="blocked", reason=roles.problem)
+        consent = Consent(roles.server, roles.problem, roles.next, roles.price)
+        draft.add(
+            phase, f"{roles.server}/consent", consent, server=roles.server, action="blocked", reason=roles.problem
+        )
     elif roles.problem and not blocked:
         stop = Stop(name, roles.problem, roles.next)
         draft.add(phase, f"{name}/role", stop, server=name, action="blocked", reason=roles.problem)
@@ -208,20 +210,14 @@ def _enthrone(draft: Draft, phase: Phase, roles: Roles) -> None:
         return
     settles = roles.how is How.SETTLES
     servers = (name, *(n for n in roles.filled if n != name)) if settles else (name,)
-    gone = tuple(s.name for s in carriers_of(draft.desired) if _is_gone(draft.decisions[s.name]))
     reason = "unless another one's disk says that it is" if settles else "it accepts writes at the address"
     needs = [*proofs, *(f"{n}/restore" for n in servers)]
-    _add(draft, phase, name, "primary", Take(servers, database, gone), needs, reason)
+    _add(draft, phase, name, "primary", Take(servers, database), needs, reason)
 
 
 def _positions(draft: Draft, name: str) -> str:
     data = draft.observed.data
     return f"received {latest_of(data.databases[name]) or 'nothing'}, last seen {data.known.position or 'nowhere'}"
-
-
-def _is_gone(d: Decision) -> bool:
-    """Whether what the server held before is not looked at any more."""
-    return d.act in MAKES or d.no_room is not None
 
 
 def _sale(draft: Draft, phase: Phase, promotion: str) -> str:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import Any
 
 from pcloud.desired import Desired, ServerSpec
 from pcloud.errors import PcloudError
 from pcloud.gtid import newest_domain, rank
+from pcloud.identity import carrier_names
 from pcloud.journal import find_keepers, find_position
 from pcloud.kept import NEVER_SEEN, Shelf, Sighting
 from pcloud.model import SqlCheck
@@ -15,7 +18,7 @@ from pcloud.observed import Data, Observed, SeenDatabase
 from pcloud.recall import looks_at_shelves
 from pcloud.replicas import carriers_of
 from pcloud.sightings import last_sighting
-from pcloud.sql import NamedRows, ask_named
+from pcloud.sql import NamedRows, Row, ask_named
 from pcloud.steps.backup import look
 from pcloud.web import Unanswered
 from pcloud.world import World
@@ -104,41 +107,48 @@ def _observe_database(world: World, spec: ServerSpec) -> SeenDatabase | None:
         answers = dict(zip(asked, _ask(world, spec.address, *(own[t] for t in asked)) if asked else (), strict=True))
     except Unanswered:
         return None
-    source = slave[0] if slave else {}
     foreign = UNMARKED if numbers.get(world.site.database.name) and not numbers.get("pcloud") else ""
-    restored, late = answers.get("restored"), source.get("Seconds_Behind_Master")
-    status = {str(row["Variable_name"]): str(row["Value"]) for row in acknowledged}
-    waiting = str(waits[0]["waits"]) in ("1", "ON") and status.get("Rpl_semi_sync_master_status") == "ON"
+    restored = answers.get("restored")
+    seen = _read_database(role[0], {str(r["Variable_name"]): str(r["Value"]) for r in acknowledged}, waits[0], slave)
+    return replace(
+        seen,
+        restored=str(restored[0]["token"]) if restored else foreign,
+        timeline=max(newest_domain(seen.position), *(int(r["domain"] or 0) for r in answers.get("timelines", ())), 0),
+        **_read_heard(answers.get("heard", ())),
+    )
+
+
+def _read_database(role: Row, status: Mapping[str, str], waits: Row, slave: NamedRows) -> SeenDatabase:
+    """What MariaDB says of itself, without what is in its tables."""
+    source = slave[0] if slave else {}
+    late = source.get("Seconds_Behind_Master")
+    waiting = str(waits["waits"]) in ("1", "ON") and status.get("Rpl_semi_sync_master_status") == "ON"
     return SeenDatabase(
-        writable=str(role[0]["locked"]) in ("0", "OFF"),
-        position=role[0]["position"],
+        writable=str(role["locked"]) in ("0", "OFF"),
+        position=role["position"],
         received=source.get("Gtid_IO_Pos") or "",
         source=source.get("Master_Host") or "",
         replicating=source.get("Slave_IO_Running") == source.get("Slave_SQL_Running") == "Yes",
         behind_s=None if late is None else float(late),
         semi_sync="ON" in status.values(),
-        restored=str(restored[0]["token"]) if restored else foreign,
-        waits_ms=int(waits[0]["longest"]) if waiting else -1,
+        waits_ms=int(waits["longest"]) if waiting else -1,
         error=str(source.get("Last_SQL_Error") or source.get("Last_IO_Error") or ""),
-        **_timeline(role[0]["position"], answers.get("timelines")),
-        **_heard(answers.get("heard")),
     )
 
 
-def _timeline(position: str, rows: NamedRows | None) -> dict[str, int]:
-    noted = int(rows[0]["domain"] or 0) if rows else 0
-    return {"timeline": max(noted, newest_domain(position))}
-
-
-def _heard(rows: NamedRows | None) -> dict[str, Any]:
+def _read_heard(rows: NamedRows) -> dict[str, Any]:
+    """What a replica noted of its primary (`pcloud.heard`)."""
     if not rows:
         return {}
-    row = rows[0]
-    return {
-        "heard_s": max(0.0, float(row["age"])),
-        "heard_at": str(row["moment"]),
-        "acknowledges": bool(int(row["acked"])),
-    }
+    age_s, moment, acked = float(rows[0]["age"]), str(rows[0]["moment"]), bool(int(rows[0]["acked"]))
+    return {"heard_s": max(0.0, age_s), "heard_at": moment, "acknowledges": acked}
+
+
+def observe_primary(desired: Desired, world: World) -> tuple[str, SeenDatabase] | None:
+    """Who answers at the service address and accepts writes, as it is now."""
+    name = _holder(world)
+    seen = _observe_database(world, desired.server(name)) if name in carrier_names(desired.site) else None
+    return (name, seen) if seen is not None and seen.writable else None
 
 
 def _holder(world: World) -> str:

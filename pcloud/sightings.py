@@ -93,13 +93,11 @@ def holders(site: Site, observed: Observed, primary_host: str) -> tuple[str, ...
 
 def plan_sighting(
     site: Site, observed: Observed, server: str, seen: SeenDatabase, now: datetime
-) -> NoteSighting | None:
-    """What two hosts are to remember of `server`, the primary, as it was `seen` now; None where no host answers."""
+) -> tuple[NoteSighting, ...]:
+    """What hosts are to remember of `server`, the primary, as it was `seen` now."""
     if not seen.position and not seen.timeline:
-        return None
+        return ()
     name = name_of(site.site, seen.position, seen.timeline, now, seen.waits_ms)
     at = next((h.name for h, _ in observed.copies(site.site, server)), "")
-    told = holders(site, observed, at)
-    volumes = {h.name: h.volumes for h in observed.hosts if h.reachable}
-    hosts = tuple((h, outdated(site.site, volumes[h], name)) for h in told)
-    return NoteSighting(name, hosts) if hosts else None
+    volumes = {h.name: h.volumes for h in observed.hosts}
+    return tuple(NoteSighting(h, name, outdated(site.site, volumes[h], name)) for h in holders(site, observed, at))

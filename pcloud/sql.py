@@ -24,7 +24,8 @@ if TYPE_CHECKING:
 LIMIT = 2 << 20
 _NO_MYSQL = "what answers does not speak the MySQL protocol"
 Rows = tuple[tuple[Any, ...], ...]
-NamedRows = tuple[dict[str, Any], ...]
+Row = dict[str, Any]
+NamedRows = tuple[Row, ...]
 # What PyMySQL's parser raises for bytes that are not the protocol.
 _NONSENSE = (ValueError, LookupError, TypeError, AttributeError, AssertionError, RuntimeError, struct.error)
 

@@ -130,6 +130,10 @@ class World:
                 self._hypervisors[host] = opened
             return self._hypervisors[host]
 
+    def is_connected(self, host: str) -> bool:
+        """Whether its libvirt answered already, and does."""
+        return host in self._hypervisors and self._hypervisors[host].alive()
+
     def _open(self, uri: str, host: str) -> Hypervisor:
         """libvirt comes over ssh: where ssh alone fails too, its own error says what is wrong (a key, a cable)."""
         limit = LOGIN_FACTOR * self.site.access.connect_timeout_s

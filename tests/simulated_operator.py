@@ -89,11 +89,10 @@ class Operator:
         seen = [(n, d) for n, d in observed.data.databases.items() if d.writable]
         if len(seen) != 1:
             return
-        step = plan_sighting(world.site, observed, *seen[0], world.clock.wall())
-        for host, old in step.hosts if step is not None else ():
-            pool, files = world.host(host).pool, world.hosts[host].files
-            files[f"{pool}/{step.name}"] = "empty"
-            for name in old:
+        for note in plan_sighting(world.site, observed, *seen[0], world.clock.wall()):
+            pool, files = world.host(note.host).pool, world.hosts[note.host].files
+            files[f"{pool}/{note.name}"] = "empty"
+            for name in note.old:
                 files.pop(f"{pool}/{name}", None)
 
     def _do(self, verb: str, rest: list[str]) -> None:

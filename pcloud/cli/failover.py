@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from pcloud.cli.recover import Json, Yes, run
+from pcloud.cli.recover import AcceptLoss, Json, Yes, price_of, run
 from pcloud.cli.session import Session, stamp
 from pcloud.desired import Options
 from pcloud.failover import describe_loss, plan_failover
@@ -24,7 +24,9 @@ HostName = Annotated[str, typer.Argument(help="The host to leave, as its invento
     epilog="Examples: pcloud failover demo h3 · pcloud failover demo h3 --yes --json · to see it first: pcloud plan "
     "demo --lose h3. Exit codes: 0 converged, 1 failed, 2 bad input, 3 blocked, waiting for a person."
 )
-def failover(site: SiteName, host: HostName, yes: Yes = False, json: Json = False) -> None:
+def failover(
+    site: SiteName, host: HostName, yes: Yes = False, accept_loss: AcceptLoss = "", json: Json = False
+) -> None:
     """Leave a host: cut its power, prove that it is off, and recover the site without it.
 
     A recovery like any other, also where the host answers and its servers are healthy: it is asked
@@ -42,5 +44,5 @@ def failover(site: SiteName, host: HostName, yes: Yes = False, json: Json = Fals
         return describe_loss(session.desired, seen[-1], made)
 
     command = f"pcloud failover {site} {host}"
-    lost = Options(lost=(host,))
+    lost = Options(lost=(host,), accept_loss=price_of(accept_loss))
     run(site, lost, make, "recover", yes=yes, json=json, question=question, command=command, again=True)

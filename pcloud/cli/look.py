@@ -19,6 +19,7 @@ from pcloud.desired import Names
 from pcloud.errors import BadInput, CheckFailed
 from pcloud.observe import observe
 from pcloud.observed import Observed
+from pcloud.remember import remember
 from pcloud.render.database import COLUMNS, database_rows, find_alarms
 
 app = typer.Typer()
@@ -30,6 +31,7 @@ def status(site: SiteName = "demo", json: Json = False) -> None:
     with open_session(site) as session:
         found = observe(session.desired, session.world)
         rows = _rows(session, found)
+        remember(session.desired, session.world)
     alarms = find_alarms(session.desired, found.data)
     if json:
         hosts = [{"host": h.name, "reachable": h.reachable, "problem": h.problem} for h in found.hosts]

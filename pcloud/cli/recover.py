@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -17,24 +18,27 @@ from rich.console import RenderableType
 from pcloud import places, timing
 from pcloud.cli.session import Session, confirm, err, hosts_of, open_session, out, stamp
 from pcloud.clock import SystemClock
-from pcloud.desired import Options
+from pcloud.desired import Desired, Options
 from pcloud.errors import BadInput
 from pcloud.events import RunState
 from pcloud.execute import execute
-from pcloud.failover import find_unfenced, leave_alone
+from pcloud.failover import find_unfenced, finds_replica, leave_alone
 from pcloud.inventory import find_inventory, load_site
 from pcloud.journal import Journal, RunLock, list_runs, new_run_id, read_run
+from pcloud.loss import UNKNOWN
 from pcloud.model import Site
 from pcloud.observe import observe
 from pcloud.plan import Plan, check_same, plan
+from pcloud.remember import remember
 from pcloud.render.faces import Face, choose_face
 from pcloud.render.plan import render_plan
 from pcloud.render.report import report_of
 from pcloud.render.report_text import render_report
 from pcloud.steps.restoring import RestoreBackup
-from pcloud.steps.stop import Stop
+from pcloud.steps.stop import Consent, Stop
 from pcloud.teardown import plan_destroy, plan_purge
 from pcloud.whatif import as_lost
+from pcloud.wording import show
 
 app = typer.Typer()
 
@@ -50,6 +54,15 @@ FromScratch = Annotated[
     bool, typer.Option("--from-scratch", help="Make every server anew; old disks become tombstones.")
 ]
 Empty = Annotated[bool, typer.Option("--empty-database", help="Accept a shop without data when there is no dump.")]
+AcceptLoss = Annotated[
+    str,
+    typer.Option(
+        "--accept-loss",
+        help="Accept that a promotion gives up this many transactions, or `unknown`. Without it a person is asked; "
+        "--yes is not enough.",
+        metavar="N|unknown",
+    ),
+]
 Lose = Annotated[
     list[str] | None,
     typer.Option("--lose", help="As if this host were lost; may be repeated. Nothing is cut off.", metavar="HOST"),
@@ -61,8 +74,21 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
 
 
-def _options(only: list[str] | None, rebuild: list[str] | None, scratch: bool, empty: bool) -> Options:
-    return Options(scratch, tuple(sorted(rebuild or ())), tuple(sorted(only or ())), empty)
+def _options(
+    only: list[str] | None, rebuild: list[str] | None, scratch: bool, empty: bool, accept_loss: str = ""
+) -> Options:
+    rebuilt, asked = tuple(sorted(rebuild or ())), tuple(sorted(only or ()))
+    return Options(scratch, rebuilt, asked, empty, accept_loss=price_of(accept_loss))
+
+
+def price_of(text: str) -> str:
+    """A loss that a person accepts, as it was typed. Raises `BadInput` for what is none."""
+    if text and text != UNKNOWN and not (text.isascii() and text.isdigit() and len(text) < 19):
+        raise BadInput(
+            f"--accept-loss {show(text)} is no number of transactions, nor `unknown`",
+            next="name what the plan says: --accept-loss 12, or --accept-loss unknown",
+        )
+    return text
 
 
 PAST_RUNS = 10
@@ -149,10 +175,15 @@ def recover(
     rebuild: Rebuild = None,
     from_scratch: FromScratch = False,
     empty_database: Empty = False,
+    accept_loss: AcceptLoss = "",
     json: Json = False,
 ) -> None:
-    """Rebuild what is broken, keep what works, and prove it by a shopper's walk."""
-    options = _options(only, rebuild, from_scratch, empty_database)
+    """Rebuild what is broken, keep what works, and prove it by a shopper's walk.
+
+    Where a replica has to take over and orders may be lost, the plan says how many, and waits for
+    your word: at the terminal, or by --accept-loss.
+    """
+    options = _options(only, rebuild, from_scratch, empty_database, accept_loss)
 
     def make(session: Session) -> Plan:
         made = plan(session.desired, observe(session.desired, session.world), stamp())
@@ -231,6 +262,10 @@ def run(
     way = _Way(operation, command or f"pcloud {operation} {name}", yes, json)
     with open_session(name, options, makes=operation == "recover" or options.until is not None, ask=way.ask) as session:
         state = _run_once(session, make, question, way)
+        if state is not None and again and finds_replica(state):
+            out.print("\nOnce more: the replica answers, and what its promotion gives up can be measured.\n")
+            state = _run_once(session, make, question, way) or state
+        remember(session.desired, session.world)
         if state is None:
             return
         unfenced = find_unfenced(state) if again else ()
@@ -248,6 +283,10 @@ def _run_once(
         made = make(session)
         if not way.json:
             out.print(_show_plan(made, past_runs(made.site)), end="\n\n")
+        if (asked := _asks_for_consent(made, way)) is not None:
+            confirm(f"{asked.what}. Accept that?", yes=False, command=asked.next)
+            session = replace(session, desired=accept(session.desired, asked.price))
+            made = make(session)
         if made.changes:
             text = question(session, made) if question is not None else _question(made)
             confirm(text, yes=way.yes or not text, command=way.command)
@@ -255,6 +294,17 @@ def _run_once(
             out.print("nothing to do") if not way.json else None
             return None
         return _run_plan(made, session, run_id, way)
+
+
+def _asks_for_consent(made: Plan, way: _Way) -> Consent | None:
+    """The loss that the person at the terminal is asked about; one that nobody can be asked about blocks."""
+    if way.yes or way.json or not sys.stdin.isatty():
+        return None
+    return next((n.step for n in made.nodes if isinstance(n.step, Consent)), None)
+
+
+def accept(desired: Desired, price: str) -> Desired:
+    return replace(desired, options=replace(desired.options, accept_loss=price))
 
 
 def _run_without(session: Session, unfenced: tuple[str, ...], way: _Way) -> RunState | None:

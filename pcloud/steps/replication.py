@@ -78,12 +78,13 @@ def _become(world: World, server: str, words: list[str], deadline_s: float = ROL
 
 @dataclass(frozen=True)
 class Take:
-    """One of the servers accepts writes at the service address: who does already, by its own disk, or who has most."""
+    """One of the servers accepts writes at the service address: who does already, by its own disk, or who has most.
+
+    Not a replica: it is promoted, with its loss measured and said, once it answers.
+    """
 
     servers: tuple[str, ...]
     database: str
-    gone: tuple[str, ...] = ()
-    """Data servers whose last disk nobody will see again: a replica of theirs is promoted, with its loss measured."""
     waits: ClassVar[bool] = False
 
     def check(self, world: World) -> Met | Unmet:
@@ -97,11 +98,12 @@ class Take:
         if not holding:
             raise CheckFailed("no server holds the data", where=self.servers[0])
         positions = {s: position(world, s) for s in holding}
-        best = max(holding, key=lambda s: (rank(positions[s]), -self.servers.index(s)))
-        if self.gone and replication(world, best):
+        copies = {s for s in holding if replication(world, s)}
+        best = max(holding, key=lambda s: (rank(positions[s]), s not in copies, -self.servers.index(s)))
+        if best in copies:
             raise Blocked(
-                f"its primary was on {' and '.join(self.gone)}, which is gone: what its promotion gives up is measured "
-                "now that it answers",
+                "it is a replica, and no disk that is left says that it was the primary's: what a promotion gives up "
+                "is measured now that it answers",
                 where=best,
                 next=f"pcloud recover {world.site.site}",
             )
