@@ -3,6 +3,7 @@
 Safety, as sentences:
 - A backup whose file is not as long as its manifest says is none.
 - Only stretches of the backup's own line continue it, and only where no transaction is missing between.
+- Of a timeline that another one branched off from, nothing after the branch is used: it was given up.
 - What is restored never goes past what was asked for.
 - The last backup is never deleted, nor what continues the oldest one that stays.
 """
@@ -14,7 +15,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from datetime import datetime, timedelta
 
-from pcloud.gtid import behind, parse_gtids, rank
+from pcloud.gtid import behind, cap, merge, newest_domain, parse_gtids, rank, up_to
 from pcloud.kept import LATEST, Backup, Shelf, Stretch, Target
 
 CLOCKS_S = 3600
@@ -24,10 +25,13 @@ TIME = "%Y-%m-%dT%H:%M:%SZ"
 
 @dataclass(frozen=True)
 class Leg:
-    """One stretch that is replayed, from the host that keeps it."""
+    """One stretch that is replayed, from the host that keeps it; `reaches` is where the data are then."""
 
     host: str
     stretch: Stretch
+    reaches: str
+    stop: str = ""
+    """Where the replay stops, when not at its end: past it the stretch is of a branch that was given up."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +48,7 @@ class Choice:
     @property
     def end(self) -> str:
         """The last position that is kept; what a restore to a time reaches is known once it is there."""
-        return self.legs[-1].stretch.end if self.legs else self.backup.position
+        return self.legs[-1].reaches if self.legs else self.backup.position
 
     @property
     def ended(self) -> str:
@@ -138,14 +142,12 @@ def choose(shelves: Sequence[Shelf], target: Target = LATEST) -> Choice | None:
             found.append(made)
     if not found:
         return None
-    tested = {c.backup.line: max(b.tested for b in (f.backup for f in found) if b.line == c.backup.line) for c in found}
-
-    def worth(made: Choice) -> tuple[str, str, str]:
-        """To a time, what comes nearest; else the line that was backed up last, whatever its server's clock said."""
-        nearest = min(made.ended, target.time) if target.time else made.ended
-        return ("" if target.time else tested[made.backup.line], nearest, made.backup.taken)
-
-    best = max(found, key=worth)
+    if target.time:
+        best = max(found, key=lambda c: (min(c.ended, target.time), c.backup.taken))
+    else:
+        lines = {c.backup.line for c in found}
+        tested = {line: max(c.backup.tested for c in found if c.backup.line == line) for line in lines}
+        best = max(found, key=lambda c: (tested[c.backup.line], rank(c.end), c.backup.taken))
     newer = "" if target.time or target.gtid else _unsupported(shelves, best.backup.line)
     return Choice(best.backup, best.hosts, best.legs, target, newer)
 
@@ -167,18 +169,37 @@ def _copies(shelves: Iterable[Shelf]) -> Mapping[Backup, tuple[str, ...]]:
     return found
 
 
+def _goal(backup: Backup, stretches: Sequence[tuple[str, Stretch]], target: Target) -> str:
+    """The position that is replayed to: the furthest on the newest timeline; or the named transaction.
+
+    A position on a later timeline says where it left the earlier ones: what these have beyond that
+    was given up. A transaction of such a branch is reached only when it is named.
+    """
+    ends = [backup.position, *(t.end for _, t in stretches)]
+    if not target.gtid:
+        furthest = max(ends, key=rank)
+        if not behind(furthest, backup.position):
+            return furthest
+        own = newest_domain(backup.position)  # it is of a branch that was given up, and stays on it
+        return max((e for e in ends if newest_domain(e) <= own), key=rank)
+    holding = [e for e in ends if not behind(e, target.gtid)]
+    return up_to(max(holding, key=rank), target.gtid) if holding else ""
+
+
 def _legs(backup: Backup, shelves: Iterable[Shelf], target: Target) -> Iterable[Leg]:
     """Stretches one after the other, each the one that leads furthest, until the target or the end of what is kept."""
     at = backup.position
-    stretches = [Leg(s.host, t) for s in shelves for t in s.stretches if t.line == backup.line]
-    while not (target.gtid and not behind(at, target.gtid)):
-        usable = [leg for leg in stretches if not behind(at, leg.stretch.start) and behind(at, leg.stretch.end)]
+    stretches = [(s.host, t) for s in shelves for t in s.stretches if t.line == backup.line]
+    goal = _goal(backup, stretches, target)
+    while behind(at, goal):
+        usable = [(cap(t.end, goal), t.ended, host, t) for host, t in stretches if not behind(at, t.start)]
+        usable = [leg for leg in usable if behind(at, leg[0])]
         if not usable:
             return
-        best = max(usable, key=lambda leg: (rank(leg.stretch.end), leg.stretch.ended))
-        yield best
-        at = best.stretch.end
-        if target.time and best.stretch.ended >= target.time:
+        reaches, ended, host, stretch = max(usable, key=lambda leg: (rank(leg[0]), leg[1]))
+        at = merge(at, reaches)
+        yield Leg(host, stretch, at, reaches if parse_gtids(reaches) != parse_gtids(stretch.end) else "")
+        if target.time and ended >= target.time:
             return
 
 

@@ -13,13 +13,14 @@ from typing import Any
 import yaml
 
 from pcloud.desired import Names
+from pcloud.gtid import rank
 from pcloud.inventory import defaults_dir, load_site
 from pcloud.observed import Mark, Power
 from pcloud.plan import Plan, plan
 from pcloud.playbook import load_playbook
 from pcloud.sightings import name_of
 from tests.conftest import make_desired
-from tests.simulated_data import SimData, gtid
+from tests.simulated_data import SimData
 from tests.simulated_power import Bmc
 from tests.simulation import SimDomain, SimWorld, with_options
 
@@ -84,7 +85,6 @@ def arrange_data(world: SimWorld, case: dict[str, Any]) -> None:
             data.position, data.primary = 10, server == role
             data.running = data.semi_sync = True
             data.source = "" if server == role else str(world.site.services[world.site.database.service].address)
-            data.heard, data.acked = world.clock.now() - 1, True
     if case.get("restored"):
         arrange_sighting(world)
     for server, words in case.get("data", {}).items():
@@ -94,9 +94,12 @@ def arrange_data(world: SimWorld, case: dict[str, Any]) -> None:
 
 def arrange_sighting(world: SimWorld) -> None:
     """Everybody heard the primary until a second ago, and the hosts remember it."""
-    now = world.clock.now()
+    now, copies = world.clock.now(), [d for d in world.disks.values() if d.state == "restored"]
+    for data in copies:
+        data.heard, data.acked = (now - 1, True) if data.source else (None, False)
     world.answered = {s.name: now - 1 for s in world.desired.members("frontend")}
-    note = name_of(world.site.site, gtid(10), 0, world.clock.wall(), 30_000)
+    last = max((d.reached for d in copies), key=rank, default="")
+    note = name_of(world.site.site, last, max((d.domain for d in copies), default=0), world.clock.wall(), 30_000)
     for name, host in world.hosts.items():
         host.files[f"{world.host(name).pool}/{note}"] = "empty"
 

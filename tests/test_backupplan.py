@@ -25,7 +25,7 @@ from pcloud.plan import plan
 from pcloud.steps.backup import Keep, Take
 from pcloud.steps.database import Restore
 from pcloud.steps.restoring import NoBackup, RestoreBackup
-from tests.plan_cases import DATE
+from tests.plan_cases import DATE, arrange_sighting
 from tests.simulation import SimWorld, marks_of, with_options
 from tests.test_plan import Memory, is_whole, run_all
 
@@ -58,7 +58,7 @@ CHOICES = [
     ("all there is", [ONE], LATEST, "h2", gtid(30), 1),
     ("the copy of the one fills the hole of the other", [ONE, CUT], LATEST, "h2", gtid(40), 2),
     ("never over a hole", [CUT], LATEST, "h7", gtid(20), 1),
-    ("a transaction within the binary log", [ONE], Target(gtid=gtid(15)), "h2", gtid(30), 1),
+    ("a transaction within the binary log", [ONE], Target(gtid=gtid(15)), "h2", gtid(15), 1),
     ("the backup itself", [ONE], Target(gtid=gtid(10)), "h2", gtid(10), 0),
     ("a transaction beyond the hole", [CUT], Target(gtid=gtid(28)), None, "", 0),
     ("a transaction that nobody has", [ONE, CUT], Target(gtid=gtid(41)), None, "", 0),
@@ -274,6 +274,7 @@ def whole(world: SimWorld) -> SimWorld:
     run_all(world)
     assert is_whole(world)
     world.clock.sleep(600)
+    arrange_sighting(world)
     return world
 
 
@@ -361,3 +362,44 @@ def test_a_backup_is_of_the_replica_and_kept_apart_from_the_data(whole: SimWorld
 def test_without_a_primary_there_is_no_backup(bare: SimWorld) -> None:
     with pytest.raises(Blocked, match="no database with data accepts writes"):
         plan_backup(bare.desired, bare.observe(), "1")
+
+
+def branched(start: str, end: str, minute: int, session: str) -> Stretch:
+    return Stretch("t", session, start, end, at(minute))
+
+
+BASE = replace(ONE.backups[0], position="0-1-10")
+DEAD = branched("0-1-5", "0-1-72", 80, "20121117-010000")
+"""The primary's, up to its end; the replica had 0-1-60 then, and was promoted with that."""
+LIVING = branched("0-1-60", "0-1-60,1417-2-30", 95, "20121117-013000")
+
+
+@pytest.mark.parametrize(
+    ("backup", "stretches", "end", "stops"),
+    [
+        pytest.param("0-1-10", (DEAD, LIVING), "0-1-60,1417-2-30", ("0-1-60", ""), id="over the promotion"),
+        pytest.param("0-1-60,1417-2-20", (DEAD, LIVING), "0-1-60,1417-2-30", ("",), id="after the promotion"),
+        pytest.param("0-1-60,1417-2-20", (DEAD,), "0-1-60,1417-2-20", (), id="the dead branch continues nothing"),
+        pytest.param("0-1-10", (DEAD,), "0-1-72", ("",), id="nothing is known of a promotion"),
+        pytest.param("0-1-65", (DEAD, LIVING), "0-1-72", ("",), id="a backup of the dead branch stays on it"),
+    ],
+)
+def test_what_a_promotion_gave_up_is_not_restored(
+    backup: str, stretches: tuple[Stretch, ...], end: str, stops: tuple[str, ...]
+) -> None:
+    found = choose([Shelf("h7", (replace(BASE, position=backup),), stretches)])
+    assert found is not None
+    assert (found.end, tuple(leg.stop for leg in found.legs)) == (end, stops)
+
+
+def test_a_transaction_that_was_given_up_is_reached_when_it_is_named() -> None:
+    found = choose([Shelf("h7", (BASE,), (DEAD, LIVING))], Target(gtid="0-1-70"))
+    assert found is not None
+    assert (found.end, [leg.stop for leg in found.legs]) == ("0-1-70", ["0-1-70"])
+
+
+def test_of_two_branches_backed_up_the_one_that_lives_is_restored() -> None:
+    dead, living = replace(BASE, id="1", position="0-1-72"), replace(BASE, id="2", position="0-1-60,1417-2-1")
+    found = choose([Shelf("h7", (dead, living), (DEAD, LIVING))])
+    assert found is not None
+    assert (found.backup.id, found.end) == ("2", "0-1-60,1417-2-30")

@@ -22,7 +22,7 @@ from pcloud.observed import Observed
 from pcloud.plan import Plan, plan
 from pcloud.steps.gate import AwaitSale
 from pcloud.world import World
-from tests.plan_cases import DATE
+from tests.plan_cases import DATE, arrange_sighting
 from tests.simulated_power import Bmc
 from tests.simulation import SimWorld, marks_of, with_options
 from tests.test_plan import Memory, is_whole, run_all
@@ -34,6 +34,7 @@ def whole(world: SimWorld) -> SimWorld:
     run_all(world)
     assert is_whole(world)
     world.clock.sleep(600)
+    arrange_sighting(world)
     return world
 
 

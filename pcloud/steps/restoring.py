@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from pcloud.backups import Choice
+from pcloud.backups import Choice, Leg
 from pcloud.errors import Blocked, CheckFailed, PcloudError
 from pcloud.gtid import behind
 from pcloud.kept import Timeline
@@ -33,23 +33,24 @@ def _make(world: World, server: str, place: str, choice: Choice, timeout_s: floa
         sent = lambda n: report.progress("copying the binary log", n, 0, "B")  # noqa: E731
         pipe(world.shell(leg.host), hand, machine, take, deadline_s=timeout_s, sent=sent)
         report.progress("replaying the binary log")
-        replay = [BACKUP, "replay", place, str(number), *_stops(choice)]
+        replay = [BACKUP, "replay", place, str(number), *_stops(choice, leg)]
         reached = machine.run(replay, deadline_s=timeout_s).stdout.strip()
-        wanted = choice.target.gtid if choice.target.gtid and leg is choice.legs[-1] else stretch.end
-        if not (choice.target.time and leg is choice.legs[-1]) and behind(reached, wanted):
+        if not (choice.target.time and leg is choice.legs[-1]) and behind(reached, leg.reaches):
             raise CheckFailed(
-                f"the binary log ends at {reached}, and said to hold {wanted}",
+                f"the binary log ends at {reached}, and said to hold {leg.reaches}",
                 where=leg.host,
                 next=f"take what another host keeps: pcloud restore {world.site.site} --without {leg.host}",
             )
     return reached
 
 
-def _stops(choice: Choice) -> list[str]:
-    target = choice.target
-    if target.gtid:
-        return [f"--stop-position={target.gtid}"]
-    return [f"--stop-datetime={target.time[:10]} {target.time[11:19]}"] if target.time else []
+def _stops(choice: Choice, leg: Leg) -> list[str]:
+    """mariadb-binlog leaves out the domains that a stop position does not name: `leg.stop` names all that count."""
+    time = choice.target.time
+    return [
+        *([f"--stop-position={leg.stop}"] if leg.stop else []),
+        *([f"--stop-datetime={time[:10]} {time[11:19]}"] if time else []),
+    ]
 
 
 def _open(world: World, server: str, place: str, choice: Choice, timeout_s: float, report: Report) -> None:
