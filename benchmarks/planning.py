@@ -159,7 +159,10 @@ def _data(desired: Desired) -> Data:
     """db-1 has the role, idx-1 follows it; commits wait."""
     token, address = "large.dddd.g1", str(desired.site.services[desired.site.database.service].address)
     follower = SeenDatabase(False, "0-1-9", "0-1-9", address, replicating=True, semi_sync=True, restored=token)
-    databases = {"db-1": SeenDatabase(True, "0-1-9", semi_sync=True, restored=token), "idx-1": follower}
+    databases = {
+        "db-1": SeenDatabase(True, "0-1-9", semi_sync=True, restored=token, waits_ms=30_000),
+        "idx-1": follower,
+    }
     return Data(token, 60, True, databases, "db-1")
 
 

@@ -80,7 +80,7 @@ def measure(seen: SeenDatabase, known: Sighting, heard: Mapping[str, float]) -> 
         return _measure_leaving(seen, known, lacks)
     if lacks:
         last = min(heard.values(), default=0.0)
-        if known.age_s <= last:
+        if known.age_s <= last - MARGIN_S:  # it was seen after it had answered for the last time
             return DataLoss(lacks, max(seen.heard_s or 0.0, known.age_s), why="the primary was seen at its end")
         return DataLoss(None, since=seen.heard_at, least=lacks)
     if seen.heard_s is None:

@@ -38,7 +38,7 @@ SEEN = Sighting("0-1-50", 600, 30_000)
         pytest.param(LEVEL, NEVER_SEEN, {"fe-1": 11.0}, "unknown", id="nobody knows how long commits waited"),
         pytest.param(LEVEL, Sighting("0-1-50", 600, FOREVER_MS), {}, "0", id="commits waited for ever"),
         pytest.param(LEVEL, Sighting("0-1-60", 600, FOREVER_MS), {"fe-1": 11.0}, "unknown", id="somebody saw more"),
-        pytest.param(LEVEL, Sighting("0-1-60", 9, 30_000), {"fe-1": 11.0}, "3", id="seen at its very end"),
+        pytest.param(LEVEL, Sighting("0-1-60", 7, 30_000), {"fe-1": 11.0}, "3", id="seen at its very end"),
         pytest.param(
             replace(LEVEL, position="0-1-50,1417-2-5", received=""),
             Sighting("0-1-772", 60, 30_000),

@@ -6,7 +6,7 @@ from pcloud.desired import Desired
 from pcloud.observed import Data, SeenDatabase
 from pcloud.replicas import carriers_of
 
-COLUMNS = ("database", "role", "position", "behind", "commits wait")
+COLUMNS = ("database", "role", "timeline", "position", "behind", "commits wait")
 
 
 def database_rows(desired: Desired, data: Data) -> list[tuple[str, ...]]:
@@ -16,13 +16,13 @@ def database_rows(desired: Desired, data: Data) -> list[tuple[str, ...]]:
 
 def _row(name: str, seen: SeenDatabase | None, holder: str) -> tuple[str, ...]:
     if seen is None:
-        return (name, "does not answer", "-", "-", "-")
+        return (name, "does not answer", "-", "-", "-", "-")
     role = "primary" if seen.writable else f"replica of {seen.source}" if seen.source else "read-only"
     if seen.writable and holder != name:
         role = "primary, without the address"
     behind = "-" if seen.writable else "?" if seen.behind_s is None else f"{seen.behind_s:g} s"
     waits = ("for the replica" if seen.semi_sync else "for nobody") if seen.writable else "-"
-    return (name, role, seen.position or "-", behind, waits)
+    return (name, role, str(seen.timeline), seen.position or "-", behind, waits)
 
 
 def find_alarms(desired: Desired, data: Data) -> list[str]:
@@ -35,7 +35,7 @@ def find_alarms(desired: Desired, data: Data) -> list[str]:
         return [f"{' and '.join(primaries)} both accept writes: two shops sell the same goods. Next: {mend}"]
     if not primaries:
         return [f"no database accepts writes: nobody can order. Next: {mend}"] if seen else []
-    alarms = [f"{n} does not replicate. Next: {mend}" for n, d in seen.items() if not d.writable and not d.replicating]
+    alarms = [_silent(n, d, mend) for n, d in seen.items() if not d.writable and not d.replicating]
     if desired.site.database.replica is None:
         return alarms
     primary = seen[primaries[0]]
@@ -47,3 +47,9 @@ def find_alarms(desired: Desired, data: Data) -> list[str]:
     elif not primary.semi_sync:
         alarms.append(f"orders are acknowledged before the replica has them (semi-sync is off). Next: {mend}")
     return alarms
+
+
+def _silent(name: str, seen: SeenDatabase, mend: str) -> str:
+    error = f": {' '.join(seen.error.split())[:200]}" if seen.error else ""
+    since = f" since {seen.heard_at}" if seen.heard_at else ""
+    return f"{name} does not replicate{since}{error}. Next: {mend}"
