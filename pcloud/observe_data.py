@@ -8,6 +8,7 @@ from pcloud.desired import Desired, ServerSpec
 from pcloud.errors import PcloudError
 from pcloud.journal import find_keepers, find_position
 from pcloud.kept import Shelf
+from pcloud.last_answers import ask_all
 from pcloud.model import SqlCheck
 from pcloud.observed import Data, SeenDatabase
 from pcloud.recall import looks_at_shelves
@@ -41,6 +42,7 @@ def observe_data(desired: Desired, world: World, up: set[str], near: tuple[str, 
     looked = looks_at_shelves(desired.options, databases)
     shelves = tuple(s for s in pool.map(lambda h: _look(world, h), near if looked else ()) if s is not None)
     bare = looked and not any(s.backups for s in shelves)
+    frontends = {s.name: s.address for s in desired.everyone if s.role == "frontend" and s.name in up}
     return Data(
         restored=tokens[0] if tokens else "",
         indexed=indexed,
@@ -49,6 +51,7 @@ def observe_data(desired: Desired, world: World, up: set[str], near: tuple[str, 
         known="" if writing else find_position(site.site),
         shelves=shelves,
         keeping=find_keepers(site.site) if bare else (),
+        heard={} if writing else ask_all(frontends, pool),
     )
 
 

@@ -143,6 +143,9 @@ class Data:
     """What the hosts that answer keep of it; looked at when no server that answers holds data, or a person wants it."""
     keeping: tuple[str, ...] = ()
     """Hosts on which an earlier run left a backup; looked up when no shelf has one."""
+    heard: Mapping[str, float] = field(default_factory=dict)
+    """Frontend to seconds since it last got an answer from the database's address; asked when no server that
+    answers accepts writes. Who does not know it for certain is not in it."""
 
 
 @dataclass(frozen=True)
@@ -203,6 +206,7 @@ class Observed:
             restored="" if any(m.role == "database" for m in marks) else self.data.restored,
             databases={n: d for n, d in self.data.databases.items() if n not in dead},
             holder="" if self.data.holder in dead else self.data.holder,
+            heard={n: age for n, age in self.data.heard.items() if n not in dead},
         )
         health = {n: h for n, h in self.health.items() if n not in dead}
         return Observed(kept, health, data, self.answering)
@@ -234,6 +238,7 @@ class Observed:
             for noise in ("position", "received", "behind_s"):
                 database.pop(noise)
         data["data"].pop("known")
+        data["data"].pop("heard")
         data["data"]["shelves"] = [(s["host"], [b["id"] for b in s["backups"]]) for s in data["data"]["shelves"]]
         text = json.dumps(data, sort_keys=True, default=str)
         return hashlib.sha256(text.encode()).hexdigest()[:16]

@@ -6,7 +6,6 @@ The frontend and the database's address are two network namespaces with a cable 
 from __future__ import annotations
 
 import re
-import signal
 import socket
 import struct
 import subprocess
@@ -26,8 +25,8 @@ HEARD = "/usr/lib/pcloud/heard"
 DATABASE = "10.77.0.60"
 PORT = 3306
 AS_SHOP = ("setpriv", "--reuid=www-data", "--regid=www-data", "--clear-groups")
-SLACK_S = 0.6
-"""How long this machine may take to run the frontend's programs."""
+LATE_S = 0.2
+"""How much later than it was an answer may be told on this machine."""
 
 
 @dataclass
@@ -87,10 +86,9 @@ class Site:
 
     def told(self, since: float) -> bool:
         """Whether the frontend says that moment: never an earlier one, and hardly a later one."""
-        asked = time.monotonic()
-        late_s = asked - since - self.ago()
-        print(f"said {late_s:.2f} s later than it was")
-        return -SLACK_S < late_s + 0.02 < SLACK_S
+        before = time.monotonic()
+        age = self.ago()
+        return time.monotonic() - age >= since - 0.03 and before - age <= since + LATE_S
 
     @contextmanager
     def watching(self) -> Iterator[subprocess.Popen[bytes]]:
@@ -200,7 +198,7 @@ def test_who_does_not_watch_says_nothing(site: Site) -> None:
     assert site.tell() == "unknown: nobody watches\n"
     with site.watching() as process:
         link = site.connect(3)
-        assert site.ago() < SLACK_S
+        assert site.ago() < 1
         listener = int(site.fe.run("cat", "/run/pcloud-heard/state").stdout.split()[0])
         site.fe.run("kill", "-KILL", str(listener))
         process.wait(10)
@@ -210,7 +208,7 @@ def test_who_does_not_watch_says_nothing(site: Site) -> None:
     with site.watching():
         assert site.tell().startswith("unknown: no answer in "), "of the time before it does not know everything"
         link.talk(1)
-        assert site.ago() < SLACK_S
+        assert site.ago() < 1
 
 
 def test_a_watch_that_stands_still_says_nothing(site: Site) -> None:
@@ -258,11 +256,10 @@ def test_what_mariadb_says_is_told_apart(site: Site) -> None:
         start_mariadb(site.db, site.stack, site.folder / "mariadb.log", data)
 
         def ask(password: str) -> None:
-            account = {"user": "shop", "password": password, "connect_timeout": 5}
-            pymysql.connect(host=DATABASE, port=PORT, **account).close()
+            pymysql.connect(host=DATABASE, port=PORT, user="shop", password=password, connect_timeout=5).close()
 
         with pytest.raises(pymysql.err.OperationalError, match="Access denied"):
             call_in_network(site.fe.pid, lambda: ask("wrong"))
         assert site.tell().startswith("unknown: no answer in ")
         call_in_network(site.fe.pid, lambda: ask(secret("db/shop")))
-        assert site.ago() < SLACK_S
+        assert site.ago() < 1
