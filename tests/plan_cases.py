@@ -69,7 +69,10 @@ def arrange(world: SimWorld, case: dict[str, Any]) -> None:
 
 
 def arrange_data(world: SimWorld, case: dict[str, Any]) -> None:
-    """`restored`: the carriers that are there hold the data; `primary` names the one with the role (the first)."""
+    """`restored`: the carriers that are there hold the data; `primary` names the one with the role (the first).
+
+    `heard`: frontends, and how many seconds ago the database last answered each.
+    """
     copies = [(s, d) for s in world.carriers() for h in world.hosts if (d := _disk(world, h, s)) is not None]
     for _, at in copies:
         world.disks.setdefault(at, SimData())
@@ -86,6 +89,9 @@ def arrange_data(world: SimWorld, case: dict[str, Any]) -> None:
     for server, words in case.get("data", {}).items():
         for word, value in words.items():
             setattr(world.disks[disks[server]], word, value)
+    for server, ago in case.get("heard", {}).items():
+        life = max(d.started_at for _, d in world.running(server))
+        world.hearing.last[server] = world.clock.now() - ago, life
 
 
 def _disk(world: SimWorld, host: str, server: str) -> tuple[str, str] | None:

@@ -37,6 +37,7 @@ class Shoppers:
             self.waiting.clear()  # whoever waited got an error, and no acknowledgement
             self.refused_at.append(now)
             return
+        world.hearing.answered()
         self.waiting = {k: v for k, v in self.waiting.items() if k == id(source)}
         if id(source) not in self.waiting:
             self.ordered += 1

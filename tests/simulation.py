@@ -26,6 +26,7 @@ from pcloud.power import PowerControl
 from pcloud.recall import looks_at_shelves
 from pcloud.steps.fence import PowerProof, ask_power
 from tests.simulated_data import SimData, SimGuest, seen_database
+from tests.simulated_hearing import Hearing
 from tests.simulated_hosts import EFFECT_S, SimDomain, SimHost, SimHypervisor, SimShell
 from tests.simulated_power import control
 from tests.simulated_time import Died, SimClock
@@ -71,6 +72,7 @@ class SimWorld:
 
     def __post_init__(self) -> None:
         self.hosts = self.hosts or {h.name: SimHost() for h in self.desired.site.hosts}
+        self.hearing = Hearing(self)
 
     @property
     def site(self) -> Site:
@@ -143,6 +145,7 @@ class SimWorld:
     def cut(self, host: str) -> None:
         """The host loses its power, and all that runs on it stops."""
         with self.lock:
+            self.hearing.answered()
             at = self.hosts[host]
             at.powered, at.away, at.seen, at.frozen = False, True, False, False
             for domain in self.hosts[host].domains.values():
@@ -276,6 +279,7 @@ class SimWorld:
     def observe(self) -> Observed:
         """As `pcloud.observe` would find it, and as long as that would take."""
         self.clock.work(OBSERVE_S + SILENCE_S * any(h.away for h in self.hosts.values()))
+        self.hearing.answered()
         hosts = []
         for name, host in self.hosts.items():
             if host.away:
@@ -309,6 +313,7 @@ class SimWorld:
             known="" if writing else self.known,
             shelves=self.shelves if looked else (),
             keeping=self.keeping if looked else (),
+            heard={} if writing else self.hearing.told(),
         )
 
     def _observe_silent(self, name: str) -> SeenHost:

@@ -9,8 +9,10 @@ import re
 import socket
 import struct
 import subprocess
+import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,8 +20,16 @@ from pathlib import Path
 import pymysql
 import pytest
 
+from pcloud.inventory import defaults_dir
 from pcloud.lab.namespaces import call_in_network
+from pcloud.last_answers import PORT as PORT_TOLD
+from pcloud.last_answers import ask_all
+from pcloud.observed import Data, Mark, Observed, Power, SeenHost, SeenServer
+from pcloud.templating import Templates
 from tests.guests import Files, Guest, eventually, guests, mariadb_data, rendered, secret, start_mariadb
+from tests.scenario import new_world
+from tests.serving import serve_raw
+from tests.shoppers import Shoppers
 
 HEARD = "/usr/lib/pcloud/heard"
 DATABASE = "10.77.0.60"
@@ -263,3 +273,125 @@ def test_what_mariadb_says_is_told_apart(site: Site) -> None:
         assert site.tell().startswith("unknown: no answer in ")
         call_in_network(site.fe.pid, lambda: ask(secret("db/shop")))
         assert site.ago() < 1
+
+
+# --- who asks ---------------------------------------------------------------------------------
+
+
+def asked(port: int, *, names: tuple[str, ...] = ("fe-1",), timeout_s: float = 5) -> dict[str, float]:
+    with ThreadPoolExecutor(8) as pool:
+        return ask_all(dict.fromkeys(names, "127.0.0.1"), pool, port=port, timeout_s=timeout_s)
+
+
+@pytest.mark.parametrize(
+    ("said", "age"),
+    [
+        ([b"heard 1203.42\n"], 1203.42),
+        ([b"heard 0.", b"07\n"], 0.07),
+        ([b"unknown: nobody watches\n"], None),
+        ([b""], None),
+        ([b"heard 12.3"], None),
+        ([b"heard -1.00\n"], None),
+        ([b"heard nan\n"], None),
+        ([b"heard 1.00\nheard 2.00\n"], None),
+        ([b"heard " + b"9" * 5000 + b".00\n"], None),
+        ([b"\x00\xff" * 200_000], None),
+        ([b"HTTP/1.1 200 OK\r\nContent-Length: 11\r\n\r\nheard 1.00\n"], None),
+    ],
+)
+def test_only_an_age_is_an_answer(said: list[bytes], age: float | None) -> None:
+    def talk(sock: socket.socket) -> None:
+        for piece in said:
+            sock.sendall(piece)
+            time.sleep(0.02)
+
+    with serve_raw(talk) as port:
+        assert asked(port) == ({} if age is None else {"fe-1": age})
+
+
+def test_who_is_silent_or_slow_is_given_up_together() -> None:
+    def drip(sock: socket.socket) -> None:
+        for _ in range(100):
+            sock.sendall(b"h")
+            time.sleep(0.1)
+
+    for talk in (drip, lambda sock: time.sleep(5)):
+        with serve_raw(talk) as port:
+            began = time.monotonic()
+            assert asked(port, names=tuple(f"fe-{n}" for n in range(1, 9)), timeout_s=0.6) == {}
+            assert time.monotonic() - began < 1.5
+    with socket.create_server(("127.0.0.1", 0)) as gone:
+        port = gone.getsockname()[1]
+    assert asked(port) == {}
+
+
+def test_a_frontend_is_asked_over_the_network(site: Site) -> None:
+    door = call_in_network(site.fe.pid, lambda: socket.create_server(("10.77.0.21", PORT_TOLD)))
+
+    def tell_once() -> None:
+        """As its socket unit does."""
+        caller = door.accept()[0]
+        with caller:
+            caller.sendall(site.tell().encode())
+
+    with site.watching(), door:
+        since = site.connect().talk(3)
+        threading.Thread(target=tell_once, daemon=True).start()
+
+        def ask() -> dict[str, float]:
+            with ThreadPoolExecutor(1) as pool:  # its thread is in this network, as its maker is
+                return ask_all({"fe-1": "10.77.0.21"}, pool)
+
+        heard = call_in_network(site.db.pid, ask)
+        assert heard.keys() == {"fe-1"}
+        assert time.monotonic() - heard["fe-1"] >= since - 0.03
+
+
+def test_every_frontend_and_nobody_else_is_given_the_recorder(files: Files, tmp_path: Path) -> None:
+    given = {server for server, made in files.items() if HEARD in made}
+    assert given == {f"fe-{n}" for n in range(1, 9)}
+    assert f"ListenStream={PORT_TOLD}\n" in text_of(files, "/etc/systemd/system/pcloud-heard-tell.socket")
+    wanted = text_of(files, "/etc/systemd/system/multi-user.target.d/pcloud-heard.conf")
+    assert "Wants=pcloud-heard.service pcloud-heard-tell.socket\n" in wanted
+    assert f"address={DATABASE}\nport={PORT}\n" in text_of(files, HEARD)
+    (tmp_path / "servers").mkdir()
+    (tmp_path / "servers" / "frontend.yaml").write_text("files: []\n")
+    own = Templates([tmp_path, defaults_dir("templates")]).index("frontend", carries=False)
+    assert HEARD in [entry.path for entry in own], "a site's own frontends too"
+
+
+def text_of(files: Files, path: str) -> str:
+    return files["fe-1"][path].content.decode()
+
+
+# --- what is made of it -----------------------------------------------------------------------
+
+
+def test_the_ages_are_no_part_of_what_a_plan_is_made_from() -> None:
+    host = SeenHost("h1", servers=())
+    seen = Observed((host,), data=Data(heard={"fe-1": 12.0}))
+    assert seen.digest() == Observed((host,), data=Data(heard={"fe-1": 14.0, "fe-2": 3.0})).digest()
+
+
+def test_a_host_that_is_given_up_takes_its_frontends_word_with_it() -> None:
+    mark = Mark("demo", "fe-1", "frontend", "s", "i", 1)
+    fe = SeenServer("demo-fe-1", "u", Power.RUNNING, mark, 512)
+    seen = Observed((SeenHost("h1", servers=(fe,)), SeenHost("h2")), data=Data(heard={"fe-1": 12.0, "fe-2": 3.0}))
+    assert seen.lose(["h1"]).data.heard == {"fe-2": 3.0}
+
+
+def test_simulated_frontends_remember_until_when(image_file: Path) -> None:
+    world, clock = new_world(image_file, whole=True)
+    Shoppers(world).begin()
+    clock.sleep(20)
+    assert world.observe().data.heard == {}, "the primary itself can be asked"
+    primary = next(h for h, _ in world.running("db-1"))
+    world.cut(primary)
+    began = clock.now()
+    other = next(d for _, d in world.running("fe-2"))
+    clock.sleep(1200)
+    other.started_at = clock.now() - 100
+    seen = world.observe()
+    heard = seen.data.heard
+    assert heard.keys() == {"fe-1", "fe-3", "fe-4"}, "fe-2 was started since"
+    assert {round(clock.now() - age, 3) for age in heard.values()} == {round(began, 3)}
