@@ -13,6 +13,7 @@ from pcloud.gtid import newest_domain, rank
 from pcloud.identity import carrier_names
 from pcloud.journal import find_keepers, find_position
 from pcloud.kept import NEVER_SEEN, Shelf, Sighting
+from pcloud.last_answers import ask_all
 from pcloud.model import SqlCheck
 from pcloud.observed import Data, Observed, SeenDatabase
 from pcloud.recall import looks_at_shelves
@@ -57,6 +58,7 @@ def observe_data(desired: Desired, world: World, found: Observed, up: set[str], 
     looked = looks_at_shelves(desired.options, databases)
     shelves = tuple(s for s in pool.map(lambda h: _look(world, h), near if looked else ()) if s is not None)
     bare = looked and not any(s.backups for s in shelves)
+    frontends = {s.name: s.address for s in desired.everyone if s.role == "frontend" and s.name in up}
     return Data(
         restored=tokens[0] if tokens else "",
         indexed=indexed,
@@ -65,6 +67,7 @@ def observe_data(desired: Desired, world: World, found: Observed, up: set[str], 
         known=NEVER_SEEN if writing else _last_known(site.site, found, world),
         shelves=shelves,
         keeping=find_keepers(site.site) if bare else (),
+        heard={} if writing else ask_all(frontends, pool),
     )
 
 

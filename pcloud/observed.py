@@ -156,12 +156,13 @@ class Data:
     """The server that answers at the service address; empty when none does."""
     known: Sighting = NEVER_SEEN
     """The primary as an earlier run or status saw it last; looked up when no server accepts writes."""
-    heard: Mapping[str, float] = field(default_factory=dict)
-    """Frontend to how many seconds ago the database's address last answered it; asked when no server accepts writes."""
     shelves: tuple[Shelf, ...] = ()
     """What the hosts that answer keep of it; looked at when no server that answers holds data, or a person wants it."""
     keeping: tuple[str, ...] = ()
     """Hosts on which an earlier run left a backup; looked up when no shelf has one."""
+    heard: Mapping[str, float] = field(default_factory=dict)
+    """Frontend to seconds since it last got an answer from the database's address; asked when no server that
+    answers accepts writes. Who does not know it for certain is not in it."""
 
 
 @dataclass(frozen=True)
@@ -224,6 +225,7 @@ class Observed:
             restored="" if any(m.role == "database" for m in marks) else self.data.restored,
             databases={n: d for n, d in self.data.databases.items() if n not in dead},
             holder="" if self.data.holder in dead else self.data.holder,
+            heard={n: age for n, age in self.data.heard.items() if n not in dead},
         )
         health = {n: h for n, h in self.health.items() if n not in dead}
         return Observed(kept, health, data, self.answering)

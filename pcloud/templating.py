@@ -123,9 +123,12 @@ class Templates:
         return next((f / name for f in self.folders if (f / name).is_file()), None)
 
     def index(self, role: str, *, carries: bool) -> tuple[FileEntry, ...]:
-        """A role's files: those of every role, MariaDB's where it `carries` the data, and its own, which win."""
+        """A role's files: those of every role, MariaDB's where it `carries` the data, and its own, which win.
+
+        Every frontend notes until when the database answered it, also where the role's own files are a site's.
+        """
         entries: dict[str, FileEntry] = {}
-        for name in ("common", *(["mariadb"] if carries else []), role):
+        for name in ("common", *(["mariadb"] if carries else []), *(["heard"] if role == "frontend" else []), role):
             path = self.find_file(f"servers/{name}.yaml")
             if path is None:
                 raise BadInput(f"there is no servers/{name}.yaml", where=str(self.folders[0]))

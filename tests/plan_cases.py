@@ -71,7 +71,10 @@ def arrange(world: SimWorld, case: dict[str, Any]) -> None:
 
 
 def arrange_data(world: SimWorld, case: dict[str, Any]) -> None:
-    """`restored`: the carriers that are there hold the data; `primary` names the one with the role (the first)."""
+    """`restored`: the carriers that are there hold the data; `primary` names the one with the role (the first).
+
+    `heard`: frontends, and how many seconds ago the database last answered each.
+    """
     copies = [(s, d) for s in world.carriers() for h in world.hosts if (d := _disk(world, h, s)) is not None]
     for _, at in copies:
         world.disks.setdefault(at, SimData())
@@ -90,6 +93,9 @@ def arrange_data(world: SimWorld, case: dict[str, Any]) -> None:
     for server, words in case.get("data", {}).items():
         for word, value in words.items():
             setattr(world.disks[disks[server]], word, value)
+    for server, ago in case.get("heard", {}).items():
+        life = max(d.started_at for _, d in world.running(server))
+        world.hearing.last[server] = world.clock.now() - ago, life
 
 
 def arrange_sighting(world: SimWorld) -> None:
@@ -97,7 +103,9 @@ def arrange_sighting(world: SimWorld) -> None:
     now, copies = world.clock.now(), [d for d in world.disks.values() if d.state == "restored"]
     for data in copies:
         data.heard, data.acked = (now - 1, True) if data.source else (None, False)
-    world.answered = {s.name: now - 1 for s in world.desired.members("frontend")}
+    for spec in world.desired.members("frontend"):
+        for _, domain in world.running(spec.name):
+            world.hearing.last[spec.name] = now - 1, domain.started_at
     last = max((d.reached for d in copies), key=rank, default="")
     note = name_of(world.site.site, last, max((d.domain for d in copies), default=0), world.clock.wall(), 30_000)
     for name, host in world.hosts.items():

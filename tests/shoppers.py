@@ -38,6 +38,7 @@ class Shoppers:
             self.waiting.clear()  # whoever waited got an error, and no acknowledgement
             self.refused_at.append(now)
             return
+        world.hearing.answered()
         self.waiting = {k: v for k, v in self.waiting.items() if k == id(source)}
         if id(source) not in self.waiting:
             self.ordered += 1
@@ -67,11 +68,7 @@ class Shoppers:
             if not any(world.serving(s.name) for s in world.desired.everyone if s.role == role):
                 return None
         source = world.at_address("")
-        if source is None or source.state != "restored":
-            return None
-        serving = (s.name for s in world.desired.members("frontend") if world.serving(s.name))
-        world.answered |= dict.fromkeys(serving, world.clock.now())
-        return source
+        return source if source is not None and source.state == "restored" else None
 
     def missing(self) -> list[int]:
         """Acknowledged orders that the primary does not have."""

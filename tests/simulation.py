@@ -27,6 +27,7 @@ from pcloud.recall import looks_at_shelves
 from pcloud.sightings import last_sighting
 from pcloud.steps.fence import PowerProof, ask_power
 from tests.simulated_data import SimData, SimGuest, seen_database
+from tests.simulated_hearing import Hearing
 from tests.simulated_hosts import EFFECT_S, SimDomain, SimHost, SimHypervisor, SimShell
 from tests.simulated_power import control
 from tests.simulated_time import Died, SimClock
@@ -59,8 +60,6 @@ class SimWorld:
     """Where hosts listen for one another, by address, port and token."""
     lied: set[str] = field(default_factory=set)
     """Hosts that have power, of which a person said that they have none: nothing can be promised then."""
-    answered: dict[str, float] = field(default_factory=dict)
-    """Frontend to when the database last answered it."""
     shelves: tuple[Shelf, ...] = ()
     """What hosts keep of the database; looked at when nobody has it."""
     keeping: tuple[str, ...] = ()
@@ -72,6 +71,7 @@ class SimWorld:
 
     def __post_init__(self) -> None:
         self.hosts = self.hosts or {h.name: SimHost() for h in self.desired.site.hosts}
+        self.hearing = Hearing(self)
 
     @property
     def site(self) -> Site:
@@ -144,6 +144,7 @@ class SimWorld:
     def cut(self, host: str) -> None:
         """The host loses its power, and all that runs on it stops."""
         with self.lock:
+            self.hearing.answered()
             at = self.hosts[host]
             at.powered, at.away, at.seen, at.frozen = False, True, False, False
             for domain in self.hosts[host].domains.values():
@@ -277,6 +278,7 @@ class SimWorld:
     def observe(self) -> Observed:
         """As `pcloud.observe` would find it, and as long as that would take."""
         self.clock.work(OBSERVE_S + SILENCE_S * any(h.away for h in self.hosts.values()))
+        self.hearing.answered()
         return self.look()
 
     def look(self, *, at_silent: bool = True) -> Observed:
@@ -313,9 +315,9 @@ class SimWorld:
             databases=seen,
             holder=next((h for h in holders if h in up), ""),
             known=NEVER_SEEN if writing else last_sighting(self.site.site, Observed(hosts), wall),
-            heard={} if writing else {s: now - at for s, at in self.answered.items() if self.answering(s)},
             shelves=self.shelves if looked else (),
             keeping=self.keeping if looked else (),
+            heard={} if writing else self.hearing.told(),
         )
 
     def _observe_silent(self, name: str) -> SeenHost:
