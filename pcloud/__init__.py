@@ -13,6 +13,7 @@ The map, each layer importing only what stands lower (import-linter enforces it)
     hypervisor      libvirt, and only it          shell/   SSH, and only it (paramiko)
     shopping shoppers   what a shopper does next (pure), and a crowd of them with a ledger
     probe journey   checks, and a shopper's walk (over web, forms, sql: HTTP, HTML, MySQL protocol)
+    last_answers    until when the database answered each frontend
     images/         recipe -> verified image      lab/     a data centre on one machine
     desire          inventory + images + templates -> Desired; secrets by reference
     plan phases graph decide placement teardown   pure: what is to be done, and where
