@@ -178,6 +178,11 @@ class SimGuest:
                         self.world.effect()
                 self.data.primary = True
                 self.world.effect()
+            case "wait" | "alone":
+                self.world.effect()
+                self.data.semi_sync = verb == "wait"
+                self.data.timeout = rest[0] if rest else self.data.timeout
+                self.world.effect()
             case "release":
                 self.world.effect()
                 self.data.primary = self.data.semi_sync = False
@@ -246,9 +251,7 @@ class SimGuest:
     def _change(self, text: str) -> None:
         data = self.data
         self.world.effect()
-        if settings := re.search(r"master_timeout=(\d+); SET GLOBAL rpl_semi_sync_master_enabled=(\d)", text):
-            data.timeout, data.semi_sync = settings[1], settings[2] == "1"
-        elif text.startswith("STOP SLAVE"):
+        if text.startswith("STOP SLAVE"):
             data.running = False
             if "RESET SLAVE ALL" in text:
                 data.source, data.received, data.relayed = "", 0, data.orders

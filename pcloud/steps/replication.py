@@ -251,12 +251,8 @@ class SemiSync:
         return (rows[0][0], rows[0][1]), rows[1][1]
 
     def do(self, world: World, report: Report) -> Mapping[str, Any]:
-        number = self.timeout_ms
-        sql(
-            world,
-            self.server,
-            f"SET GLOBAL rpl_semi_sync_master_timeout={number}; SET GLOBAL rpl_semi_sync_master_enabled={self.on:d}",
-        )
+        words = ["wait", str(self.timeout_ms)] if self.on else ["alone"]
+        world.server_shell(self.server).run([PRIMARY, *words], deadline_s=ROLE_S)
         deadline = Deadline.after(ROLE_S, world.clock)
         while self.on and self._read(world)[1] != "ON" and not deadline.passed() and not report.stopping():
             report.progress("waiting for the replica's acknowledgement")
