@@ -34,10 +34,15 @@ class Quarantine:
 
 @dataclass(frozen=True)
 class NoteGeneration:
-    """Other hosts know which generation of the server is the newest, should its own fall silent."""
+    """Other hosts know which generation of the server is the newest, should its own fall silent.
+
+    Their notes of older ones go once that is so: or a host would gather one with every move.
+    """
 
     hosts: tuple[str, ...]
     names: Names
+    older: tuple[tuple[str, tuple[str, ...]], ...] = ()
+    """Hosts, and the notes of older generations that were seen there."""
     waits: ClassVar[bool] = False
 
     def check(self, world: World) -> Met | Unmet:
@@ -52,4 +57,7 @@ class NoteGeneration:
         for host in self.hosts:
             report.progress(f"telling {host}")
             world.shell(host).write(path_in(world.host(host).pool, self.names.note), text.encode())
+        for host, notes in self.older:
+            paths = [path_in(world.host(host).pool, note) for note in notes]
+            world.shell(host).run(["rm", "-f", *paths], deadline_s=10, check=False)
         return {}

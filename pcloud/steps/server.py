@@ -48,9 +48,10 @@ class Retire:
             shell.write(f"{tombstone}.xml", definition.encode(), mode=0o600)
         report.progress("putting away")
         there = hypervisor.volumes(pool)
-        for name, kept in ((self.names.disk, f"{tombstone}.qcow2"), (self.names.console, f"{tombstone}.console.log")):
+        notes = ((v, f".at-{at}.note") for v in there if (at := self.names.inspected(v)) is not None)
+        for name, kind in ((self.names.disk, ".qcow2"), (self.names.console, ".console.log"), *notes):
             if name in there:
-                shell.run(["mv", "-n", path_in(pool, name), kept], deadline_s=30)
+                shell.run(["mv", "-n", path_in(pool, name), f"{tombstone}{kind}"], deadline_s=30)
         shell.run(["rm", "-f", path_in(pool, self.names.seed)], deadline_s=30)
         hypervisor.undefine(self.names.domain)
         return {"tombstone": f"{tombstone}.qcow2"}
