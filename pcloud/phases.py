@@ -12,11 +12,11 @@ from pcloud.errors import BadInput
 from pcloud.generations import Quarantined, note_holders, older_notes
 from pcloud.graph import Draft
 from pcloud.model import Group
-from pcloud.past import is_superseded
+from pcloud.past import find_position, is_superseded, may_hold_data
 from pcloud.playbook import Phase
 from pcloud.steps.gate import Ask, RunCommand, WalkJourney
 from pcloud.steps.image import PlaceImage
-from pcloud.steps.quarantine import NoteGeneration, Quarantine
+from pcloud.steps.quarantine import NoteGeneration, PutAway, Quarantine
 from pcloud.steps.server import Cycle, Define, Discard, MakeDisk, MakeSeed, Retire, Start
 from pcloud.suspicion import judge
 
@@ -237,7 +237,9 @@ def _put_away(draft: Draft, phase: Phase, old: Quarantined, needs: Iterable[str]
     return draft.add(
         phase,
         f"{old.host}/{old.server}/put-away",
-        Retire(old.host, old.names, draft.date),
+        PutAway(
+            old.host, old.names, draft.date, may_hold_data(draft.desired, old.server), find_position(draft.observed)
+        ),
         needs=needs,
         host=old.host,
         server=old.server,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -10,16 +11,19 @@ import pytest
 from pcloud.decide import decide, leftovers
 from pcloud.desired import Desired, Names
 from pcloud.errors import HypervisorError
+from pcloud.events import StepDone
+from pcloud.execute import _Reporter, run_step
 from pcloud.generations import Quarantined, read_generations
+from pcloud.inspections import find_inspected, holds_all, note_of
 from pcloud.observed import Data, Mark, Observed, Power, SeenDatabase, SeenHost, SeenServer
-from pcloud.past import find_position, holds_all, is_superseded
+from pcloud.past import find_position, is_superseded
 from pcloud.plan import Plan, plan
-from pcloud.steps.quarantine import NoteGeneration
+from pcloud.steps.quarantine import NoteGeneration, PutAway
 from tests.faults import strike
 from tests.plan_cases import DATE, arrange
 from tests.simulated_hosts import SimHypervisor
-from tests.simulation import SimWorld
-from tests.test_plan import run_all
+from tests.simulation import Died, SimWorld
+from tests.test_plan import run_all, run_in_order
 from tests.wear import wear
 
 COPY = Names("demo", "db-1", 3)
@@ -49,30 +53,31 @@ WHOLE = {
         ("0-1-9", ["other.db-1.g3.at-0-1-5.note", "demo.db-1.g3.at-0-1-5.note.part"], False),
         ("0-1-9", ["demo.db-1.g3.at-5.note"], False),
         ("0-1-9", ["demo.db-1.g3.at-0-1--5.note"], False),
-        (None, ["demo.db-1.g3.at-0-1-5.note"], False),
+        ("", ["demo.db-1.g3.at-0-1-5.note"], False),
+        ("", ["demo.db-1.g3.at-.note"], False),
     ],
 )
-def test_a_note_counts_when_the_living_data_have_all_of_it(position: str | None, files: list[str], held: bool) -> None:
+def test_a_note_counts_when_the_living_data_have_all_of_it(position: str, files: list[str], held: bool) -> None:
     assert holds_all(position, COPY, files) is held
 
 
 def test_the_name_of_a_note_says_what_was_read() -> None:
-    assert COPY.inspected(COPY.inspection("0-1-771,1417-2-5")) == "0-1-771,1417-2-5"
-    assert COPY.inspection("0-1-771,1417-2-5") == "demo.db-1.g3.at-0-1-771,1417-2-5.note"
+    assert find_inspected(COPY, note_of(COPY, "0-1-771,1417-2-5")) == "0-1-771,1417-2-5"
+    assert note_of(COPY, "0-1-771,1417-2-5") == "demo.db-1.g3.at-0-1-771,1417-2-5.note"
 
 
 @pytest.mark.parametrize(
     ("databases", "position"),
     [
         ({"db-1": SeenDatabase(True, "0-1-9", restored="t"), "idx-1": SeenDatabase(False, "0-1-8")}, "0-1-9"),
-        ({"db-1": SeenDatabase(True, "0-1-9"), "idx-1": SeenDatabase(False, "0-1-8", restored="t")}, None),
-        ({"db-1": SeenDatabase(True, "0-1-9", restored="t"), "idx-1": SeenDatabase(True, "0-1-9", restored="t")}, None),
-        ({"idx-1": SeenDatabase(False, "0-1-8", restored="t")}, None),
-        ({}, None),
+        ({"db-1": SeenDatabase(True, "0-1-9"), "idx-1": SeenDatabase(False, "0-1-8", restored="t")}, ""),
+        ({"db-1": SeenDatabase(True, "0-1-9", restored="t"), "idx-1": SeenDatabase(True, "0-1-9", restored="t")}, ""),
+        ({"idx-1": SeenDatabase(False, "0-1-8", restored="t")}, ""),
+        ({}, ""),
     ],
 )
 def test_only_one_whole_server_that_accepts_writes_says_how_far_the_data_go(
-    databases: dict[str, SeenDatabase], position: str | None
+    databases: dict[str, SeenDatabase], position: str
 ) -> None:
     assert find_position(Observed((), data=Data(databases=databases))) == position
 
@@ -86,7 +91,7 @@ def test_a_note_of_what_was_read_is_no_note_of_a_generation() -> None:
 def test_a_note_whose_copy_is_gone_is_left_over(desired: Desired) -> None:
     mark = Mark("demo", "db-1", "database", "s", "i", 3)
     there = SeenServer("demo.db-1", "u", Power.OFF, mark, 1024)
-    files = (COPY.disk, COPY.inspection("0-1-5"), Names("demo", "db-1", 2).inspection("0-1-4"))
+    files = (COPY.disk, note_of(COPY, "0-1-5"), note_of(Names("demo", "db-1", 2), "0-1-4"))
     assert leftovers(desired, Observed((SeenHost("h1", servers=(there,), volumes=files),))) == {"h1": files[2:]}
 
 
@@ -163,21 +168,56 @@ def test_a_recovery_that_sells_does_not_fail_by_it(world: SimWorld, monkeypatch:
     assert "demo.fe-2" not in world.hosts["h8"].domains
 
 
+READ = {
+    "servers": WHOLE | {"db-1": "h1 g2 running + h8 g1 off", "fe-2": "h3 g2 running"},
+    "restored": True,
+    "indexed": True,
+    "primary": "idx-1",
+    "files": {"h8": ["demo.db-1.g1.at-0-1-9.note"]},
+}
+
+
+def test_killed_at_any_moment_of_it_the_next_run_completes_it(desired: Desired, image_file: Path) -> None:
+    """Once the disk has its new name nobody can read it any more: what was read must be known until the end."""
+    moment = 0
+    while True:
+        moment += 1
+        world = SimWorld(desired, image_file)
+        arrange(world, READ)
+        world.die_at = moment
+        try:
+            run_in_order(world)
+        except Died:
+            world.die_at = None
+        else:
+            break
+        run_all(world)
+        assert not world.hosts["h8"].domains, moment
+        assert [n.key for n in plan(desired, world.observe(), DATE).nodes] == ["journey"], moment
+    assert moment > 8
+
+
 def test_what_was_put_away_can_be_brought_back_with_all_that_was_known_of_it(world: SimWorld) -> None:
-    arrange(
-        world,
-        {
-            "servers": WHOLE | {"db-1": "h1 g2 running + h8 g1 off"},
-            "restored": True,
-            "indexed": True,
-            "primary": "idx-1",
-            "files": {"h8": ["demo.db-1.g1.at-0-1-9.note"]},
-        },
-    )
+    arrange(world, READ)
     run_all(world)
     left = sorted(f.rpartition("/")[2] for f in world.hosts["h8"].files if ".db-1." in f)
     stone = f"demo.db-1.g1.tombstone-{DATE}"
     assert left == [f"{stone}.at-0-1-9.note", f"{stone}.console.log", f"{stone}.qcow2", f"{stone}.xml"]
+
+
+@pytest.mark.parametrize(
+    ("notes", "position", "gone"),
+    [(["0-1-9"], "0-1-10", True), (["0-1-11"], "0-1-10", False), ([], "0-1-10", False), (["0-1-9"], "", False)],
+)
+def test_what_was_read_in_the_same_run_decides(world: SimWorld, notes: list[str], position: str, gone: bool) -> None:
+    """The plan may be made before the disk is read: the step looks for itself."""
+    copy = Names("demo", "db-1", 1)
+    arrange(world, READ | {"files": {"h8": [note_of(copy, at) for at in notes]}})
+    report = _Reporter("h8/db-1/put-away", lambda _: None, world.clock.now, threading.Event())
+    ended = run_step(PutAway("h8", copy, DATE, may_hold_data=True, position=position), world, report)
+    assert isinstance(ended, StepDone) and ended.changed is gone
+    assert ("demo.db-1" not in world.hosts["h8"].domains) is gone
+    assert bool(ended.facts.get("stays")) is not gone
 
 
 # -- the notes of generations

@@ -7,8 +7,10 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from pcloud.desired import Names
+from pcloud.inspections import holds_all
 from pcloud.observed import Power
 from pcloud.steps.base import Met, Report, Unmet, World, path_in
+from pcloud.steps.server import Retire
 
 
 @dataclass(frozen=True)
@@ -30,6 +32,36 @@ class Quarantine:
         report.progress("powering off")
         world.hypervisor(self.host).power_off(self.names.domain)
         return {"generation": self.names.generation}
+
+
+@dataclass(frozen=True)
+class PutAway:
+    """An older copy is a tombstone.
+
+    One that may hold data is so only where a note beside it says by now that `position` holds all of it.
+    """
+
+    host: str
+    names: Names
+    date: str
+    may_hold_data: bool
+    position: str = ""
+    """How far the living data surely go."""
+    waits: ClassVar[bool] = False
+
+    def check(self, world: World) -> Met | Unmet:
+        found = self._retire.check(world)
+        if isinstance(found, Met) or not self.may_hold_data:
+            return found
+        files = world.hypervisor(self.host).volumes(world.host(self.host).pool)
+        return found if holds_all(self.position, self.names, files) else Met({"stays": "it may hold data"})
+
+    def do(self, world: World, report: Report) -> Mapping[str, Any]:
+        return self._retire.do(world, report)
+
+    @property
+    def _retire(self) -> Retire:
+        return Retire(self.host, self.names, self.date)
 
 
 @dataclass(frozen=True)

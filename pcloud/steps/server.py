@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 
 from pcloud.desired import Names, ServerSpec
 from pcloud.errors import Blocked
+from pcloud.inspections import find_inspected
 from pcloud.observed import Power
 from pcloud.steps.base import Met, Report, Unmet, World, path_in
 from pcloud.steps.image import digests_on
@@ -48,12 +49,14 @@ class Retire:
             shell.write(f"{tombstone}.xml", definition.encode(), mode=0o600)
         report.progress("putting away")
         there = hypervisor.volumes(pool)
-        notes = ((v, f".at-{at}.note") for v in there if (at := self.names.inspected(v)) is not None)
-        for name, kind in ((self.names.disk, ".qcow2"), (self.names.console, ".console.log"), *notes):
+        for name, kept in ((self.names.disk, f"{tombstone}.qcow2"), (self.names.console, f"{tombstone}.console.log")):
             if name in there:
-                shell.run(["mv", "-n", path_in(pool, name), f"{tombstone}{kind}"], deadline_s=30)
+                shell.run(["mv", "-n", path_in(pool, name), kept], deadline_s=30)
         shell.run(["rm", "-f", path_in(pool, self.names.seed)], deadline_s=30)
         hypervisor.undefine(self.names.domain)
+        for name in there:  # last, as it says that this copy may go, and nobody can read its disk any more
+            if (at := find_inspected(self.names, name)) is not None:
+                shell.run(["mv", "-n", path_in(pool, name), f"{tombstone}.at-{at}.note"], deadline_s=30)
         return {"tombstone": f"{tombstone}.qcow2"}
 
 
