@@ -219,10 +219,11 @@ def _journey(draft: Draft, phase: Phase) -> None:
 
 
 def _put_away_all(draft: Draft, phase: Phase) -> None:
-    """What came back and is superseded, once its server runs elsewhere; of no server that was not asked for.
+    """What came back and is superseded, once its server runs elsewhere.
 
     It is tidied up after the walk, so that it takes nothing from what sells, and when it fails the recovery has
-    not: the copy stays quarantined, and the next run tries again.
+    not: the copy stays quarantined, and the next run tries again. Who names servers (`--only`) wants all others
+    left as they are: theirs are powered off, which is safety, and not put away, which can wait.
     """
     for old in draft.old:
         d = draft.decisions.get(old.server)
@@ -234,12 +235,11 @@ def _put_away_all(draft: Draft, phase: Phase) -> None:
 
 
 def _put_away(draft: Draft, phase: Phase, old: Quarantined, needs: Iterable[str], *, aside: bool = False) -> str:
+    holds_data = may_hold_data(draft.desired, old.server)
     return draft.add(
         phase,
         f"{old.host}/{old.server}/put-away",
-        PutAway(
-            old.host, old.names, draft.date, may_hold_data(draft.desired, old.server), find_position(draft.observed)
-        ),
+        PutAway(old.host, old.names, draft.date, holds_data, find_position(draft.observed)),
         needs=needs,
         host=old.host,
         server=old.server,

@@ -248,6 +248,8 @@ def test_a_site_that_lives_through_failures_is_as_good_as_new(image_file: Path) 
 def test_without_anybody_reading_the_data_s_copies_they_stay(world: SimWorld) -> None:
     run_all(world)
     world.clock.sleep(600)
+    for data in world.carried():
+        data.position = 10
     for fault in ("kill h1", "return h1"):
         strike(world, fault)
         world.hosts["h1"].away = fault == "kill h1"

@@ -54,7 +54,7 @@ def wear(image_file: Path, failures: int, seed: int = 1) -> Worn:
             break
     time.sleep(3)
     course.judge_end()
-    worn.broken += [*dict.fromkeys(operator.broken), *_judge_capacity(world)]
+    worn.broken += [*dict.fromkeys(operator.broken), *_judge_data(world), *_judge_capacity(world)]
     files = [[f for f in h.files if "tombstone-" not in f] for h in world.hosts.values()]
     worn.most_files, worn.tombstones = max(map(len, files)), _purge(world)
     left = {name: len(h.files) for name, h in world.hosts.items() if len(h.files) > ON_A_HOST}
@@ -73,6 +73,15 @@ def _fail_once(course: Course, host: str) -> bool:
     course.strike(f"inspect {host}")
     course.command("recover")
     return gone_well and course.operator.outcome == "converged"
+
+
+def _judge_data(world: SimWorld) -> Iterator[str]:
+    """No order is only on a disk that was put away."""
+    source = world.at_address("")
+    held = set(source.orders) if source is not None else set()
+    for (host, disk), data in world.disks.items():
+        if f"{world.host(host).pool}/{disk}" not in world.hosts[host].files and set(data.orders) - held:
+            yield f"{disk} on {host} was put away, and held {sorted(set(data.orders) - held)}"
 
 
 def _purge(world: SimWorld) -> int:

@@ -329,6 +329,8 @@ def _question(made: Plan) -> str:
     servers = sorted({n.info.server for n in made.changes if n.info.server})
     retired = sum(n.info.action == "retire" for n in made.nodes)
     gone = f", {retired} of them in place of one that is there now (its disk is kept as a tombstone)" if retired else ""
+    older = sum(n.info.action == "put away" for n in made.nodes)
+    gone += f", {older} older cop{'y' if older == 1 else 'ies'} put away as tombstones" if older else ""
     losses = {n.info.reason: None for n in made.nodes if isinstance(n.step, RestoreBackup)}
     first = "".join(f"{loss}.\n" for loss in losses)
     return f"{first}{made.operation} {made.site}: {len(made.changes)} steps on {len(servers)} servers{gone}?"
