@@ -25,7 +25,6 @@ from enum import StrEnum
 from pcloud.desired import Desired, Names, ServerSpec
 from pcloud.generations import Generations, Quarantined, has_run, quarantined, read_generations
 from pcloud.identity import STATELESS, carrier_names
-from pcloud.inspections import find_inspected
 from pcloud.observed import Health, Observed, Power, SeenHost, SeenServer
 from pcloud.past import is_superseded
 from pcloud.placement import NoRoom, Placed, place
@@ -390,4 +389,4 @@ def _files(site: str, seen: SeenServer, volumes: Iterable[str]) -> tuple[str, ..
     if seen.mark is None:
         return ()
     names = Names(site, seen.mark.server, seen.mark.generation)
-    return names.disk, names.seed, names.console, *(v for v in volumes if find_inspected(names, v) is not None)
+    return names.disk, names.seed, names.console, *(v for v in volumes if names.inspected(v) is not None)

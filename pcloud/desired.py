@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from functools import cached_property
@@ -185,29 +186,37 @@ class Names:
         return f"{self.site}.{self.server}"
 
     @property
-    def stem(self) -> str:
-        """What the names of all its files begin with."""
+    def _stem(self) -> str:
         return f"{self.site}.{self.server}.g{self.generation}"
 
     @property
     def disk(self) -> str:
-        return f"{self.stem}.qcow2"
+        return f"{self._stem}.qcow2"
 
     @property
     def seed(self) -> str:
-        return f"{self.stem}.seed.iso"
+        return f"{self._stem}.seed.iso"
 
     @property
     def console(self) -> str:
-        return f"{self.stem}.console.log"
+        return f"{self._stem}.console.log"
 
     @property
     def note(self) -> str:
         """What other hosts keep of this generation: that it is there (`generations.py`)."""
-        return f"{self.stem}.note"
+        return f"{self._stem}.note"
+
+    def inspection(self, at: str) -> str:
+        """What is kept beside a copy of the data whose disk was read: the position that it got to (`past.py`)."""
+        return f"{self._stem}.at-{at}.note"
+
+    def inspected(self, file: str) -> str | None:
+        """The position in the name of such a note of this copy's; None for any other file."""
+        found = re.fullmatch(rf"{re.escape(self._stem)}\.at-([0-9,-]*)\.note", file)
+        return found[1] if found else None
 
     def tombstone(self, date: str) -> str:
-        return f"{self.stem}.tombstone-{date}"
+        return f"{self._stem}.tombstone-{date}"
 
 
 def liveness(checks: Iterable[Check]) -> tuple[Check, ...]:

@@ -1,4 +1,4 @@
-"""Notes of what was read from the disk of a dead copy: how far its data go.
+"""Notes of what was read from the disk of a dead copy (`Names.inspection`), against the living data.
 
 Such a note lies beside the disk, in its host's pool, and the position is in its name: so whoever lists
 the pool knows it, and no other file has to be read. It goes with the disk when that is put away.
@@ -6,27 +6,20 @@ the pool knows it, and no other file has to be read. It goes with the disk when 
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable
 
 from pcloud.desired import Names
 from pcloud.gtid import behind
 
 
-def note_of(copy: Names, position: str) -> str:
-    """The note's name. `position`: a GTID list, its commas kept; empty for a disk without a transaction."""
-    return f"{copy.stem}.at-{position}.note"
-
-
-def find_inspected(copy: Names, file: str) -> str | None:
-    """The position in the name of such a note of this copy; None for any other file."""
-    found = re.fullmatch(rf"{re.escape(copy.stem)}\.at-([0-9,-]*)\.note", file)
-    return found[1] if found else None
+def find_inspections(copy: Names, files: Iterable[str]) -> tuple[str, ...]:
+    """The positions that the copy's notes among these files speak of."""
+    return tuple(at for file in files if (at := copy.inspected(file)) is not None)
 
 
 def holds_all(position: str, copy: Names, files: Iterable[str]) -> bool:
-    """Whether data at `position` hold all that the copy's notes among these files speak of; not without any."""
-    found = [at for file in files if (at := find_inspected(copy, file)) is not None]
+    """Whether data at `position` hold all that the copy's notes speak of; not without any note."""
+    found = find_inspections(copy, files)
     try:
         return bool(position and found) and all(behind(position, at) == 0 for at in found)
     except ValueError:  # nobody's position: then it says nothing

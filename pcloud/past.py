@@ -15,7 +15,7 @@ from __future__ import annotations
 from pcloud.desired import Desired
 from pcloud.generations import Quarantined
 from pcloud.identity import carrier_names
-from pcloud.inspections import holds_all
+from pcloud.inspections import find_inspections, holds_all
 from pcloud.observed import Observed
 
 
@@ -31,6 +31,13 @@ def is_superseded(desired: Desired, observed: Observed, old: Quarantined) -> boo
         return True
     seen = observed.host(old.host)
     return seen is not None and holds_all(find_position(observed), old.names, seen.volumes)
+
+
+def may_be_superseded(desired: Desired, observed: Observed, old: Quarantined) -> bool:
+    """The same, where nobody accepts writes yet: whether it may be so once somebody does."""
+    seen = observed.host(old.host)
+    unknown = not find_position(observed) and seen is not None and bool(find_inspections(old.names, seen.volumes))
+    return unknown or is_superseded(desired, observed, old)
 
 
 def find_position(observed: Observed) -> str:

@@ -11,9 +11,11 @@ from pcloud.distribute import find_lacking, find_spread
 from pcloud.errors import BadInput
 from pcloud.generations import Quarantined, note_holders, older_notes
 from pcloud.graph import Draft
+from pcloud.identity import carrier_names
 from pcloud.model import Group
-from pcloud.past import find_position, is_superseded, may_hold_data
+from pcloud.past import is_superseded, may_be_superseded, may_hold_data
 from pcloud.playbook import Phase
+from pcloud.steps.base import Step
 from pcloud.steps.gate import Ask, RunCommand, WalkJourney
 from pcloud.steps.image import PlaceImage
 from pcloud.steps.quarantine import NoteGeneration, PutAway, Quarantine
@@ -97,7 +99,7 @@ def _quarantine(draft: Draft, phase: Phase) -> None:
                 server=old.server,
                 action="quarantine",
                 reason=f"it is generation {old.generation}, the newest is {old.newest}"
-                + ("" if _is_superseded(draft, old) else "; its disk stays"),
+                + ("" if is_superseded(draft.desired, draft.observed, old) else "; its disk stays"),
             )
 
 
@@ -112,7 +114,8 @@ def _make(draft: Draft, phase: Phase, spec: ServerSpec, d: Decision, after: str 
     stem = f"{d.host}/{spec.name}"
     first = [*_alone(draft, phase, d), *([after] if after else [])]
     if d.old is not None and d.act is Act.BUILD:
-        first += [_put_away(draft, phase, old, needs=first) for old in draft.old if _is_on(old, d)]
+        away = Retire(d.host, draft.names(d, d.old), draft.date)
+        first += [_put_away(draft, phase, old, away, needs=first) for old in draft.old if _is_on(old, d)]
     elif d.old is not None:
         first = [
             draft.add(
@@ -229,17 +232,22 @@ def _put_away_all(draft: Draft, phase: Phase) -> None:
         d = draft.decisions.get(old.server)
         if d is None or _is_on(old, d) or not (d.will_answer or d.act is Act.RETIRE):
             continue
-        if _was_asked(draft, old.server) and _is_superseded(draft, old):
-            needs = ["journey", f"{old.server}/ready", f"{old.host}/{old.server}/quarantine"]
-            _put_away(draft, phase, old, needs, aside=True)
+        read = f"{old.host}/{old.server}/inspect"
+        may = read in draft.nodes or may_be_superseded(draft.desired, draft.observed, old)
+        if may and _was_asked(draft, old.server):
+            carriers = carrier_names(draft.desired.site) if may_hold_data(draft.desired, old.server) else ()
+            step = PutAway(old.host, old.names, draft.date, carriers)
+            needs = ["journey", f"{old.server}/ready", f"{old.host}/{old.server}/quarantine", read]
+            _put_away(draft, phase, old, step, needs, aside=True)
 
 
-def _put_away(draft: Draft, phase: Phase, old: Quarantined, needs: Iterable[str], *, aside: bool = False) -> str:
-    holds_data = may_hold_data(draft.desired, old.server)
+def _put_away(
+    draft: Draft, phase: Phase, old: Quarantined, step: Step, needs: Iterable[str], *, aside: bool = False
+) -> str:
     return draft.add(
         phase,
         f"{old.host}/{old.server}/put-away",
-        PutAway(old.host, old.names, draft.date, holds_data, find_position(draft.observed)),
+        step,
         needs=needs,
         host=old.host,
         server=old.server,
@@ -247,10 +255,6 @@ def _put_away(draft: Draft, phase: Phase, old: Quarantined, needs: Iterable[str]
         reason=f"it is generation {old.generation}, the newest is {old.newest}; its disk becomes a tombstone",
         aside=aside,
     )
-
-
-def _is_superseded(draft: Draft, old: Quarantined) -> bool:
-    return is_superseded(draft.desired, draft.observed, old)
 
 
 def _is_on(old: Quarantined, d: Decision) -> bool:

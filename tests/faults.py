@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from pcloud.desired import Names
-from pcloud.inspections import note_of
 from pcloud.observed import Mark, Power
 from tests.simulated_data import SimData, gtid
 from tests.simulated_power import Bmc
@@ -129,7 +128,7 @@ def _inspect(world: SimWorld, host: str) -> str:
         names = Names(world.site.site, domain.mark.server, domain.mark.generation)
         data = world.disks.get((host, names.disk), SimData())
         found.append(f"{names.server} g{names.generation} at {data.position}")
-        at.files[f"{pool}/{note_of(names, gtid(data.position))}"] = "note"
+        at.files[f"{pool}/{names.inspection(gtid(data.position))}"] = "note"
     return f"{host} was inspected: {', '.join(found) or 'no copy of the data'}"
 
 

@@ -14,7 +14,7 @@ from pcloud.errors import HypervisorError
 from pcloud.events import StepDone
 from pcloud.execute import _Reporter, run_step
 from pcloud.generations import Quarantined, read_generations
-from pcloud.inspections import find_inspected, holds_all, note_of
+from pcloud.inspections import holds_all
 from pcloud.observed import Data, Mark, Observed, Power, SeenDatabase, SeenHost, SeenServer
 from pcloud.past import find_position, is_superseded
 from pcloud.plan import Plan, plan
@@ -62,8 +62,8 @@ def test_a_note_counts_when_the_living_data_have_all_of_it(position: str, files:
 
 
 def test_the_name_of_a_note_says_what_was_read() -> None:
-    assert find_inspected(COPY, note_of(COPY, "0-1-771,1417-2-5")) == "0-1-771,1417-2-5"
-    assert note_of(COPY, "0-1-771,1417-2-5") == "demo.db-1.g3.at-0-1-771,1417-2-5.note"
+    assert COPY.inspected(COPY.inspection("0-1-771,1417-2-5")) == "0-1-771,1417-2-5"
+    assert COPY.inspection("0-1-771,1417-2-5") == "demo.db-1.g3.at-0-1-771,1417-2-5.note"
 
 
 @pytest.mark.parametrize(
@@ -91,7 +91,7 @@ def test_a_note_of_what_was_read_is_no_note_of_a_generation() -> None:
 def test_a_note_whose_copy_is_gone_is_left_over(desired: Desired) -> None:
     mark = Mark("demo", "db-1", "database", "s", "i", 3)
     there = SeenServer("demo.db-1", "u", Power.OFF, mark, 1024)
-    files = (COPY.disk, note_of(COPY, "0-1-5"), note_of(Names("demo", "db-1", 2), "0-1-4"))
+    files = (COPY.disk, COPY.inspection("0-1-5"), Names("demo", "db-1", 2).inspection("0-1-4"))
     assert leftovers(desired, Observed((SeenHost("h1", servers=(there,), volumes=files),))) == {"h1": files[2:]}
 
 
@@ -206,18 +206,35 @@ def test_what_was_put_away_can_be_brought_back_with_all_that_was_known_of_it(wor
 
 
 @pytest.mark.parametrize(
-    ("notes", "position", "gone"),
-    [(["0-1-9"], "0-1-10", True), (["0-1-11"], "0-1-10", False), ([], "0-1-10", False), (["0-1-9"], "", False)],
+    ("notes", "fault", "gone"),
+    [
+        (["0-1-9"], "", True),
+        (["0-1-10"], "", True),
+        (["0-1-11"], "", False),
+        (["0-1-9", "0-1-11"], "", False),
+        ([], "", False),
+        (["0-1-9"], "crash idx-1", False),
+    ],
 )
-def test_what_was_read_in_the_same_run_decides(world: SimWorld, notes: list[str], position: str, gone: bool) -> None:
-    """The plan may be made before the disk is read: the step looks for itself."""
+def test_what_was_read_in_the_same_run_decides(world: SimWorld, notes: list[str], fault: str, gone: bool) -> None:
+    """The plan may be made before the disk is read, and before there is a primary: the step asks for itself."""
     copy = Names("demo", "db-1", 1)
-    arrange(world, READ | {"files": {"h8": [note_of(copy, at) for at in notes]}})
+    arrange(world, READ | {"files": {"h8": [copy.inspection(at) for at in notes]}})
+    if fault:
+        strike(world, fault)
     report = _Reporter("h8/db-1/put-away", lambda _: None, world.clock.now, threading.Event())
-    ended = run_step(PutAway("h8", copy, DATE, may_hold_data=True, position=position), world, report)
+    ended = run_step(PutAway("h8", copy, DATE, world.carriers()), world, report)
     assert isinstance(ended, StepDone) and ended.changed is gone
     assert ("demo.db-1" not in world.hosts["h8"].domains) is gone
     assert bool(ended.facts.get("stays")) is not gone
+
+
+def test_where_nobody_accepts_writes_yet_the_run_finds_out(world: SimWorld) -> None:
+    arrange(world, READ)
+    strike(world, "crash idx-1")
+    assert "h8/db-1/put-away" in [n.key for n in plan(world.desired, world.observe(), DATE).nodes]
+    run_all(world)
+    assert "demo.db-1" not in world.hosts["h8"].domains
 
 
 # -- the notes of generations

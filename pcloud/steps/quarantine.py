@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from pcloud.desired import Names
-from pcloud.inspections import holds_all
+from pcloud.errors import PcloudError
+from pcloud.inspections import find_inspections, holds_all
 from pcloud.observed import Power
 from pcloud.steps.base import Met, Report, Unmet, World, path_in
+from pcloud.steps.replication import is_primary, position
 from pcloud.steps.server import Retire
 
 
@@ -36,25 +39,26 @@ class Quarantine:
 
 @dataclass(frozen=True)
 class PutAway:
-    """An older copy is a tombstone.
+    """An older copy is a tombstone; one of the data only while a note beside it says that the primary has all of it.
 
-    One that may hold data is so only where a note beside it says by now that `position` holds all of it.
+    That is asked when its turn comes: the note may have been written, and the role taken, in the same run. Where it
+    is not so, the copy stays, and nothing has failed.
     """
 
     host: str
     names: Names
     date: str
-    may_hold_data: bool
-    position: str = ""
-    """How far the living data surely go."""
+    carriers: tuple[str, ...] = ()
+    """The servers that carry the data, where it may hold some."""
     waits: ClassVar[bool] = False
 
     def check(self, world: World) -> Met | Unmet:
         found = self._retire.check(world)
-        if isinstance(found, Met) or not self.may_hold_data:
+        if isinstance(found, Met) or not self.carriers:
             return found
         files = world.hypervisor(self.host).volumes(world.host(self.host).pool)
-        return found if holds_all(self.position, self.names, files) else Met({"stays": "it may hold data"})
+        living = self._living(world) if find_inspections(self.names, files) else ""
+        return found if holds_all(living, self.names, files) else Met({"stays": "it may hold what the primary has not"})
 
     def do(self, world: World, report: Report) -> Mapping[str, Any]:
         return self._retire.do(world, report)
@@ -62,6 +66,14 @@ class PutAway:
     @property
     def _retire(self) -> Retire:
         return Retire(self.host, self.names, self.date)
+
+    def _living(self, world: World) -> str:
+        """The primary's position; empty when none answers."""
+        for server in self.carriers:
+            with suppress(PcloudError):
+                if is_primary(world, server):
+                    return position(world, server)
+        return ""
 
 
 @dataclass(frozen=True)

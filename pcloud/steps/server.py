@@ -9,7 +9,6 @@ from typing import Any, ClassVar
 
 from pcloud.desired import Names, ServerSpec
 from pcloud.errors import Blocked
-from pcloud.inspections import find_inspected
 from pcloud.observed import Power
 from pcloud.steps.base import Met, Report, Unmet, World, path_in
 from pcloud.steps.image import digests_on
@@ -55,7 +54,7 @@ class Retire:
         shell.run(["rm", "-f", path_in(pool, self.names.seed)], deadline_s=30)
         hypervisor.undefine(self.names.domain)
         for name in there:  # last, as it says that this copy may go, and nobody can read its disk any more
-            if (at := find_inspected(self.names, name)) is not None:
+            if (at := self.names.inspected(name)) is not None:
                 shell.run(["mv", "-n", path_in(pool, name), f"{tombstone}.at-{at}.note"], deadline_s=30)
         return {"tombstone": f"{tombstone}.qcow2"}
 
