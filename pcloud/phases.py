@@ -217,7 +217,6 @@ def _journey(draft: Draft, phase: Phase) -> None:
                 action="retire",
                 reason=d.reason,
             )
-
     _put_away_all(draft, phase)
 
 
