@@ -79,6 +79,8 @@ chaos: setup
 soak: setup
 	@echo "== random scenarios on virtual time, checked at every moment"
 	@$(BIN)/python -m tests.scenarios --soak $(SOAK)
+	@echo "== one site through 500 single failures"
+	@$(BIN)/python -m tests.scenarios --wear 500
 	@echo "== the properties, with examples that nobody has seen"
 	@HYPOTHESIS_PROFILE=default $(BIN)/pytest -m "not lab and not chaos"
 

@@ -21,6 +21,7 @@ The map, each layer importing only what stands lower (import-linter enforces it)
                                                   what the loss of any host would mean
     backups recall backupplan                     pure: which backup and binary log are restored, and who keeps them
     suspicion generations                         pure: which hosts may be fenced; which copy is the newest
+    past inspections tombstones                   pure: which older copies go by themselves; what tombstones cost
     hosts*  prepare                               what a host still needs, and the safe part of it done
     distribute push                               which hosts lack an image, and who passes it on
     journal timing  a run's events on disk; what they say about time

@@ -18,7 +18,7 @@ Safety, as sentences:
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
@@ -26,6 +26,7 @@ from pcloud.desired import Desired, Names, ServerSpec
 from pcloud.generations import Generations, Quarantined, has_run, quarantined, read_generations
 from pcloud.identity import STATELESS, carrier_names
 from pcloud.observed import Health, Observed, Power, SeenHost, SeenServer
+from pcloud.past import is_superseded
 from pcloud.placement import NoRoom, Placed, place
 from pcloud.replicas import find_heir, irreplaceable, keep_primary
 from pcloud.suspicion import judge
@@ -332,11 +333,12 @@ def _with_places(facts: _Facts, old: tuple[Quarantined, ...], decided: Mapping[s
     staying = {n: d.host for n, d in decided.items() if d.host}
     new = [s for s in desired.everyone if s.name in decided and decided[s.name].act is Act.BUILD]
     groups = {s.name: s.group for s in desired.everyone}
-    places = place(desired.site, facts.observed, staying, new, groups, frozenset((q.host, q.server) for q in old))
-    return {name: _placed(desired, d, places[name]) if d.act is Act.BUILD else d for name, d in decided.items()}
+    may_go = {(q.host, q.server): is_superseded(desired, facts.observed, q) for q in old}
+    places = place(desired.site, facts.observed, staying, new, groups, may_go)
+    return {name: _placed(desired, old, d, places[name]) if d.act is Act.BUILD else d for name, d in decided.items()}
 
 
-def _placed(desired: Desired, d: Decision, placed: Placed | NoRoom) -> Decision:
+def _placed(desired: Desired, old: Iterable[Quarantined], d: Decision, placed: Placed | NoRoom) -> Decision:
     if isinstance(placed, NoRoom):
         return Decision(
             d.server,
@@ -346,7 +348,8 @@ def _placed(desired: Desired, d: Decision, placed: Placed | NoRoom) -> Decision:
             fences=d.fences,
             no_room=placed,
         )
-    return replace(d, reason=f"{d.reason}; {placed.host}: {placed.reason}", host=placed.host)
+    there = next((q.generation for q in old if (q.host, q.server) == (placed.host, d.server)), None)
+    return replace(d, reason=f"{d.reason}; {placed.host}: {placed.reason}", host=placed.host, old=there)
 
 
 def _drift(spec: ServerSpec, seen: SeenServer) -> str:
@@ -372,18 +375,19 @@ def leftovers(desired: Desired, observed: Observed) -> dict[str, tuple[str, ...]
     """Host to the files of this site that belong to no server: an interrupted build's."""
     site = desired.site.site
     unfinished = r"\.part|\.[A-Za-z0-9]{8}"
-    pattern = re.compile(rf"{re.escape(site)}\.[a-z0-9-]+\.g\d+\.(qcow2|seed\.iso|console\.log)({unfinished})?$")
+    kinds = r"qcow2|seed\.iso|console\.log|at-[0-9,-]*\.note"
+    pattern = re.compile(rf"{re.escape(site)}\.[a-z0-9-]+\.g\d+\.({kinds})({unfinished})?$")
     found = {}
     for host in observed.hosts:
-        kept = {n for s in host.servers if s.mark and s.mark.site == site for n in _files(site, s)}
+        kept = {n for s in host.servers if s.mark and s.mark.site == site for n in _files(site, s, host.volumes)}
         lost = tuple(v for v in host.volumes if pattern.fullmatch(v) and v not in kept)
         if lost and host.reachable:
             found[host.name] = lost
     return found
 
 
-def _files(site: str, seen: SeenServer) -> tuple[str, ...]:
+def _files(site: str, seen: SeenServer, volumes: Iterable[str]) -> tuple[str, ...]:
     if seen.mark is None:
         return ()
     names = Names(site, seen.mark.server, seen.mark.generation)
-    return names.disk, names.seed, names.console
+    return names.disk, names.seed, names.console, *(v for v in volumes if names.inspected(v) is not None)

@@ -199,7 +199,8 @@ class _Run:
             self._count(self.nodes[event.step], -1)
 
     def outcome(self) -> Outcome:
-        statuses = {s.status for s in self.state.steps.values()}
+        """What is done aside does not count: the site is what the run was for."""
+        statuses = {s.status for k, s in self.state.steps.items() if not self.nodes[k].aside}
         if self.state.interrupted:
             return "interrupted"
         if Status.FAILED in statuses:

@@ -7,15 +7,16 @@ its generation. While no more hosts than that are silent, the newest generation 
 Safety, as sentences:
 - The generation grows with every copy that is made, on whichever host; where a newer one may be
   that nobody can read, it leaps over any that could be there.
-- A copy older than the newest generation is quarantined: it is never started, it is powered
-  off where it runs, and its disk stays until a person says otherwise.
+- A copy older than the newest generation is quarantined: it is never started, and powered off
+  where it runs. Its disk stays until nothing on it would be missed (`past.py`), as a tombstone
+  from then on.
 """
 
 from __future__ import annotations
 
 import itertools
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from pcloud.desired import Names
@@ -103,6 +104,18 @@ def quarantined(observed: Observed, site: str, generations: Generations) -> tupl
 def has_run(host: SeenHost, names: Names) -> bool:
     """Whether this copy was ever started: its console is written from its first moment on."""
     return names.console in host.volumes
+
+
+def older_notes(observed: Observed, holders: Iterable[str], newest: Names) -> tuple[tuple[str, tuple[str, ...]], ...]:
+    """Of each holder that has any: its notes of the server's generations before `newest`, which say nothing more."""
+    pattern = re.compile(rf"{re.escape(newest.site)}\.{re.escape(newest.server)}\.g([0-9]+)\.note")
+    found = []
+    for holder in holders:
+        host = observed.host(holder)
+        volumes = host.volumes if host is not None else ()
+        older = tuple(v for v in volumes if (m := pattern.fullmatch(v)) and int(m[1]) < newest.generation)
+        found += [(holder, older)] if older else []
+    return tuple(found)
 
 
 def note_holders(observed: Observed, host: str) -> tuple[str, ...]:

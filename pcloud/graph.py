@@ -35,6 +35,8 @@ class PlanNode:
     info: StepInfo
     step: Step
     needs: frozenset[Need] = frozenset()
+    aside: bool = False
+    """Tidying up: nothing waits for it, and its failure is told without being the run's."""
 
     @property
     def key(self) -> str:
@@ -66,12 +68,13 @@ class Draft:
         reason: str = "",
         host: str | None = None,
         server: str | None = None,
+        aside: bool = False,
     ) -> str:
         """Adds a node unless another phase already has; needs that do not exist are dropped."""
         if key not in self.nodes:
             real = sorted({n for n in needs if n in self.nodes})
             info = StepInfo(key, phase.name, tuple(real), host, server, action, reason)
-            self.nodes[key] = PlanNode(info, step, frozenset(Need.all_of(n) for n in real))
+            self.nodes[key] = PlanNode(info, step, frozenset(Need.all_of(n) for n in real), aside)
         return key
 
     def fence(self, phase: Phase, host: str, reason: str = "") -> str:
@@ -92,7 +95,7 @@ class Draft:
         node, need = self.nodes[key], Need(frozenset({other}), 0)
         if other in self.nodes and need not in node.needs:
             needs = tuple(sorted({*node.info.needs, other}))
-            self.nodes[key] = PlanNode(replace(node.info, needs=needs), node.step, node.needs | {need})
+            self.nodes[key] = replace(node, info=replace(node.info, needs=needs), needs=node.needs | {need})
 
     def does(self, key: str) -> str:
         """The kind of phase that the node is in."""

@@ -9,13 +9,16 @@ from pcloud.decide import MAKES, STAYS, Act, Decision, leftovers
 from pcloud.desired import ServerSpec
 from pcloud.distribute import find_lacking, find_spread
 from pcloud.errors import BadInput
-from pcloud.generations import note_holders
+from pcloud.generations import Quarantined, note_holders, older_notes
 from pcloud.graph import Draft
+from pcloud.identity import carrier_names
 from pcloud.model import Group
+from pcloud.past import is_superseded, may_be_superseded, may_hold_data
 from pcloud.playbook import Phase
+from pcloud.steps.base import Step
 from pcloud.steps.gate import Ask, RunCommand, WalkJourney
 from pcloud.steps.image import PlaceImage
-from pcloud.steps.quarantine import NoteGeneration, Quarantine
+from pcloud.steps.quarantine import NoteGeneration, PutAway, Quarantine
 from pcloud.steps.server import Cycle, Define, Discard, MakeDisk, MakeSeed, Retire, Start
 from pcloud.suspicion import judge
 
@@ -95,7 +98,8 @@ def _quarantine(draft: Draft, phase: Phase) -> None:
                 host=old.host,
                 server=old.server,
                 action="quarantine",
-                reason=f"it is generation {old.generation}, the newest is {old.newest}; its disk stays",
+                reason=f"it is generation {old.generation}, the newest is {old.newest}"
+                + ("" if is_superseded(draft.desired, draft.observed, old) else "; its disk stays"),
             )
 
 
@@ -109,7 +113,10 @@ def _make(draft: Draft, phase: Phase, spec: ServerSpec, d: Decision, after: str 
     """The chain of a new server. `after` keeps healthy servers from being replaced all at once."""
     stem = f"{d.host}/{spec.name}"
     first = [*_alone(draft, phase, d), *([after] if after else [])]
-    if d.old is not None:
+    if d.old is not None and d.act is Act.BUILD:
+        away = Retire(d.host, draft.names(d, d.old), draft.date)
+        first += [_put_away(draft, phase, old, away, needs=first) for old in draft.old if _is_on(old, d)]
+    elif d.old is not None:
         first = [
             draft.add(
                 phase,
@@ -158,7 +165,7 @@ def _make(draft: Draft, phase: Phase, spec: ServerSpec, d: Decision, after: str 
         noted = draft.add(
             phase,
             f"{spec.name}/note",
-            NoteGeneration(holders, names),
+            NoteGeneration(holders, names, older_notes(draft.observed, holders, names)),
             needs=first,
             server=spec.name,
             action="note",
@@ -210,6 +217,53 @@ def _journey(draft: Draft, phase: Phase) -> None:
                 action="retire",
                 reason=d.reason,
             )
+    _put_away_all(draft, phase)
+
+
+def _put_away_all(draft: Draft, phase: Phase) -> None:
+    """What came back and is superseded, once its server runs elsewhere.
+
+    It is tidied up after the walk, so that it takes nothing from what sells, and when it fails the recovery has
+    not: the copy stays quarantined, and the next run tries again. Who names servers (`--only`) wants all others
+    left as they are: theirs are powered off, which is safety, and not put away, which can wait.
+    """
+    for old in draft.old:
+        d = draft.decisions.get(old.server)
+        if d is None or _is_on(old, d) or not (d.will_answer or d.act is Act.RETIRE):
+            continue
+        read = f"{old.host}/{old.server}/inspect"
+        may = read in draft.nodes or may_be_superseded(draft.desired, draft.observed, old)
+        if may and _was_asked(draft, old.server):
+            carriers = carrier_names(draft.desired.site) if may_hold_data(draft.desired, old.server) else ()
+            step = PutAway(old.host, old.names, draft.date, carriers)
+            needs = ["journey", f"{old.server}/ready", f"{old.host}/{old.server}/quarantine", read]
+            _put_away(draft, phase, old, step, needs, aside=True)
+
+
+def _put_away(
+    draft: Draft, phase: Phase, old: Quarantined, step: Step, needs: Iterable[str], *, aside: bool = False
+) -> str:
+    return draft.add(
+        phase,
+        f"{old.host}/{old.server}/put-away",
+        step,
+        needs=needs,
+        host=old.host,
+        server=old.server,
+        action="put away",
+        reason=f"it is generation {old.generation}, the newest is {old.newest}; its disk becomes a tombstone",
+        aside=aside,
+    )
+
+
+def _is_on(old: Quarantined, d: Decision) -> bool:
+    """Whether the decision is about the copy's own server, on the host where the copy is."""
+    return (old.host, old.server) == (d.host, d.server)
+
+
+def _was_asked(draft: Draft, server: str) -> bool:
+    only = draft.desired.options.only
+    return not only or server in only or draft.desired.server(server).group in only
 
 
 def _has_answer(draft: Draft, group: Group) -> bool:

@@ -2,18 +2,19 @@
 
 A server stays where it is. A new one goes to a host that answers and has the memory, its
 reserve left alone. Hard: the database and its replica never share a host, and nothing is put
-beside an older copy of itself. Soft, in this order: few of the same group on the host; no
-spare host; a group in more than one rack, and the database and its replica in two; the balancer
-apart from the others; few servers on the host; few of the same group in the rack; the
-inventory's order.
+beside an older copy of itself that must stay. Soft, in this order: no older copy of it that is put
+away first; few of the same group on the host; no spare host; a group in more than one rack, and the
+database and its replica in two; the balancer apart from the others; few servers on the host; few of
+the same group in the rack; the inventory's order.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Set
+from collections.abc import Container, Iterable, Mapping, Set
 from dataclasses import dataclass, field
 from heapq import heapify, heappop, heapreplace
+from types import MappingProxyType
 
 from pcloud.desired import ServerSpec
 from pcloud.identity import server_names
@@ -99,10 +100,13 @@ class _House:
         close = room.rack == near or self.spread.get(group) == {room.rack}
         return (room.groups[group], room.spare, close, beside, total, self.racks[room.rack, group], room.order)
 
-    def find_best(self, group: str, need_mib: int, not_on: Set[str], near: str | None = None) -> _Room | None:
-        if not_on:
+    def find_best(
+        self, group: str, need_mib: int, not_on: Set[str], last: Set[str], near: str | None = None
+    ) -> _Room | None:
+        """`last` are hosts that are taken only where no other one has room."""
+        if not_on or last:
             fitting = [r for r in self.rooms if r.name not in not_on and r.free_mib >= need_mib]
-            return min(fitting, key=lambda r: self._rank(r, group, near), default=None)
+            return min(fitting, key=lambda r: (r.name in last, *self._rank(r, group, near)), default=None)
         if (group, need_mib) not in self.heaps:
             made = [(self._rank(room, group), n) for n, room in enumerate(self.rooms)]
             heapify(made)
@@ -147,13 +151,13 @@ def place(
     staying: Mapping[str, str],
     new: Iterable[ServerSpec],
     group_of: Mapping[str, str],
-    old: Set[tuple[str, str]] = frozenset(),
+    old: Mapping[tuple[str, str], bool] = MappingProxyType({}),
 ) -> dict[str, Placed | NoRoom]:
     """A host for each of `new`; for a server that fits nowhere, what it is short of.
 
     `staying` maps servers that keep their host (they count as company); `group_of` maps every
-    server's name to its group; `old` are the hosts and servers of quarantined copies, which
-    take no memory and whose host is not for that server.
+    server's name to its group; `old` maps the hosts and servers of quarantined copies, which take no
+    memory, to whether they may be put away to make room for that server.
     """
     balancers = frozenset(g.name for g in site.groups if g.role == "balancer")
     house = _House(_rooms(site, observed, staying, group_of, old), balancers)
@@ -162,12 +166,13 @@ def place(
     placed: dict[str, Placed | NoRoom] = {}
     for spec in new:
         need_mib = spec.memory_mib + SERVER_OVERHEAD_MIB
-        not_on, near = {host: "an older copy of it" for host, server in old if server == spec.name}, None
+        mine = {host: may_go for (host, server), may_go in old.items() if server == spec.name}
+        not_on, near = {host: "an older copy of it" for host, may_go in mine.items() if not may_go}, None
         if twin := twins.get(spec.name):
             not_on |= {host.name: twin for host, _ in observed.copies(site.site, twin) if (host.name, twin) not in old}
             not_on |= {where[twin]: twin} if twin in where else {}
             near = racks[where[twin]] if twin in where else None
-        best = house.find_best(spec.group, need_mib, not_on.keys(), near)
+        best = house.find_best(spec.group, need_mib, not_on.keys(), mine.keys() - not_on.keys(), near)
         apart = "".join(f", apart from {what} on {host}" for host, what in sorted(not_on.items()))
         if best is None:
             most = house.find_most(not_on.keys())
@@ -177,6 +182,7 @@ def place(
             continue
         if near is not None:
             apart += f", in {'its' if best.rack == near else 'another'} rack"
+        apart += ", in place of an older copy of it, as no other host has room" if best.name in mine else ""
         placed[spec.name] = Placed(best.name, house.reason(best, spec.group) + apart)
         where[spec.name] = best.name
         house.take(best, spec.group, need_mib)
@@ -196,7 +202,7 @@ def _rooms(
     observed: Observed,
     staying: Mapping[str, str],
     group_of: Mapping[str, str],
-    old: Set[tuple[str, str]],
+    old: Container[tuple[str, str]],
 ) -> list[_Room]:
     company: dict[str, Counter[str]] = {}
     for name, where in staying.items():

@@ -117,7 +117,7 @@ def _join(draft: Draft, phase: Phase, keys: list[str]) -> None:
         node = draft.nodes[key]
         needs = node.needs | tied[_LOOSE.get(type(node.step), _ALL)]
         every = tuple(sorted({k for need in needs for k in need.keys}))
-        draft.nodes[key] = PlanNode(replace(node.info, needs=every), node.step, needs)
+        draft.nodes[key] = replace(node, info=replace(node.info, needs=every), needs=needs)
     inner = {n for k in keys for n in draft.nodes[k].info.needs}
     ends = [k for k in keys if k not in inner]
     draft.ends[phase.name] = _ends(draft, ends) if ends else wanted

@@ -12,6 +12,7 @@ from pcloud.graph import Need, PlanNode
 from pcloud.observed import Observed
 from pcloud.plan import Plan
 from pcloud.steps.server import Discard, Purge, Retire
+from pcloud.tombstones import count_tombstones, find_tombstones
 
 
 def plan_destroy(site: str, desired_digest: str, observed: Observed, date: str) -> Plan:
@@ -67,14 +68,17 @@ def _volumes(site: str, server: str, generation: int) -> Iterable[str]:
     return names.disk, names.seed, names.console
 
 
-def plan_purge(site: str, desired_digest: str, observed: Observed) -> Plan:
-    """Every tombstone of the site, on every host that answers, is deleted for good."""
+def plan_purge(site: str, desired_digest: str, observed: Observed, before: str = "") -> Plan:
+    """Every tombstone of the site, on every host that answers, is deleted for good.
+
+    `before`: only those that were put away before this date (`tombstones.cutoff`).
+    """
     nodes = []
     for host in observed.hosts:
-        stones = tuple(v for v in host.volumes if re.match(rf"{re.escape(site)}\.[a-z0-9-]+\.g\d+\.tombstone-", v))
+        stones = find_tombstones(site, host.volumes, before) if host.reachable else ()
         if stones:
-            info = StepInfo(
-                f"{host.name}/tombstones/purge", "purge", (), host.name, None, "purge", f"{len(stones)} tombstones"
-            )
+            count = count_tombstones(stones)
+            reason = f"{count} tombstone{'' if count == 1 else 's'}"
+            info = StepInfo(f"{host.name}/tombstones/purge", "purge", (), host.name, None, "purge", reason)
             nodes.append(PlanNode(info, Purge(host.name, stones)))
     return Plan(site, "purge", ("purge",), tuple(nodes), {}, desired_digest, observed.digest())

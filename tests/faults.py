@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from pcloud.desired import Names
-from pcloud.observed import Power
+from pcloud.observed import Mark, Power
 from tests.simulated_data import SimData
 from tests.simulated_power import Bmc
 from tests.simulation import SimDomain, SimWorld
@@ -117,6 +117,25 @@ def _file(world: SimWorld, host: str, name: str) -> str:
     return f"{host} has a file {name}"
 
 
+def _inspect(world: SimWorld, host: str) -> str:
+    """The positions of the copies of the data that did not run on are read from their disks, as notes say."""
+    at, pool = world.hosts[host], world.host(host).pool
+    newest = {s: max(m.generation for m in _marks(world, s)) for s in world.carriers() if any(_marks(world, s))}
+    found = []
+    for domain in at.domains.values():
+        if domain.mark is None or domain.mark.generation >= newest.get(domain.mark.server, 0):
+            continue
+        names = Names(world.site.site, domain.mark.server, domain.mark.generation)
+        data = world.disks.get((host, names.disk), SimData())
+        found.append(f"{names.server} g{names.generation} at {data.position}")
+        at.files[f"{pool}/{names.inspection(data.reached)}"] = "note"
+    return f"{host} was inspected: {', '.join(found) or 'no copy of the data'}"
+
+
+def _marks(world: SimWorld, server: str) -> list[Mark]:
+    return [d.mark for h in world.hosts.values() for d in h.domains.values() if d.mark and d.mark.server == server]
+
+
 def _truth(world: SimWorld, host: str) -> str:
     """For the tests of the simulation: what a false word did counts like everything else."""
     world.lied.discard(host)
@@ -145,6 +164,7 @@ FAULTS: Mapping[str, Callable[..., str]] = {
     "slow": _slow,
     "semi-sync-off": _semi_sync_off,
     "file": _file,
+    "inspect": _inspect,
     "truth": _truth,
     "lose-orders": _lose_orders,
 }

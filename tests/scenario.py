@@ -99,7 +99,7 @@ class Scenario:
 
 
 @dataclass
-class _Course:
+class Course:
     """A scenario while it takes place."""
 
     operator: Operator
@@ -275,7 +275,7 @@ def play(scenario: Scenario, image_file: Path) -> Told:
     world, time = new_world(image_file, whole=scenario.start == "whole")
     shoppers = Shoppers(world)
     operator = Operator(world, shoppers, time)
-    course = _Course(operator)
+    course = Course(operator)
     shoppers.begin()
     for text in scenario.story:
         course.line(text)

@@ -3,6 +3,7 @@
     python -m tests.scenarios --write [FAMILY]     the logs of today; read the difference
     python -m tests.scenarios --soak 10000         random ones, on every processor
     python -m tests.scenarios --seed 4711          one of them, with its log
+    python -m tests.scenarios --wear 500           one site through as many failures, each of them mended
     python -m tests.scenarios --play 'STORY'       a story, its lines parted by `;`
 
 A family is one file `cases/scenarios/FAMILY.yaml` with its log beside it. With `each`, a story is played
@@ -28,6 +29,7 @@ import yaml
 
 from tests.random_story import random_story
 from tests.scenario import Scenario, Told, play
+from tests.wear import wear
 
 FAMILIES = sorted((Path(__file__).parent / "cases" / "scenarios").glob("*.yaml"))
 MOST = 500
@@ -141,12 +143,25 @@ def soak(image_file: Path, number: int, first: int) -> int:
     return bool(bad)
 
 
+def worn_out(image_file: Path, failures: int, seed: int) -> int:
+    """A site that lives through so many failures, and what it lost by them."""
+    began, worn = time.monotonic(), wear(image_file, failures, seed)
+    for line in worn.broken:
+        print(f"wear {seed}: {line}")  # noqa: T201
+    print(  # noqa: T201
+        f"{failures} single failures, each mended, in {time.monotonic() - began:.0f} s: {len(worn.broken)} broken; "
+        f"{worn.most_files} files on a host at most, and {worn.tombstones} tombstones that were purged"
+    )
+    return bool(worn.broken)
+
+
 def main(argv: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.scenarios", description=__doc__)
     wish = parser.add_mutually_exclusive_group(required=True)
     wish.add_argument("--write", nargs="?", const="", metavar="FAMILY")
     wish.add_argument("--soak", type=int, metavar="NUMBER")
     wish.add_argument("--seed", type=int)
+    wish.add_argument("--wear", type=int, metavar="FAILURES")
     wish.add_argument("--play", metavar="STORY")
     parser.add_argument("--first", type=int, default=1, metavar="SEED")
     asked = parser.parse_args(argv)
@@ -157,6 +172,8 @@ def main(argv: list[str]) -> int:
             return write(image_file, asked.write)
         if asked.soak:
             return soak(image_file, asked.soak, asked.first)
+        if asked.wear:
+            return worn_out(image_file, asked.wear, asked.first)
         story = random_story(asked.seed) if asked.seed is not None else tuple(s.strip() for s in asked.play.split(";"))
         told = play(Scenario("asked for", "asked for", story), image_file)
         print("\n".join(["; ".join(story), *told.log, *(f"BROKEN: {b}" for b in told.broken)]))  # noqa: T201

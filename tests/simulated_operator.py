@@ -228,6 +228,13 @@ def summary(made: Plan) -> list[str]:
         whose = info.server or info.host or info.key
         where = f"{info.host}: " if info.host and info.server else ""
         parts.setdefault(f"{where}{whose}", []).append(info.action)
-        if isinstance(node.step, Fence) or info.action in ("disk", "start", "power-cycle", "promote", "quarantine"):
+        if isinstance(node.step, Fence) or info.action in (
+            "disk",
+            "start",
+            "power-cycle",
+            "promote",
+            "quarantine",
+            "put away",
+        ):
             why.setdefault(f"{where}{whose}", info.reason)
     return [f"{k}: {' '.join(v)}" + (f" ({why[k]})" if why.get(k) else "") for k, v in parts.items()] or ["nothing"]

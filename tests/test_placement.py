@@ -207,6 +207,33 @@ def test_who_fits_nowhere_says_what_is_short(memory_mib: list[int], words: str) 
     assert str(case.chosen["idx-1"]).startswith(words)
 
 
+def plain(*memory_mib: int) -> Case:
+    return arrange([{"rack": "a", "spare": False, "memory_mib": m, "foreign": 0, "away": False} for m in memory_mib])
+
+
+@pytest.mark.parametrize(
+    ("memory_mib", "old", "words"),
+    [
+        ((4096, 4096), {("h1", "fe-1"): True}, "h2"),
+        ((4096, 512), {("h1", "fe-1"): True}, "h1, in place of an older copy of it, as no other host has room"),
+        ((4096, 4096), {("h1", "fe-1"): True, ("h2", "fe-1"): True}, "h1, in place of an older copy of it"),
+        ((4096, 4096), {("h1", "fe-2"): True}, "h1"),
+        ((4096, 4096), {("h1", "fe-1"): False}, "h2, apart from an older copy of it on h1"),
+        ((4096, 512), {("h1", "fe-1"): False}, "no: it takes"),
+        ((4096,), {("h1", "fe-1"): False}, "no: no host that answers is left for it, apart from an older copy of it"),
+    ],
+)
+def test_a_host_with_an_older_copy_is_the_last_resort(
+    memory_mib: tuple[int, ...], old: dict[tuple[str, str], bool], words: str
+) -> None:
+    case = plain(*memory_mib)
+    groups = {n: s.group for n, s in case.specs.items()}
+    chosen = place(case.site, case.observed, {}, [case.specs["fe-1"]], groups, old)["fe-1"]
+    told = f"no: {chosen}" if isinstance(chosen, NoRoom) else f"{chosen.host}{chosen.reason.partition('rack a')[2]}"
+    assert told.startswith(words)
+    assert len(words) > 2 or told == words
+
+
 def test_a_new_server_keeps_away_from_the_balancer() -> None:
     case = arrange([{"rack": "a", "spare": False, "memory_mib": 4096, "foreign": 0, "away": False}] * 2)
     staying = {"lb-1": "h1", "db-1": "h2"}

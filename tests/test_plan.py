@@ -16,10 +16,11 @@ from pcloud.decide import Act, Decision, decide
 from pcloud.desired import Desired
 from pcloud.events import Event, RunState, StepBlocked, StepDone
 from pcloud.execute import _Reporter, execute, run_step
+from pcloud.generations import quarantined, read_generations
 from pcloud.graph import PlanNode
 from pcloud.inventory import defaults_dir
 from pcloud.model import Site
-from pcloud.observed import Power
+from pcloud.observed import Observed, Power
 from pcloud.plan import Plan, plan
 from pcloud.playbook import load_playbook
 from pcloud.steps.fence import Fence
@@ -200,12 +201,19 @@ _away = st.builds(
     st.sampled_from(_HOSTS),
     st.lists(st.sampled_from(["off", "mute", "seen"]), unique=True),
 )
+_note = st.builds(
+    lambda s, g, kind: f"demo.{s}.g{g}{kind}.note",
+    st.sampled_from(_SERVERS),
+    st.integers(1, 9),
+    st.sampled_from(["", ".at-0-1-10", ".at-0-1-10", ".at-0-1-11"]),
+)
 _case = st.fixed_dictionaries(
     {
         "servers": st.dictionaries(st.sampled_from(_SERVERS), st.lists(_there, min_size=1, max_size=2).map(" + ".join)),
         "away": st.lists(_away, unique_by=lambda t: t.split()[0], max_size=3),
         "restored": st.booleans(),
         "indexed": st.booleans(),
+        "files": st.dictionaries(st.sampled_from(_HOSTS), st.lists(_note, max_size=3), max_size=4),
     }
 )
 
@@ -231,6 +239,7 @@ def test_safety_holds_whatever_is_there(desired: Desired, image_file: Path, case
             assert all(d.generation > (s.mark.generation if s.mark else 0) for _, s in copies), "generations grow"
     check_fences(made, decisions)
     check_twins(world, made)
+    check_put_away(made, observed)
     fenced = {n.info.host for n in made.nodes if isinstance(n.step, Fence)}
     assert not fenced or any(d.fences for d in decisions.values()), "nothing is fenced when nothing is missing"
     before = {h: set(hosts.domains) for h, hosts in world.hosts.items()}
@@ -267,6 +276,31 @@ def check_twins(world: SimWorld, made: Plan) -> None:
     where = newest_hosts(world) | starts
     if {"db-1", "idx-1"} & set(starts) and {"db-1", "idx-1"} <= set(where) and world.site.database.replica:
         assert where["db-1"] != where["idx-1"]
+
+
+def check_put_away(made: Plan, observed: Observed) -> None:
+    """Only what came back, off first; a new one beside it comes later; of the data only what the primary surely has.
+
+    Where nobody accepts writes yet, the step asks whoever does by then.
+    """
+    nodes = {n.key: n for n in made.nodes}
+    old = {(q.host, q.server): q for q in quarantined(observed, "demo", read_generations(observed, "demo"))}
+    writing = [d for d in observed.data.databases.values() if d.writable and d.restored]
+    for node in (n for n in made.nodes if n.info.action == "put away"):
+        host, server = str(node.info.host), str(node.info.server)
+        copy, before = old[host, server], _surely_before(nodes, node)
+        assert not copy.runs or f"{host}/{server}/quarantine" in before
+        if f"{host}/{server}/define" in nodes:
+            assert node.key in _surely_before(nodes, nodes[f"{host}/{server}/define"])
+        else:
+            answers = made.kept.get(server, "").startswith("healthy") or f"{server}/ready" in before
+            assert node.aside and answers, node.key
+        if server in ("db-1", "idx-1"):
+            seen = observed.host(host)
+            stem = f"demo.{server}.g{copy.generation}.at-"
+            notes = {v for v in (seen.volumes if seen else ()) if v.startswith(stem)}
+            assert notes == {f"{stem}0-1-10.note"} if writing else notes and node.aside
+            assert len(writing) <= 1
 
 
 def newest_hosts(world: SimWorld) -> dict[str, str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json as jsonlib
 import subprocess
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from typing import Annotated, Any
 
@@ -16,11 +17,12 @@ from pcloud.cli.recover import Json, SiteName
 from pcloud.cli.session import Session, open_session, out, site_of
 from pcloud.decide import find_quarantined
 from pcloud.desired import Names
-from pcloud.errors import BadInput, CheckFailed
-from pcloud.observe import observe
+from pcloud.errors import BadInput, CheckFailed, PcloudError
+from pcloud.observe import WORKERS, observe
 from pcloud.observed import Observed
 from pcloud.remember import remember
 from pcloud.render.database import COLUMNS, database_rows, find_alarms
+from pcloud.tombstones import Cost, find_cost, find_tombstones, read_weight, weigh_command
 
 app = typer.Typer()
 
@@ -32,6 +34,7 @@ def status(site: SiteName = "demo", json: Json = False) -> None:
         found = observe(session.desired, session.world)
         rows = _rows(session, found)
         remember(session.desired, session.world)
+        cost = _cost(session, found)
     alarms = find_alarms(session.desired, found.data)
     if json:
         hosts = [{"host": h.name, "reachable": h.reachable, "problem": h.problem} for h in found.hosts]
@@ -44,6 +47,7 @@ def status(site: SiteName = "demo", json: Json = False) -> None:
                     "data": asdict(found.data),
                     "semi_sync": session.site.database.semi_sync.model_dump(),
                     "alarms": alarms,
+                    "tombstones": asdict(cost) | {"next": cost.next(session.site.site)} if cost is not None else None,
                 },
                 indent=2,
             )
@@ -64,6 +68,8 @@ def status(site: SiteName = "demo", json: Json = False) -> None:
         )
     out.print(table)
     out.print(_database_table(session, found))
+    if cost is not None:
+        out.print(cost.words(session.site.site), soft_wrap=True)
     for alarm in alarms:
         out.print(f"! {alarm}", style="bold red", soft_wrap=True)
     for host in found.hosts:
@@ -71,6 +77,24 @@ def status(site: SiteName = "demo", json: Json = False) -> None:
             out.print(f"host {host.name} does not answer: {host.problem}", markup=False, soft_wrap=True)
             if host.next:
                 out.print(f"  next: {host.next}", markup=False, soft_wrap=True)
+
+
+def _cost(session: Session, found: Observed) -> Cost | None:
+    """What tombstones cost: the hosts that have any are asked at once, with one command each."""
+    site = session.site.site
+    hosts = [h.name for h in found.hosts if h.reachable and find_tombstones(site, h.volumes)]
+    with ThreadPoolExecutor(max_workers=max(1, min(WORKERS, len(hosts)))) as pool:
+        return find_cost(site, found, dict(zip(hosts, pool.map(lambda h: _weigh(session, h), hosts), strict=True)))
+
+
+def _weigh(session: Session, host: str) -> int | None:
+    """None when the host does not say."""
+    site, world = session.site.site, session.world
+    try:
+        said = world.shell(host).run(weigh_command(site, world.host(host).pool), deadline_s=10)
+        return read_weight(site, said.stdout)
+    except (PcloudError, ValueError):
+        return None
 
 
 def _database_table(session: Session, found: Observed) -> Table:

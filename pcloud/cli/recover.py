@@ -37,6 +37,7 @@ from pcloud.render.report_text import render_report
 from pcloud.steps.restoring import RestoreBackup
 from pcloud.steps.stop import Consent, Stop
 from pcloud.teardown import plan_destroy, plan_purge
+from pcloud.tombstones import cutoff, parse_age
 from pcloud.whatif import as_lost
 from pcloud.wording import show
 
@@ -214,14 +215,34 @@ def destroy(site: SiteName, yes: Yes = False, json: Json = False) -> None:
     run(site, Options(), make, "destroy", yes=yes, json=json)
 
 
-@app.command(epilog="Example: pcloud purge demo")
-def purge(site: SiteName, yes: Yes = False, json: Json = False) -> None:
+@app.command(
+    epilog="Examples: pcloud purge demo · pcloud purge demo --older-than 30d · pcloud purge demo --older-than 12h --yes"
+)
+def purge(
+    site: SiteName,
+    older_than: Annotated[
+        str | None,
+        typer.Option("--older-than", help="Only what was put away longer ago than this: 12h, 30d, 2w.", metavar="AGE"),
+    ] = None,
+    yes: Yes = False,
+    json: Json = False,
+) -> None:
     """Delete the site's tombstones for good."""
+    before = _cutoff(site, older_than) if older_than is not None else ""
 
     def make(session: Session) -> Plan:
-        return plan_purge(session.site.site, session.desired.digest(), observe(session.desired, session.world))
+        found = observe(session.desired, session.world)
+        return plan_purge(session.site.site, session.desired.digest(), found, before)
 
-    run(site, Options(), make, "purge", yes=yes, json=json)
+    command = f"pcloud purge {site} --older-than {older_than}" if before else ""
+    run(site, Options(), make, "purge", yes=yes, json=json, command=command)
+
+
+def _cutoff(site: str, age: str) -> str:
+    try:
+        return cutoff(datetime.now(UTC), parse_age(age))
+    except ValueError as error:
+        raise BadInput(str(error), where="--older-than", next=f"pcloud purge {site} --older-than 30d") from error
 
 
 @dataclass(frozen=True)
@@ -358,6 +379,8 @@ def _question(made: Plan) -> str:
     servers = sorted({n.info.server for n in made.changes if n.info.server})
     retired = sum(n.info.action == "retire" for n in made.nodes)
     gone = f", {retired} of them in place of one that is there now (its disk is kept as a tombstone)" if retired else ""
+    older = sum(n.info.action == "put away" for n in made.nodes)
+    gone += f", {older} older cop{'y' if older == 1 else 'ies'} put away as tombstones" if older else ""
     losses = {n.info.reason: None for n in made.nodes if isinstance(n.step, RestoreBackup)}
     first = "".join(f"{loss}.\n" for loss in losses)
     return f"{first}{made.operation} {made.site}: {len(made.changes)} steps on {len(servers)} servers{gone}?"

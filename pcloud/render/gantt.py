@@ -12,7 +12,7 @@ from pcloud.render.words import CUT, SYMBOLS, clock, doing_of, one_line, span
 Kind = Literal["prepare", "boot", "data", "prove", "other"]
 
 KINDS: dict[str, Kind] = {
-    **dict.fromkeys(("retire", "discard", "image", "disk", "seed", "define"), "prepare"),
+    **dict.fromkeys(("retire", "put away", "discard", "image", "disk", "seed", "define"), "prepare"),
     **dict.fromkeys(("start", "ready"), "boot"),
     **dict.fromkeys(("restore", "index"), "data"),
     "journey": "prove",

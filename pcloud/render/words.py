@@ -59,6 +59,7 @@ CRITICAL = "◆"
 _DOING: Mapping[str, str] = {
     "image": "sending its image",
     "retire": "putting the old one away",
+    "put away": "putting an older copy away",
     "discard": "clearing an interrupted build",
     "disk": "making its disk",
     "seed": "writing its seed",

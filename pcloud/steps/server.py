@@ -53,6 +53,9 @@ class Retire:
                 shell.run(["mv", "-n", path_in(pool, name), kept], deadline_s=30)
         shell.run(["rm", "-f", path_in(pool, self.names.seed)], deadline_s=30)
         hypervisor.undefine(self.names.domain)
+        for name in there:  # last, as it says that this copy may go, and nobody can read its disk any more
+            if (at := self.names.inspected(name)) is not None:
+                shell.run(["mv", "-n", path_in(pool, name), f"{tombstone}.at-{at}.note"], deadline_s=30)
         return {"tombstone": f"{tombstone}.qcow2"}
 
 
