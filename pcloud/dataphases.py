@@ -19,7 +19,8 @@ from pcloud.steps.base import Step
 from pcloud.steps.database import Restore
 from pcloud.steps.gate import AwaitSale, Ready
 from pcloud.steps.index import BuildIndex
-from pcloud.steps.replication import Follow, Promote, Seed, SemiSync, Take, wait_ms
+from pcloud.steps.promotion import Promote
+from pcloud.steps.replication import Follow, Seed, SemiSync, Take, wait_ms
 from pcloud.steps.restoring import NoBackup, RestoreBackup
 from pcloud.steps.stop import Stop
 from pcloud.suspicion import judge

@@ -9,9 +9,10 @@ from typing import Any, ClassVar
 from pcloud.backups import Choice
 from pcloud.errors import Blocked, CheckFailed, PcloudError
 from pcloud.gtid import behind
+from pcloud.kept import Timeline
 from pcloud.steps.backup import BACKUP, SHORT_S, folder_of
 from pcloud.steps.base import Met, Report, Unmet, World
-from pcloud.steps.database import holds_data, read_state
+from pcloud.steps.database import holds_data, plain, read_state
 from pcloud.steps.pipe import pipe
 
 BESIDE = "/var/lib/pcloud/beside"
@@ -115,6 +116,8 @@ class RestoreBackup:
     token: str
     timeout_s: float
     others: tuple[str, ...] = ()
+    timeline: Timeline | None = None
+    """The one that begins with these data."""
     waits: ClassVar[bool] = False
 
     def check(self, world: World) -> Met | Unmet:
@@ -123,8 +126,12 @@ class RestoreBackup:
     def do(self, world: World, report: Report) -> Mapping[str, Any]:
         reached = _make(world, self.server, "restore", self.choice, self.timeout_s, report)
         report.progress("starting MariaDB with the restored data")
-        world.server_shell(self.server).run([BACKUP, "settle", self.token], deadline_s=SETTLE_S)
+        world.server_shell(self.server).run([BACKUP, "settle", self.token, *self._words()], deadline_s=SETTLE_S)
         return {"from": self.choice.backup.id, "reached": reached}
+
+    def _words(self) -> tuple[str, ...]:
+        t = self.timeline
+        return () if t is None else (str(t.domain), str(t.parent), t.branched, t.server, plain(t.why))
 
 
 @dataclass(frozen=True)
