@@ -14,7 +14,7 @@ from pcloud.desired import ServerSpec, liveness
 from pcloud.graph import Draft
 from pcloud.gtid import newest_domain
 from pcloud.kept import Timeline
-from pcloud.loss import DataLoss, latest_of
+from pcloud.loss import UNKNOWN, DataLoss, latest_of
 from pcloud.playbook import Phase
 from pcloud.recall import find_choice, last_known, missing_backup
 from pcloud.replicas import Carrier, Fate, How, Roles, carriers_of, resolve
@@ -23,7 +23,8 @@ from pcloud.steps.base import Step
 from pcloud.steps.database import Restore
 from pcloud.steps.gate import AwaitSale, Ready
 from pcloud.steps.index import BuildIndex
-from pcloud.steps.replication import Follow, Promote, Seed, SemiSync, Take, wait_ms
+from pcloud.steps.promotion import Promote
+from pcloud.steps.replication import Follow, Seed, SemiSync, Take, wait_ms
 from pcloud.steps.restoring import NoBackup, RestoreBackup
 from pcloud.steps.stop import Consent, Stop
 from pcloud.suspicion import judge
@@ -204,7 +205,8 @@ def _enthrone(draft: Draft, phase: Phase, roles: Roles) -> None:
         needs = [*proofs, *(f"{draft.decisions[o].host}/{o}/retire" for o in others)]
         what = f"{roles.loss} ({_positions(draft, name)})"
         begun = _timeline(draft, name, latest_of(draft.observed.data.databases[name]), f"promoted: {roles.loss}")
-        promote = Promote(name, what, APPLY_S, begun)
+        leaves = draft.desired.options.accept_loss == UNKNOWN
+        promote = Promote(name, what, APPLY_S, begun, leaves, wait_ms(draft.desired.site.database.semi_sync))
         key = _add(draft, phase, name, "promote", promote, needs, f"its primary is gone: {what}")
         _give_way(draft, _sale(draft, phase, key))
         return
@@ -212,7 +214,15 @@ def _enthrone(draft: Draft, phase: Phase, roles: Roles) -> None:
     servers = (name, *(n for n in roles.filled if n != name)) if settles else (name,)
     reason = "unless another one's disk says that it is" if settles else "it accepts writes at the address"
     needs = [*proofs, *(f"{n}/restore" for n in servers)]
-    _add(draft, phase, name, "primary", Take(servers, database), needs, reason)
+    _add(
+        draft,
+        phase,
+        name,
+        "primary",
+        Take(servers, database, wait_ms(draft.desired.site.database.semi_sync), alone=True),
+        needs,
+        reason,
+    )
 
 
 def _positions(draft: Draft, name: str) -> str:
@@ -223,6 +233,8 @@ def _positions(draft: Draft, name: str) -> str:
 def _sale(draft: Draft, phase: Phase, promotion: str) -> str:
     """The node of the first sale after a promotion; the promotion itself, where nobody could buy before more is up."""
     site = draft.desired.site
+    if site.database.semi_sync.alone == "wait":
+        return promotion  # nobody can order before a replica follows
     for group in site.groups:
         members = draft.desired.members(group.name)
         if group.name != site.database.group and not any(draft.decisions[s.name].act is Act.KEEP for s in members):

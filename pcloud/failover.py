@@ -18,7 +18,7 @@ from pcloud.observed import Observed, Power, SeenHost, SeenServer
 from pcloud.plan import Plan, plan
 from pcloud.replicas import carriers_of
 from pcloud.steps.database import Restore
-from pcloud.steps.replication import Promote
+from pcloud.steps.promotion import Promote
 from pcloud.steps.stop import Stop
 
 

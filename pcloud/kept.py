@@ -54,6 +54,20 @@ class Shelf:
 
 
 @dataclass(frozen=True)
+class Timeline:
+    """A branch of the data, from a promotion or a restore to the next one: a row of `pcloud.timelines`."""
+
+    domain: int
+    """MariaDB's GTID domain of all that is written in it; later timelines have higher ones."""
+    parent: int
+    branched: str
+    """The position at which it left its parent."""
+    server: str
+    why: str
+    """Why it began, and what was given up."""
+
+
+@dataclass(frozen=True)
 class Target:
     """Where a restore stops: before the first transaction at `time`, with the one named `gtid`, or at the last one."""
 
@@ -83,17 +97,3 @@ class Sighting:
 
 
 NEVER_SEEN = Sighting()
-
-
-@dataclass(frozen=True)
-class Timeline:
-    """A branch of the data: a row of `pcloud.timelines` (`timelines.py`).
-
-    `branched` is the position at which it left its parent; `why` says in a clause what was given up.
-    """
-
-    domain: int
-    parent: int
-    branched: str
-    server: str
-    why: str

@@ -78,6 +78,8 @@ def measure(seen: SeenDatabase, known: Sighting, heard: Mapping[str, float]) -> 
     lacks = given_up(latest_of(seen), known.position)
     if known.answers:
         return _measure_leaving(seen, known, lacks)
+    if seen.stuck:
+        return DataLoss(None, since=seen.heard_at, least=lacks, why=f"it cannot apply what it received ({seen.stuck})")
     if lacks:
         last = min(heard.values(), default=0.0)
         if known.age_s <= last - MARGIN_S:  # it was seen after it had answered for the last time
@@ -85,7 +87,7 @@ def measure(seen: SeenDatabase, known: Sighting, heard: Mapping[str, float]) -> 
         return DataLoss(None, since=seen.heard_at, least=lacks)
     if seen.heard_s is None:
         return DataLoss(None, why="the replica does not say when it last heard its primary")
-    if not seen.acknowledges:
+    if seen.acknowledges is False or (seen.acknowledges is None and known.waits_ms < 0):
         return DataLoss(None, since=seen.heard_at, why="the primary did not wait for it")
     if known.waits_ms >= FOREVER_MS:
         return DataLoss(0, why="commits waited for the replica, for as long as it took")

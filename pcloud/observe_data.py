@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -21,7 +22,7 @@ from pcloud.replicas import carriers_of
 from pcloud.sightings import last_sighting
 from pcloud.sql import NamedRows, Row, ask_named
 from pcloud.steps.backup import look
-from pcloud.web import Unanswered
+from pcloud.web import Unanswered, one_line
 from pcloud.world import World
 
 SQL_TIMEOUT_S = 10
@@ -110,7 +111,7 @@ def _observe_database(world: World, spec: ServerSpec) -> SeenDatabase | None:
         answers = dict(zip(asked, _ask(world, spec.address, *(own[t] for t in asked)) if asked else (), strict=True))
     except Unanswered:
         return None
-    foreign = UNMARKED if numbers.get(world.site.database.name) and not numbers.get("pcloud") else ""
+    foreign = UNMARKED if numbers.get(world.site.database.name) and "restored" not in named else ""
     restored = answers.get("restored")
     seen = _read_database(role[0], {str(r["Variable_name"]): str(r["Value"]) for r in acknowledged}, waits[0], slave)
     return replace(
@@ -135,16 +136,27 @@ def _read_database(role: Row, status: Mapping[str, str], waits: Row, slave: Name
         behind_s=None if late is None else float(late),
         semi_sync="ON" in status.values(),
         waits_ms=int(waits["longest"]) if waiting else -1,
-        error=str(source.get("Last_SQL_Error") or source.get("Last_IO_Error") or ""),
+        error=str(source.get("Last_IO_Error") or ""),
+        stuck=_without_values(source.get("Last_SQL_Errno"), str(source.get("Last_SQL_Error") or "")),
     )
+
+
+def _without_values(number: object, text: str) -> str:
+    """An error of MariaDB's, less what stands in quotes: a customer's row may be in it."""
+    cleaned = one_line(re.sub(r"'[^']*'", "'…'", text))[:200]
+    return f"error {number}: {cleaned}" if text else ""
 
 
 def _read_heard(rows: NamedRows) -> dict[str, Any]:
     """What a replica noted of its primary (`pcloud.heard`)."""
     if not rows:
         return {}
-    age_s, moment, acked = float(rows[0]["age"]), str(rows[0]["moment"]), bool(int(rows[0]["acked"]))
-    return {"heard_s": max(0.0, age_s), "heard_at": moment, "acknowledges": acked}
+    acked = rows[0]["acked"]
+    return {
+        "heard_s": max(0.0, float(rows[0]["age"])),
+        "heard_at": str(rows[0]["moment"]),
+        "acknowledges": None if acked is None else bool(int(acked)),
+    }
 
 
 def observe_primary(desired: Desired, world: World) -> tuple[str, SeenDatabase] | None:

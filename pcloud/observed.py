@@ -132,10 +132,12 @@ class SeenDatabase:
     """On a replica: how many seconds ago it was last level with a primary that answered it. None: it does not say."""
     heard_at: str = ""
     """The same as a time, by its own clock (ISO 8601, UTC)."""
-    acknowledges: bool = False
-    """On a replica: the primary waited for its acknowledgement of the last that it received."""
+    acknowledges: bool | None = None
+    """On a replica: the primary waited for its acknowledgement of the last that it received. None: it received none."""
     error: str = ""
-    """Why its replication stands."""
+    """Why it does not receive."""
+    stuck: str = ""
+    """Why it cannot apply what it received: MariaDB's number and text, without the values in it."""
 
     @property
     def sighting(self) -> Sighting:

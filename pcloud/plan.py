@@ -23,7 +23,8 @@ from pcloud.playbook import Phase
 from pcloud.steps.database import Restore
 from pcloud.steps.gate import AwaitSale, Ready, RunCommand
 from pcloud.steps.index import BuildIndex
-from pcloud.steps.replication import Follow, Promote, Seed, SemiSync, Take
+from pcloud.steps.promotion import Promote
+from pcloud.steps.replication import Follow, Seed, SemiSync, Take
 from pcloud.steps.server import Cycle
 from pcloud.steps.stop import Stop
 

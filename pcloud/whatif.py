@@ -27,7 +27,7 @@ from pcloud.observed import HostPower, Observed
 from pcloud.placement import NoRoom, place
 from pcloud.plan import plan
 from pcloud.steps.database import Restore
-from pcloud.steps.replication import Promote
+from pcloud.steps.promotion import Promote
 from pcloud.timing import predicted_total_s
 
 PROOF = "as if it were lost"

@@ -120,6 +120,7 @@ def start_mariadb(guest: Guest, stack: ExitStack, log: Path, data: Path | None =
     if data is not None:
         subprocess.run(["cp", "-a", f"{data}/.", f"/proc/{guest.pid}/root/var/lib/mysql"], check=True, timeout=60)
         guest.run("sh", "-c", "chown mysql:mysql /var/lib/mysql; install -d -o mysql -g mysql /run/mysqld")
+    guest.run("/usr/lib/pcloud/replica", "keep")
     process = stack.enter_context(guest.daemon("/usr/sbin/mariadbd", log=log))
     eventually(lambda: guest.run("mariadb", "-e", "SELECT 1", check=False).returncode == 0)
     guest.run("/usr/lib/pcloud/primary", "boot", check=False)

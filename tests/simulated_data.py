@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 from pcloud.errors import CommandFailed, HostUnreachable
 from pcloud.observed import SeenDatabase
-from pcloud.steps.replication import COPY_FROM, FOLLOW, PRIMARY, TAKEN
+from pcloud.steps.replication import COPY_FROM, FOLLOW, FOREVER_MS, PRIMARY, TAKEN
 
 if TYPE_CHECKING:
     from tests.simulation import SimWorld
@@ -137,6 +137,8 @@ class SimGuest:
             case ["mariadb", *options]:
                 text = (stdin if isinstance(stdin, bytes) else stdin.read() if stdin else b"").decode()
                 return self._status() if "--vertical" in options else self._sql(text)
+            case [program, "-t", timeout, verb, *rest] if program == PRIMARY:
+                return self._role(verb, rest, timeout)
             case [program, verb, *rest] if program == PRIMARY:
                 return self._role(verb, rest)
             case [program, address] if program in (COPY_FROM, FOLLOW):
@@ -160,8 +162,14 @@ class SimGuest:
     def tail(self, path: str, **_: Any) -> str:
         raise AssertionError(f"no step reads the end of a server's {path}")
 
-    def _role(self, verb: str, rest: list[str]) -> Said:
+    def _role(self, verb: str, rest: list[str], timeout: str = "") -> Said:
         match verb:
+            case "commits":
+                return self._commits()
+            case "waits" | "alone":
+                self.world.effect()
+                self.data.timeout, self.data.semi_sync = timeout or self.data.timeout, verb == "waits"
+                self.world.effect()
             case "status":
                 return Said(0, "primary\n" if self.data.primary else "replica\n")
             case "take" | "promote":
@@ -177,18 +185,23 @@ class SimGuest:
                         self.data.begin_timeline(int(rest[2]))
                         self.world.effect()
                 self.data.primary = True
+                if self.world.site.database.semi_sync.alone == "wait":
+                    self.data.timeout, self.data.semi_sync = str(FOREVER_MS), True
                 self.world.effect()
-            case "wait" | "alone":
-                self.world.effect()
-                self.data.semi_sync = verb == "wait"
-                self.data.timeout = rest[0] if rest else self.data.timeout
-                self.world.effect()
+                return Said(0, f"{self.data.reached}\n")
             case "release":
                 self.world.effect()
                 self.data.primary = self.data.semi_sync = False
                 self.world.effect()
                 return Said(0, f"{self.data.reached}\n")
         return Said()
+
+    def _commits(self) -> Said:
+        data = self.data
+        replicas = len([d for d in self.world.followers(self.name) if d.running])
+        role, memory = ("primary" if data.primary else "replica"), ("together" if data.semi_sync else "alone")
+        state = "ON" if data.semi_sync and replicas else "OFF"
+        return Said(0, f"{role} {int(data.semi_sync)} {data.timeout} {state} {replicas} {memory}\n")
 
     def _copy(self, address: str) -> Said:
         source = self.world.at_address(address)
@@ -237,10 +250,6 @@ class SimGuest:
             return Said(0, f"{data.tables}\n{data.state}\n" if text.startswith("SELECT") else f"{data.state}\n")
         if "@@gtid_current_pos" in text:
             return Said(0, f"{data.reached}\n")
-        if "@@rpl_semi_sync_master_enabled" in text:
-            on = data.semi_sync and any(d.running for d in self.world.followers(self.name))
-            state = "ON" if on else "OFF"
-            return Said(0, f"{int(data.semi_sync)}\t{data.timeout}\nRpl_semi_sync_master_status\t{state}\n")
         if wanted := re.search(r"MASTER_GTID_WAIT\('0-1-(\d+)'", text):
             if not data.slow:
                 data.apply()

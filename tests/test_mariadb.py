@@ -142,7 +142,7 @@ def test_a_primary_that_starts_again_is_the_primary_unless_another_took_its_plac
 
 def test_clients_are_cut_off_when_the_role_is_released(pair: Pair) -> None:
     restore(pair.db)
-    pair.db.run(PRIMARY, "take")
+    pair.db.run(PRIMARY, "take", "alone")
     shop = "user IN ('shop')"
     account = pair.db.sql("SELECT CONCAT(user, '@', host) FROM mysql.user WHERE user='shop'").split("@")[1]
     assert account == "10.77.0.0/255.255.255.0"
@@ -166,7 +166,7 @@ def test_a_replica_from_nothing_follows_and_acknowledges(pair: Pair) -> None:
 
 def test_a_copy_is_whole_and_follows_from_its_own_moment(pair: Pair) -> None:
     restore(pair.db)
-    pair.db.run(PRIMARY, "take")
+    pair.db.run(PRIMARY, "take", "alone")
     place_order(pair.db, 1)
     pair.idx.sql("CREATE DATABASE shop_old; INSERT INTO mysql.time_zone_name VALUES ('x', 1)")
     pair.idx.run("/usr/lib/pcloud/copy-from", SERVICE)
@@ -185,7 +185,7 @@ def test_a_copy_is_whole_and_follows_from_its_own_moment(pair: Pair) -> None:
 def test_a_copy_that_does_not_follow_yet_says_of_whom_it_is_one(pair: Pair) -> None:
     """And is promoted as it is, when its primary is gone before it followed."""
     restore(pair.db)
-    pair.db.run(PRIMARY, "take")
+    pair.db.run(PRIMARY, "take", "alone")
     place_order(pair.db, 1)
     pair.idx.run("/usr/lib/pcloud/copy-from", SERVICE)
     pair.crash(pair.idx)
@@ -207,7 +207,7 @@ def test_a_copy_that_never_began_is_seen(pair: Pair) -> None:
 
 def test_a_copy_that_is_cut_off_is_not_taken_for_somebody_elses_data(pair: Pair) -> None:
     restore(pair.db)
-    pair.db.run(PRIMARY, "take")
+    pair.db.run(PRIMARY, "take", "alone")
     pair.db.sql("CREATE TABLE shop.a (id INT); CREATE VIEW shop.z AS SELECT id FROM shop.a; DROP TABLE shop.a")
     failed = pair.idx.run("/usr/lib/pcloud/copy-from", SERVICE, check=False)
     assert failed.returncode == 1
@@ -223,7 +223,7 @@ def test_a_copy_that_is_cut_off_is_not_taken_for_somebody_elses_data(pair: Pair)
 def test_data_that_pcloud_did_not_bring_are_copied_too(pair: Pair) -> None:
     restore(pair.db)
     pair.db.sql("SET sql_log_bin=0; DROP DATABASE pcloud")
-    pair.db.run(PRIMARY, "take")
+    pair.db.run(PRIMARY, "take", "alone")
     pair.idx.run("/usr/lib/pcloud/copy-from", SERVICE)
     assert pair.idx.sql("SELECT CONCAT(state, ' ', token) FROM pcloud.restored") == "restored unmarked"
 

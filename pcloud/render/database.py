@@ -50,6 +50,7 @@ def find_alarms(desired: Desired, data: Data) -> list[str]:
 
 
 def _silent(name: str, seen: SeenDatabase, mend: str) -> str:
-    error = f": {' '.join(seen.error.split())[:200]}" if seen.error else ""
+    why = seen.stuck or " ".join(seen.error.split())[:200]
+    error = f": {why}" if why else ""
     since = f" since {seen.heard_at}" if seen.heard_at else ""
     return f"{name} does not replicate{since}{error}. Next: {mend}"

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import gzip
 import io
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -54,39 +55,48 @@ class _Joined(io.RawIOBase):
         return 0
 
 
+def plain(text: str) -> str:
+    """A reason as the guests take it, on a command line and in SQL: nothing in it needs quoting."""
+    return re.sub(r"[^A-Za-z0-9 ,.:;()_/+-]+", " ", text)[:400]
+
+
 TIMELINES = (
     "CREATE TABLE IF NOT EXISTS pcloud.timelines (domain INT UNSIGNED PRIMARY KEY, parent INT UNSIGNED NOT NULL,"
-    " branched TEXT NOT NULL, began TIMESTAMP NOT NULL, server VARCHAR(64) NOT NULL, why VARCHAR(400) NOT NULL);"
+    " branched TEXT NOT NULL, began TIMESTAMP NOT NULL, server VARCHAR(64) NOT NULL, why VARCHAR(400) NOT NULL);\n"
 )
 
 
-def timeline_row(timeline: Timeline) -> str:
-    """The statement that says that the data begin this timeline; texts travel as hexadecimal numbers."""
-    texts = [f"x'{text.encode().hex()}'" for text in (timeline.branched, timeline.server, timeline.why[:400])]
-    return (
-        f"REPLACE INTO pcloud.timelines VALUES ({timeline.domain}, {timeline.parent}, {texts[0]}, NOW(), "
-        f"{texts[1]}, {texts[2]});"
-    )
+def _begin(timeline: Timeline | None) -> str:
+    """The timeline of restored data is theirs on every server that gets them, so it is in no binary log."""
+    if timeline is None:
+        return ""
+    t = timeline
+    if not re.fullmatch(r"[0-9,-]*", t.branched) or not re.fullmatch(r"[a-z0-9-]+", t.server):
+        raise ValueError(f"no timeline: {t}")
+    row = f"({t.domain}, {t.parent}, '{t.branched}', NOW(), '{t.server}', '{plain(t.why)}')"
+    return f"{TIMELINES}REPLACE INTO pcloud.timelines VALUES {row};\n"
 
 
-def _before(database: str, token: str) -> bytes:
+def _before(database: str, token: str, timeline: Timeline | None) -> bytes:
     return (
         "SET SESSION sql_log_bin=0;\n"
+        # Positions that belong to what was there before are not those of the dump.
+        "STOP SLAVE; RESET SLAVE ALL; RESET MASTER; SET GLOBAL gtid_slave_pos='';\n"
         f"DROP DATABASE IF EXISTS `{database}`; CREATE DATABASE `{database}` CHARACTER SET utf8mb4;\n"
         "CREATE DATABASE IF NOT EXISTS pcloud;\n"
         "CREATE TABLE IF NOT EXISTS pcloud.restored"
         " (id INT PRIMARY KEY, state VARCHAR(16) NOT NULL, token VARCHAR(80) NOT NULL, at TIMESTAMP NOT NULL);\n"
         f"REPLACE INTO pcloud.restored VALUES (1, 'restoring', '{token}', NOW());\n"
+        f"DROP TABLE IF EXISTS pcloud.heard, pcloud.timelines;\n{_begin(timeline)}"
         # A restore that is cut off is done again: until its end nothing has to survive a crash.
         "SET GLOBAL sync_binlog=0, GLOBAL innodb_flush_log_at_trx_commit=2;\n"
         f"USE `{database}`; SET SESSION foreign_key_checks=0, unique_checks=0;\n"
     ).encode()
 
 
-def _after(token: str, timeline: Timeline | None) -> bytes:
-    begun = f"{TIMELINES}\n{timeline_row(timeline)}\n" if timeline is not None else ""
+def _after(token: str) -> bytes:
     durable = "SET GLOBAL innodb_flush_log_at_trx_commit=1, GLOBAL sync_binlog=1;"
-    return f"\n{begun}{durable}\nREPLACE INTO pcloud.restored VALUES (1, 'restored', '{token}', NOW());\n".encode()
+    return f"\n{durable}\nREPLACE INTO pcloud.restored VALUES (1, 'restored', '{token}', NOW());\n".encode()
 
 
 def holds_data(world: World, server: str, database: str) -> bool:
@@ -121,7 +131,7 @@ class Restore:
     timeout_s: float
     others: tuple[str, ...] = ()
     timeline: Timeline | None = None
-    """The one that begins with it."""
+    """The one that begins with these data."""
     waits: ClassVar[bool] = False
 
     def check(self, world: World) -> Met | Unmet:
@@ -148,10 +158,10 @@ class Restore:
     def do(self, world: World, report: Report) -> Mapping[str, Any]:
         machine = world.server_shell(self.server)
         with ExitStack() as opened:
-            parts: list[IO[bytes]] = [io.BytesIO(_before(self.database, self.token))]
+            parts: list[IO[bytes]] = [io.BytesIO(_before(self.database, self.token, self.timeline))]
             if self.dump is not None:
                 parts.append(opened.enter_context(open_dump(Path(self.dump.path))))
-            parts.append(io.BytesIO(_after(self.token, self.timeline)))
+            parts.append(io.BytesIO(_after(self.token)))
             machine.run(
                 CLIENT,
                 deadline_s=self.timeout_s,

@@ -1,8 +1,8 @@
 """The database's roles: who accepts writes and holds the address, who follows, and whether commits wait.
 
-In the guest, `/usr/lib/pcloud/primary` takes and releases the role, `copy-from` and `follow` make a
-replica (templates/servers/mariadb). The role is a file on the server's own disk, so that a primary
-that is only started again is the primary again. A position is a GTID list, as MariaDB writes it.
+In the guest, `/usr/lib/pcloud/primary` takes and releases the role and says whether commits wait, `copy-from`
+and `follow` make a replica (templates/servers/mariadb). The role is a file on the server's own disk, so that a
+primary that is only started again is the primary again. A position is a GTID list, as MariaDB writes it.
 """
 
 from __future__ import annotations
@@ -15,9 +15,8 @@ from typing import Any, ClassVar
 from pcloud.clock import Deadline
 from pcloud.errors import Blocked, CheckFailed, PcloudError
 from pcloud.gtid import behind, rank
-from pcloud.kept import Timeline
 from pcloud.model import SemiSync as SemiSyncPolicy
-from pcloud.steps.base import Met, Report, Unmet, World
+from pcloud.steps.base import Answer, Met, Report, Unmet, World
 from pcloud.steps.database import CLIENT, holds_data
 
 PRIMARY = "/usr/lib/pcloud/primary"
@@ -25,6 +24,8 @@ COPY_FROM = "/usr/lib/pcloud/copy-from"
 FOLLOW = "/usr/lib/pcloud/follow"
 TAKEN = 4
 """How `primary take` ends when somebody else holds the address."""
+STUCK = 6
+"""How `primary promote` ends when a transaction cannot be applied."""
 
 ROLE_S = 30
 SQL_S = 30
@@ -61,30 +62,61 @@ def replication(world: World, server: str) -> Mapping[str, str]:
     return dict(re.findall(r"^ *(\w+): ?(.*)$", said, re.MULTILINE))
 
 
-def _become(world: World, server: str, words: list[str], deadline_s: float = ROLE_S) -> str:
-    """Gives the server the role; what it prints."""
-    answer = world.server_shell(server).run([PRIMARY, *words], deadline_s=deadline_s, check=False)
+def refused(world: World, server: str, answer: Answer) -> PcloudError:
+    """Why the server did not become the primary."""
+    said, site = answer.stderr.strip(), world.site.site
     if answer.exit_code == TAKEN:
-        raise Blocked(
-            f"another machine answers at the database's address: {answer.stderr.strip()}",
+        return Blocked(
+            f"another machine answers at the database's address: {said}",
             where=server,
-            next=f"find it (pcloud ssh {world.site.site}/{server} -- ip neigh) and take the address from it; "
-            f"then pcloud recover {world.site.site}",
+            next=f"find it (pcloud ssh {site}/{server} -- ip neigh) and take the address from it; "
+            f"then pcloud recover {site}",
         )
+    stuck = re.search(r"^(\S+) (\d+) (.*)$", said, re.MULTILINE)
+    if answer.exit_code != STUCK or stuck is None:
+        return CheckFailed(f"it cannot become the primary: {said}", where=server)
+    gtid, number, text = stuck.groups()
+    error = f"error {number}: {text}" if number != "0" else text
+    return Blocked(
+        f"it received transaction {gtid} and cannot apply it: {error}",
+        where=server,
+        next=f"mend it (pcloud ssh {site}/{server} -- mariadb) and run the same command again; or promote without "
+        f"it and all that came after it, which are lost: pcloud recover {site} --accept-loss unknown",
+    )
+
+
+def timed(timeout_ms: int | None) -> list[str]:
+    return [PRIMARY] if timeout_ms is None else [PRIMARY, "-t", str(timeout_ms)]
+
+
+def _become(world: World, server: str, argv: list[str], deadline_s: float = ROLE_S) -> list[str]:
+    """Gives the server the role; the lines that it prints."""
+    answer = world.server_shell(server).run(argv, deadline_s=deadline_s, check=False)
     if answer.exit_code != 0:
-        raise CheckFailed(f"it cannot become the primary: {answer.stderr.strip()}", where=server)
-    return answer.stdout.strip()
+        raise refused(world, server, answer)
+    return answer.stdout.splitlines()
+
+
+def say_commits(said: str) -> str:
+    """Whether commits wait for a replica, from what the server says it has set."""
+    if not said.isdigit():
+        return "wait for no replica"
+    return "wait for a replica" if int(said) == FOREVER_MS else f"wait for a replica, {int(said) / 1000:g} s at most"
 
 
 @dataclass(frozen=True)
 class Take:
     """One of the servers accepts writes at the service address: who does already, by its own disk, or who has most.
 
-    Not a replica: it is promoted, with its loss measured and said, once it answers.
+    Not a replica: it is promoted, with its loss measured and said, once it answers. `timeout_ms` is how long its
+    commits wait for a replica (None: as it was made, or told last); `alone` says that there is none to wait for,
+    which a policy that waits for ever does not hear.
     """
 
     servers: tuple[str, ...]
     database: str
+    timeout_ms: int | None = None
+    alone: bool = False
     waits: ClassVar[bool] = False
 
     def check(self, world: World) -> Met | Unmet:
@@ -108,32 +140,8 @@ class Take:
                 next=f"pcloud recover {world.site.site}",
             )
         report.progress("taking the address")
-        _become(world, best, ["take"])
-        return {}
-
-
-@dataclass(frozen=True)
-class Promote:
-    """The replica is the primary, with everything that it had received. `rpo` is what that may lose, in words."""
-
-    server: str
-    rpo: str
-    timeout_s: float
-    timeline: Timeline | None = None
-    """The one that begins with it."""
-    waits: ClassVar[bool] = False
-
-    def check(self, world: World) -> Met | Unmet:
-        if is_primary(world, self.server):
-            return Met({"primary": self.server, "rpo": self.rpo, "position": position(world, self.server)})
-        return Unmet("it is a replica")
-
-    def do(self, world: World, report: Report) -> Mapping[str, Any]:
-        report.progress("applying what was received, and taking the address")
-        words = ["promote", f"{self.timeout_s:g}"]
-        if self.timeline is not None:
-            words += ["-", str(self.timeline.domain), self.timeline.why]
-        return {"received": _become(world, self.server, words, self.timeout_s + ROLE_S)}
+        said = _become(world, best, [*timed(self.timeout_ms), "take", *(["alone"] if self.alone else [])])
+        return {"commits": say_commits(said[1])} if len(said) > 1 else {}
 
 
 def _await(world: World, server: str, gtids: str, timeout_s: float) -> None:
@@ -223,6 +231,25 @@ class Follow:
 
 
 @dataclass(frozen=True)
+class Commits:
+    """What a server says of its commits: whether they wait, how long at most, and for how many replicas that answer."""
+
+    primary: bool
+    enabled: bool
+    timeout_ms: int
+    acknowledged: bool
+    alone: bool
+    """It was told that its replica is gone, and knows it after a start, too."""
+
+
+def commits(world: World, server: str) -> Commits:
+    said = world.server_shell(server).run([PRIMARY, "commits"], deadline_s=SQL_S).stdout.split()
+    role, enabled, timeout, status, replicas, memory = said
+    waited = status == "ON" and replicas != "0"
+    return Commits(role == "primary", enabled == "1", int(timeout), waited, memory == "alone")
+
+
+@dataclass(frozen=True)
 class SemiSync:
     """Commits wait for a replica (`on`), `timeout_ms` at most, or for none; where the server is the primary."""
 
@@ -232,31 +259,26 @@ class SemiSync:
     waits: ClassVar[bool] = False
 
     def check(self, world: World) -> Met | Unmet:
-        (enabled, timeout), status = self._read(world)
+        found = commits(world, self.server)
         if not self.on:
-            return Met() if enabled == "0" else Unmet("commits wait for a replica that is gone")
-        if enabled == "1" and timeout == str(self.timeout_ms) and status == "ON":
-            return Met({"position": position(world, self.server)})
-        if not is_primary(world, self.server):
+            told = found.alone or not found.primary
+            return Met() if not found.enabled and told else Unmet("commits wait for a replica that is gone")
+        if not found.primary:
             return Met({"primary": "another one"})
-        return Unmet("commits do not wait" if enabled != "1" else "no replica acknowledges")
-
-    def _read(self, world: World) -> tuple[tuple[str, str], str]:
-        rows = sql(
-            world,
-            self.server,
-            "SELECT @@rpl_semi_sync_master_enabled, @@rpl_semi_sync_master_timeout;"
-            " SHOW STATUS LIKE 'Rpl_semi_sync_master_status'",
-        )
-        return (rows[0][0], rows[0][1]), rows[1][1]
+        if not found.enabled or found.timeout_ms != self.timeout_ms:
+            return Unmet("commits do not wait" if not found.enabled else f"commits wait {found.timeout_ms / 1000:g} s")
+        if not found.acknowledged or found.alone:
+            return Unmet("no replica acknowledges")
+        return Met({"position": position(world, self.server)})
 
     def do(self, world: World, report: Report) -> Mapping[str, Any]:
-        words = ["wait", str(self.timeout_ms)] if self.on else ["alone"]
-        world.server_shell(self.server).run([PRIMARY, *words], deadline_s=ROLE_S)
-        deadline = Deadline.after(ROLE_S, world.clock)
-        while self.on and self._read(world)[1] != "ON" and not deadline.passed() and not report.stopping():
-            report.progress("waiting for the replica's acknowledgement")
-            world.clock.sleep(POLL_S)
+        shell = world.server_shell(self.server)
+        if not self.on:
+            shell.run([PRIMARY, "alone"], deadline_s=ROLE_S)
+            return {}
+        report.progress("waiting for the replica's acknowledgement")
+        argv = [*timed(self.timeout_ms), "waits", f"{ROLE_S}"]
+        shell.run(argv, deadline_s=2 * ROLE_S, check=False)  # the check says what it came to
         return {}
 
 
@@ -285,8 +307,8 @@ class Switch:
         report.progress("writes pause")
         try:
             last = world.server_shell(self.old).run([PRIMARY, "release"], deadline_s=ROLE_S).stdout.strip()
-            _become(world, self.new, ["promote", f"{self.pause_s:g}", last], self.pause_s + ROLE_S)
+            _become(world, self.new, [PRIMARY, "promote", f"{self.pause_s:g}", last], self.pause_s + ROLE_S)
         except PcloudError:
-            _become(world, self.old, ["take"])
+            _become(world, self.old, [PRIMARY, "take"])
             raise
         return {"pause_s": round(world.clock.now() - began, 2), "last": last}

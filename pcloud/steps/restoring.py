@@ -6,13 +6,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from pcloud.backups import Choice, Leg
+from pcloud.backups import Choice
 from pcloud.errors import Blocked, CheckFailed, PcloudError
 from pcloud.gtid import behind
 from pcloud.kept import Timeline
 from pcloud.steps.backup import BACKUP, SHORT_S, folder_of
 from pcloud.steps.base import Met, Report, Unmet, World
-from pcloud.steps.database import TIMELINES, holds_data, read_state, timeline_row
+from pcloud.steps.database import holds_data, plain, read_state
 from pcloud.steps.pipe import pipe
 
 BESIDE = "/var/lib/pcloud/beside"
@@ -33,24 +33,23 @@ def _make(world: World, server: str, place: str, choice: Choice, timeout_s: floa
         sent = lambda n: report.progress("copying the binary log", n, 0, "B")  # noqa: E731
         pipe(world.shell(leg.host), hand, machine, take, deadline_s=timeout_s, sent=sent)
         report.progress("replaying the binary log")
-        replay = [BACKUP, "replay", place, str(number), *_stops(choice, leg)]
+        replay = [BACKUP, "replay", place, str(number), *_stops(choice)]
         reached = machine.run(replay, deadline_s=timeout_s).stdout.strip()
-        if not (choice.target.time and leg is choice.legs[-1]) and behind(reached, leg.reaches):
+        wanted = choice.target.gtid if choice.target.gtid and leg is choice.legs[-1] else stretch.end
+        if not (choice.target.time and leg is choice.legs[-1]) and behind(reached, wanted):
             raise CheckFailed(
-                f"the binary log ends at {reached}, and said to hold {leg.reaches}",
+                f"the binary log ends at {reached}, and said to hold {wanted}",
                 where=leg.host,
                 next=f"take what another host keeps: pcloud restore {world.site.site} --without {leg.host}",
             )
     return reached
 
 
-def _stops(choice: Choice, leg: Leg) -> list[str]:
-    """mariadb-binlog leaves out the domains that a stop position does not name: `leg.stop` names all that count."""
-    time = choice.target.time
-    return [
-        *([f"--stop-position={leg.stop}"] if leg.stop else []),
-        *([f"--stop-datetime={time[:10]} {time[11:19]}"] if time else []),
-    ]
+def _stops(choice: Choice) -> list[str]:
+    target = choice.target
+    if target.gtid:
+        return [f"--stop-position={target.gtid}"]
+    return [f"--stop-datetime={target.time[:10]} {target.time[11:19]}"] if target.time else []
 
 
 def _open(world: World, server: str, place: str, choice: Choice, timeout_s: float, report: Report) -> None:
@@ -118,7 +117,7 @@ class RestoreBackup:
     timeout_s: float
     others: tuple[str, ...] = ()
     timeline: Timeline | None = None
-    """The one that begins with it."""
+    """The one that begins with these data."""
     waits: ClassVar[bool] = False
 
     def check(self, world: World) -> Met | Unmet:
@@ -127,9 +126,12 @@ class RestoreBackup:
     def do(self, world: World, report: Report) -> Mapping[str, Any]:
         reached = _make(world, self.server, "restore", self.choice, self.timeout_s, report)
         report.progress("starting MariaDB with the restored data")
-        begun = f"{TIMELINES}\n{timeline_row(self.timeline)}\n" if self.timeline is not None else ""
-        world.server_shell(self.server).run([BACKUP, "settle", self.token], deadline_s=SETTLE_S, stdin=begun.encode())
+        world.server_shell(self.server).run([BACKUP, "settle", self.token, *self._words()], deadline_s=SETTLE_S)
         return {"from": self.choice.backup.id, "reached": reached}
+
+    def _words(self) -> tuple[str, ...]:
+        t = self.timeline
+        return () if t is None else (str(t.domain), str(t.parent), t.branched, t.server, plain(t.why))
 
 
 @dataclass(frozen=True)
