@@ -18,7 +18,7 @@ from pcloud.loss import UNKNOWN, DataLoss, latest_of
 from pcloud.playbook import Phase
 from pcloud.recall import find_choice, last_known, missing_backup
 from pcloud.replicas import Carrier, Fate, How, Roles, carriers_of, resolve
-from pcloud.sightings import all_notes
+from pcloud.sightings import all_notes, holders
 from pcloud.steps.base import Step
 from pcloud.steps.database import Restore
 from pcloud.steps.gate import AwaitSale, Ready
@@ -26,6 +26,7 @@ from pcloud.steps.index import BuildIndex
 from pcloud.steps.promotion import Promote
 from pcloud.steps.replication import Follow, Seed, SemiSync, Take, wait_ms
 from pcloud.steps.restoring import NoBackup, RestoreBackup
+from pcloud.steps.sighting import NoteAlone
 from pcloud.steps.stop import Consent, Stop
 from pcloud.suspicion import judge
 from pcloud.timelines import next_domain
@@ -302,8 +303,19 @@ def replicate(draft: Draft, phase: Phase) -> None:
     longest_ms = wait_ms(policy)
     if roles.alone and policy.alone == "degrade":
         fences = [f"{h}/fence" for h in draft.observed.unreachable()]
+        told = holders(draft.desired.site, draft.observed, draft.decisions[roles.primary].host)
+        note, reason = NoteAlone(roles.primary, told), f"{' and '.join(told)} remember that its commits wait for nobody"
+        noted = _add(draft, phase, roles.primary, "alone", note, fences, reason) if told else ""
         step = SemiSync(roles.primary, False, longest_ms)
-        _add(draft, phase, roles.primary, "degrade", step, fences, "its replica is gone: orders go on without one")
+        _add(
+            draft,
+            phase,
+            roles.primary,
+            "degrade",
+            step,
+            [*fences, noted],
+            "its replica is gone: orders go on without one",
+        )
     everybody = {roles.primary, *roles.joined}
     followed = [_follow(draft, phase, name, roles) for name in roles.joined if everybody - {name}]
     seen = draft.observed.data.databases.get(roles.primary)

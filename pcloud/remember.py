@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import suppress
+from datetime import datetime
 
 from pcloud.desired import Desired
 from pcloud.errors import PcloudError
+from pcloud.model import Site
 from pcloud.observe_data import observe_primary
-from pcloud.observed import Observed, SeenHost
-from pcloud.sightings import plan_sighting
+from pcloud.observed import Observed, SeenDatabase, SeenHost
+from pcloud.sightings import holders, name_of, outdated
+from pcloud.steps.sighting import NoteSighting
 from pcloud.world import World
 
 
@@ -30,3 +33,15 @@ def _hosts(world: World) -> Iterator[SeenHost]:
             if world.is_connected(host.name):
                 hypervisor = world.hypervisor(host.name)
                 yield SeenHost(host.name, servers=hypervisor.servers(), volumes=hypervisor.volumes(host.pool))
+
+
+def plan_sighting(
+    site: Site, observed: Observed, server: str, seen: SeenDatabase, now: datetime
+) -> tuple[NoteSighting, ...]:
+    """What hosts are to remember of `server`, the primary, as it was `seen` now."""
+    if not seen.position and not seen.timeline:
+        return ()
+    name = name_of(site.site, seen.position, seen.timeline, now, seen.waits_ms)
+    at = next((h.name for h, _ in observed.copies(site.site, server)), "")
+    volumes = {h.name: h.volumes for h in observed.hosts}
+    return tuple(NoteSighting(h, name, outdated(site.site, volumes[h], name)) for h in holders(site, observed, at))

@@ -18,8 +18,7 @@ from datetime import UTC, datetime
 from pcloud.gtid import newest_domain, rank
 from pcloud.kept import NEVER_SEEN, Sighting
 from pcloud.model import Site
-from pcloud.observed import Observed, SeenDatabase
-from pcloud.steps.sighting import NoteSighting
+from pcloud.observed import Observed
 
 HOLDERS = 2
 """How many hosts remember it."""
@@ -66,10 +65,9 @@ def all_notes(site: str, observed: Observed) -> tuple[SightingNote, ...]:
 
 def last_sighting(site: str, observed: Observed, now: datetime) -> Sighting:
     """What the hosts that answer remember: the furthest position on the newest timeline, and its age."""
-    notes = all_notes(site, observed)
-    if not notes:
+    last = last_note(site, (v for h in observed.hosts for v in h.volumes))
+    if last is None:
         return NEVER_SEEN
-    last = max(notes, key=lambda n: (rank(n.position), n.at))
     return Sighting(last.position, max(0.0, (now - last.at).total_seconds()), last.waits_ms)
 
 
@@ -91,13 +89,6 @@ def holders(site: Site, observed: Observed, primary_host: str) -> tuple[str, ...
     return tuple(chosen)
 
 
-def plan_sighting(
-    site: Site, observed: Observed, server: str, seen: SeenDatabase, now: datetime
-) -> tuple[NoteSighting, ...]:
-    """What hosts are to remember of `server`, the primary, as it was `seen` now."""
-    if not seen.position and not seen.timeline:
-        return ()
-    name = name_of(site.site, seen.position, seen.timeline, now, seen.waits_ms)
-    at = next((h.name for h, _ in observed.copies(site.site, server)), "")
-    volumes = {h.name: h.volumes for h in observed.hosts}
-    return tuple(NoteSighting(h, name, outdated(site.site, volumes[h], name)) for h in holders(site, observed, at))
+def last_note(site: str, names: Iterable[str]) -> SightingNote | None:
+    """The one that says most: the furthest on the newest timeline, and of equals the latest."""
+    return max(read_notes(site, names), key=lambda n: (rank(n.position), n.at), default=None)

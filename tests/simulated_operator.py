@@ -27,7 +27,7 @@ from pcloud.events import (
 from pcloud.execute import _Reporter, _Run, run_step
 from pcloud.failover import find_unfenced, finds_replica, leave_alone, plan_failover
 from pcloud.plan import Plan, plan
-from pcloud.sightings import plan_sighting
+from pcloud.remember import plan_sighting
 from pcloud.steps.fence import Confirm, Fence
 from pcloud.switchover import plan_failback
 from tests.shoppers import Shoppers

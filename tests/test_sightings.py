@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from pcloud.generations import read_generations
 from pcloud.kept import NEVER_SEEN
 from pcloud.observed import Observed, SeenDatabase, SeenHost
-from pcloud.sightings import last_sighting, name_of, outdated, plan_sighting, read_notes
+from pcloud.remember import plan_sighting
+from pcloud.sightings import last_sighting, name_of, outdated, read_notes
 from tests.simulation import SimWorld
 
 NOON = datetime(2012, 11, 17, 12, tzinfo=UTC)

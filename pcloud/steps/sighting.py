@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any, ClassVar
 
-from pcloud.steps.base import World, path_in
+from pcloud.sightings import last_note, name_of
+from pcloud.steps.base import Met, Report, Unmet, World, path_in
+from pcloud.steps.replication import position
 
 SHORT_S = 10
 
@@ -22,3 +26,26 @@ class NoteSighting:
         shell.write(path_in(pool, self.name), b"", deadline_s=SHORT_S)
         if self.old:
             shell.run(["rm", "-f", *(path_in(pool, name) for name in self.old)], deadline_s=SHORT_S)
+
+
+@dataclass(frozen=True)
+class NoteAlone:
+    """Hosts remember that the primary's commits wait for no replica: before the first one that does not."""
+
+    server: str
+    hosts: tuple[str, ...]
+    waits: ClassVar[bool] = False
+
+    def check(self, world: World) -> Met | Unmet:
+        for host in self.hosts:
+            last = last_note(world.site.site, world.hypervisor(host).volumes(world.host(host).pool))
+            if last is None or last.waits_ms >= 0:
+                return Unmet(f"{host} believes that commits wait")
+        return Met()
+
+    def do(self, world: World, report: Report) -> Mapping[str, Any]:
+        name = name_of(world.site.site, position(world, self.server), 0, world.clock.wall(), -1)
+        for host in self.hosts:
+            report.progress(f"telling {host}")
+            NoteSighting(host, name, ()).tell(world)
+        return {}
