@@ -65,7 +65,7 @@ class Decision:
     was_healthy: bool = False
     next: str = ""
     fences: tuple[str, ...] = ()
-    """Hosts that must be proven off before it starts: an older copy may run there."""
+    """Hosts that must be proven off before it starts, or before its role or its data are given to another one."""
     unfenced: bool = False
     """Blocked by a host whose power could not be cut in this run."""
     no_room: NoRoom | None = None
@@ -343,6 +343,7 @@ def _placed(desired: Desired, d: Decision, placed: Placed | NoRoom) -> Decision:
             Act.BLOCK,
             str(placed),
             next=f"pcloud status {desired.site.site}; then add a host to the inventory, or give it less memory_mib",
+            fences=d.fences,
             no_room=placed,
         )
     return replace(d, reason=f"{d.reason}; {placed.host}: {placed.reason}", host=placed.host)

@@ -32,8 +32,17 @@ def _image_key(host: str, spec: ServerSpec) -> str:
     return f"{host}/image/{spec.image.name}"
 
 
+def _stands_on(draft: Draft, d: Decision, spec: ServerSpec) -> bool:
+    """Whether the disk of a server that is there is a layer over the image of the inventory, not over an older one."""
+    copies = draft.observed.copies(draft.desired.site.site, spec.name)
+    marks = (seen.mark for host, seen in copies if host.name == d.host)
+    return any(m is not None and m.generation == d.generation and m.image == spec.image.digest for m in marks)
+
+
 def _images(draft: Draft, phase: Phase) -> None:
-    wanted = [(s, d.host) for s, d in _selected(draft, phase) if d.act in MAKES | {Act.START}]
+    """What a new server is made of, and what a stopped one stands on; never an image that it has nothing of."""
+    chosen = _selected(draft, phase)
+    wanted = [(s, d.host) for s, d in chosen if d.act in MAKES or (d.act is Act.START and _stands_on(draft, d, s))]
     site, observed = draft.desired.site, draft.observed
     for image in {s.image.name: s.image for s, _ in wanted}.values():
         hosts = dict.fromkeys(h for s, h in wanted if s.image == image and _image_key(h, s) not in draft.nodes)
@@ -77,7 +86,8 @@ def _servers(draft: Draft, phase: Phase) -> None:
                 reason=d.reason,
             )
         elif d.act is Act.START:
-            _start(draft, phase, spec, d, after=[_image_key(d.host, spec), *_alone(draft, phase, d)])
+            image = [_image_key(d.host, spec)] if _stands_on(draft, d, spec) else []
+            _start(draft, phase, spec, d, after=[*image, *_alone(draft, phase, d)])
         elif d.act in MAKES:
             _make(draft, phase, spec, d, after=previous.get(spec.group))
             if d.was_healthy and not draft.desired.options.from_scratch:

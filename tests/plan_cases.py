@@ -27,7 +27,7 @@ DATE = "20121116-2140"
 
 
 def put(world: SimWorld, text: str, server: str) -> None:
-    """`h4 g1 running|off [broken] [young] [redrawn] [diskless] [unrun]`: a server that is there."""
+    """`h4 g1 running|off [broken] [young] [redrawn] [older-image] [diskless] [unrun]`: a server that is there."""
     host, generation, power, *words = text.split()
     spec = world.desired.server(server)
     names = Names(world.site.site, server, int(generation[1:]))
@@ -36,7 +36,7 @@ def put(world: SimWorld, text: str, server: str) -> None:
         server,
         spec.role,
         "old" if "redrawn" in words else spec.spec,
-        spec.image.digest,
+        "0" * 64 if "older-image" in words else spec.image.digest,
         int(generation[1:]),
     )
     domain = SimDomain(mark, spec.uuid, spec.memory_mib, (spec.mac,), Power(power), broken="broken" in words)
