@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 
 from pcloud.backups import loss
-from pcloud.decide import MAKES, Act, Decision
+from pcloud.decision import MAKES, Act, Decision
 from pcloud.desired import ServerSpec, liveness
 from pcloud.graph import Draft
 from pcloud.playbook import Phase

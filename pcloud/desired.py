@@ -205,6 +205,11 @@ class Names:
         """What other hosts keep of this generation: that it is there (`generations.py`)."""
         return f"{self._stem}.note"
 
+    @property
+    def filled(self) -> str:
+        """The same once this generation of a data server has had its data."""
+        return f"{self._stem}.filled.note"
+
     def tombstone(self, date: str) -> str:
         return f"{self._stem}.tombstone-{date}"
 

@@ -14,6 +14,7 @@ from dataclasses import replace
 from pcloud.desired import Desired, Options
 from pcloud.errors import Blocked
 from pcloud.events import RunState, Status
+from pcloud.leftovers import find_strays
 from pcloud.observed import Observed, Power, SeenHost, SeenServer
 from pcloud.plan import Plan, plan
 from pcloud.replicas import carriers_of
@@ -41,7 +42,7 @@ def plan_failover(desired: Desired, observed: Observed, date: str) -> Plan:
     made = plan(desired, observed, date)
     for host in _answering(desired, observed):
         _check_servers(desired, observed, host, made)
-        _check_data(desired, host, made)
+        _check_data(desired, observed, host, made)
     return made
 
 
@@ -105,10 +106,11 @@ def _check_servers(desired: Desired, observed: Observed, host: SeenHost, made: P
         )
 
 
-def _check_data(desired: Desired, host: SeenHost, made: Plan) -> None:
+def _check_data(desired: Desired, observed: Observed, host: SeenHost, made: Plan) -> None:
     site = desired.site.site
     carriers = {s.name for s in carriers_of(desired)}
-    held = sorted({_name(s) for s in _servers(host, site)} & carriers)
+    strays = {server for server, stray in find_strays(desired, observed).items() if stray.host == host.name}
+    held = sorted({_name(s) for s in _servers(host, site)} & carriers | strays)
     filled = next((n.step for n in made.nodes if isinstance(n.step, FILLS)), None)
     if held and filled is not None:
         what = "the dump would be restored" if isinstance(filled, Restore) else "a backup would be restored"

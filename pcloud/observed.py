@@ -143,6 +143,8 @@ class Data:
     """What the hosts that answer keep of it; looked at when no server that answers holds data, or a person wants it."""
     keeping: tuple[str, ...] = ()
     """Hosts on which an earlier run left a backup; looked up when no shelf has one."""
+    refused: tuple[str, ...] = ()
+    """Servers whose MariaDB runs and does not let the monitor in; who could be asked from inside is in `databases`."""
 
 
 @dataclass(frozen=True)
@@ -198,10 +200,12 @@ class Observed:
         left = {s.name for h in kept for s in h.servers}
         marks = [s.mark for h in self.hosts for s in h.servers if s.mark and s.name not in left]
         dead = {m.server for m in marks}
+        left_over = {n: d for n, d in self.data.databases.items() if n not in dead}
         data = replace(
             self.data,
-            restored="" if any(m.role == "database" for m in marks) else self.data.restored,
-            databases={n: d for n, d in self.data.databases.items() if n not in dead},
+            restored=next((d.restored for d in left_over.values() if d.restored), ""),
+            databases=left_over,
+            refused=tuple(n for n in self.data.refused if n not in dead),
             holder="" if self.data.holder in dead else self.data.holder,
         )
         health = {n: h for n, h in self.health.items() if n not in dead}

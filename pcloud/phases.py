@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 
 from pcloud.dataphases import index, ready, replicate, restore
-from pcloud.decide import MAKES, STAYS, Act, Decision, leftovers
+from pcloud.decision import MAKES, STAYS, Act, Decision
 from pcloud.desired import ServerSpec
 from pcloud.distribute import find_lacking, find_spread
 from pcloud.errors import BadInput
 from pcloud.generations import note_holders
 from pcloud.graph import Draft
+from pcloud.leftovers import leftovers
 from pcloud.model import Group
 from pcloud.playbook import Phase
 from pcloud.steps.gate import Ask, RunCommand, WalkJourney
@@ -75,6 +76,7 @@ def _servers(draft: Draft, phase: Phase) -> None:
     _quarantine(draft, phase)
     previous: dict[str, str] = {}
     for spec, d in _selected(draft, phase):
+        _put_away(draft, phase, d)
         if d.act is Act.CYCLE:
             draft.add(
                 phase,
@@ -109,10 +111,26 @@ def _quarantine(draft: Draft, phase: Phase) -> None:
             )
 
 
+def _put_away(draft: Draft, phase: Phase, d: Decision) -> list[str]:
+    """Later copies that never held data, as tombstones; nothing to put away for most."""
+    return [
+        draft.add(
+            phase,
+            f"{host}/{d.server}/retire",
+            Retire(host, draft.names(d, generation), draft.date),
+            host=host,
+            server=d.server,
+            action="retire",
+            reason=f"generation {generation} never held data, and an older one does",
+        )
+        for host, generation in d.puts_away
+    ]
+
+
 def _alone(draft: Draft, phase: Phase, d: Decision) -> list[str]:
-    """The nodes after which no older copy of the server runs anywhere."""
+    """The nodes after which no other copy of the server runs anywhere."""
     fences = [draft.fence(phase, host, judge(draft.desired, draft.observed, host).why) for host in d.fences]
-    return [*fences, *draft.rivals.get(d.server, ())]
+    return [*fences, *draft.rivals.get(d.server, ()), *_put_away(draft, phase, d)]
 
 
 def _make(draft: Draft, phase: Phase, spec: ServerSpec, d: Decision, after: str | None) -> None:

@@ -20,9 +20,9 @@ from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 
-from pcloud.decide import leftovers
 from pcloud.desired import Desired
 from pcloud.inventory import defaults_dir, load_site
+from pcloud.leftovers import leftovers
 from pcloud.plan import plan
 from pcloud.playbook import load_playbook
 from tests.conftest import make_desired

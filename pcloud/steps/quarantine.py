@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 from pcloud.desired import Names
 from pcloud.observed import Power
 from pcloud.steps.base import Met, Report, Unmet, World, path_in
+from pcloud.steps.database import holds_data
 
 
 @dataclass(frozen=True)
@@ -52,4 +53,36 @@ class NoteGeneration:
         for host in self.hosts:
             report.progress(f"telling {host}")
             world.shell(host).write(path_in(world.host(host).pool, self.names.note), text.encode())
+        return {}
+
+
+@dataclass(frozen=True)
+class NoteFilled:
+    """Hosts know that this generation of a data server holds data: older ones are of the past from now on.
+
+    Written after the data are whole and before anybody writes to them; nothing is, where they are not.
+    """
+
+    hosts: tuple[str, ...]
+    names: Names
+    database: str
+    waits: ClassVar[bool] = False
+
+    def check(self, world: World) -> Met | Unmet:
+        missing = [h for h in self.hosts if not self._is_on(world, h)]
+        if not missing:
+            return Met()
+        if not holds_data(world, self.names.server, self.database):
+            return Met({"data": "none"})
+        return Unmet(f"{missing[0]} does not know that generation {self.names.generation} holds data")
+
+    def _is_on(self, world: World, host: str) -> bool:
+        path = path_in(world.host(host).pool, self.names.filled)
+        return world.shell(host).run(["test", "-e", path], deadline_s=10, check=False).exit_code == 0
+
+    def do(self, world: World, report: Report) -> Mapping[str, Any]:
+        text = f"generation {self.names.generation} of {self.names.server} holds data: older copies are of the past\n"
+        for host in self.hosts:
+            report.progress(f"telling {host}")
+            world.shell(host).write(path_in(world.host(host).pool, self.names.filled), text.encode())
         return {}
