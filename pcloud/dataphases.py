@@ -11,6 +11,7 @@ from dataclasses import replace
 from pcloud.backups import loss
 from pcloud.decision import MAKES, Act, Decision
 from pcloud.desired import ServerSpec, liveness
+from pcloud.generations import note_holders
 from pcloud.graph import Draft
 from pcloud.playbook import Phase
 from pcloud.recall import find_choice, last_known, missing_backup
@@ -19,6 +20,7 @@ from pcloud.steps.base import Step
 from pcloud.steps.database import Restore
 from pcloud.steps.gate import AwaitSale, Ready
 from pcloud.steps.index import BuildIndex
+from pcloud.steps.quarantine import NoteFilled
 from pcloud.steps.replication import Follow, Promote, Seed, SemiSync, Take, wait_ms
 from pcloud.steps.restoring import NoBackup, RestoreBackup
 from pcloud.steps.stop import Stop
@@ -125,7 +127,41 @@ def _fill(draft: Draft, phase: Phase, name: str, roles: Roles) -> None:
         step = Restore(name, database.name, dump, problem, token, empty, database.restore_timeout_s, others)
         what = "the latest dump"
     reason = f"{what}, unless a server holds data" if others else f"no server holds the data: {what}"
-    _add(draft, phase, name, "restore", step, gates, reason)
+    restored = _add(draft, phase, name, "restore", step, gates, reason)
+    _note_filled(draft, phase, name, "filled", restored)
+
+
+def _holders(draft: Draft, d: Decision) -> tuple[str, ...]:
+    """The hosts that remember what became of this copy; none where all of them do already."""
+    hosts, filled = (d.host, *note_holders(draft.observed, d.host)), draft.names(d).filled
+    seen = (draft.observed.host(h) for h in hosts)
+    return () if all(h is not None and filled in h.volumes for h in seen) else hosts
+
+
+def _note_filled(draft: Draft, phase: Phase, name: str, verb: str, after: str) -> str:
+    """Hosts know that this copy holds data, before anybody writes to them: from then on it outdates older ones."""
+    d = draft.decisions[name]
+    holders = _holders(draft, d)
+    if not holders or after not in draft.nodes:
+        return after
+    step = NoteFilled(holders, draft.names(d), draft.desired.site.database.name)
+    reason = f"{' and '.join(holders)} remember that generation {d.generation} holds data"
+    return draft.add(phase, f"{name}/{verb}", step, needs=[after], server=name, action="note", reason=reason)
+
+
+def _note_past(draft: Draft, phase: Phase, roles: Roles, *after: str) -> None:
+    """What older copies of the empty ones hold is of the past from the moment on that another server accepts writes.
+
+    Not before: a promotion that fails leaves an older copy that comes back what it is, the latest there is.
+    """
+    seeded = roles.seeded if roles.how is not How.SETTLES else ()
+    for spec in carriers_of(draft.desired):
+        d = draft.decisions[spec.name]
+        empty = spec.name != roles.primary and d.host and (d.act in MAKES or spec.name in seeded)
+        if empty and (holders := _holders(draft, d)):
+            reason = f"what generations before {d.generation} hold ends where {roles.primary} took over"
+            step = NoteFilled(holders, draft.names(d))
+            draft.add(phase, f"{spec.name}/past", step, needs=after, server=spec.name, action="note", reason=reason)
 
 
 def _proofs(draft: Draft, phase: Phase) -> list[str]:
@@ -153,6 +189,7 @@ def _enthrone(draft: Draft, phase: Phase, roles: Roles) -> None:
     """The primary accepts writes at the service address."""
     name, database = roles.primary, draft.desired.site.database.name
     if roles.how is How.IS and draft.observed.data.holder == name:
+        _note_past(draft, phase, roles)
         return
     proofs = _proofs(draft, phase)
     if roles.how is How.PROMOTED:
@@ -160,13 +197,16 @@ def _enthrone(draft: Draft, phase: Phase, roles: Roles) -> None:
         needs = [*proofs, *(f"{draft.decisions[o].host}/{o}/retire" for o in others)]
         promote, reason = Promote(name, str(roles.rpo), APPLY_S), f"its primary is gone: {roles.rpo}"
         key = _add(draft, phase, name, "promote", promote, needs, reason)
+        _note_past(draft, phase, roles, key)
         _give_way(draft, _sale(draft, phase, key))
         return
     settles = roles.how is How.SETTLES
     servers = (name, *(n for n in roles.filled if n != name)) if settles else (name,)
     reason = "unless another one's disk says that it is" if settles else "it accepts writes at the address"
-    needs = [*proofs, *(f"{n}/restore" for n in servers)]
-    _add(draft, phase, name, "primary", Take(servers, database), needs, reason)
+    needs = [*proofs, *(f"{n}/{verb}" for n in servers for verb in ("restore", "filled"))]
+    key = _add(draft, phase, name, "primary", Take(servers, database), needs, reason)
+    if roles.how is not How.FRESH:
+        _note_past(draft, phase, roles, key)
 
 
 def _sale(draft: Draft, phase: Phase, promotion: str) -> str:
@@ -225,7 +265,8 @@ def _seed(draft: Draft, phase: Phase, name: str, roles: Roles) -> str:
     database = draft.desired.site.database
     step = Seed(name, database.name, _address(draft), database.restore_timeout_s)
     needs = [f"{name}/restore", *(f"{roles.primary}/{verb}" for verb in ("promote", "primary"))]
-    return _add(draft, phase, name, "seed", step, needs, f"a copy of what {roles.primary} holds")
+    seeded = _add(draft, phase, name, "seed", step, needs, f"a copy of what {roles.primary} holds")
+    return _note_filled(draft, phase, name, "copied", seeded)
 
 
 def replicate(draft: Draft, phase: Phase) -> None:
@@ -251,7 +292,8 @@ def replicate(draft: Draft, phase: Phase) -> None:
 
 
 def _follow(draft: Draft, phase: Phase, name: str, roles: Roles) -> str:
-    needs = [f"{name}/restore", f"{roles.primary}/promote", f"{roles.primary}/primary"]
+    needs = [f"{name}/{verb}" for verb in ("restore", "filled")]
+    needs += [f"{roles.primary}/promote", f"{roles.primary}/primary"]
     if name in roles.seeded:
         needs.append(_seed(draft, phase, name, roles))
     source = next(n for n in (roles.primary, *roles.joined) if n != name)

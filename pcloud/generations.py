@@ -111,10 +111,12 @@ def read_generations(observed: Observed, site: str, carriers: tuple[str, ...] = 
     every = [*made, *((server, generation) for server, generation, _ in named)]
     used = [(server, g) for h in observed.hosts for server in carriers for g in used_disks(h, site, server)]
     begun = [*made, *noted, *used]
-    held = {n: _held(observed, site, n, begun, filled) for n in carriers if not find_leader(observed, carriers, n)}
-    return Generations(
-        _highest(every), _highest(begun), _highest(buried), unread <= NOTES, held, frozenset((s, g) for s, g in buried)
-    )
+    graves = frozenset(buried)
+    led = {n for n in carriers if find_leader(observed, carriers, n)}
+    held = {n: _held(observed, site, n, begun, filled) for n in carriers if n not in led}
+    spared = {n for n, _ in filled if n in led}  # what was put away without ever having had data took nobody's place
+    counting = [c for c in begun if c[0] not in spared or c in filled or c not in graves]
+    return Generations(_highest(every), _highest(counting), _highest(buried), unread <= NOTES, held, graves)
 
 
 def _held(

@@ -16,7 +16,7 @@ from pcloud.model import Group
 from pcloud.playbook import Phase
 from pcloud.steps.gate import Ask, RunCommand, WalkJourney
 from pcloud.steps.image import PlaceImage
-from pcloud.steps.quarantine import NoteGeneration, Quarantine
+from pcloud.steps.quarantine import NoteFilled, NoteGeneration, Quarantine
 from pcloud.steps.server import Cycle, Define, Discard, MakeDisk, MakeSeed, Retire, Start
 from pcloud.suspicion import judge
 
@@ -112,18 +112,31 @@ def _quarantine(draft: Draft, phase: Phase) -> None:
 
 
 def _put_away(draft: Draft, phase: Phase, d: Decision) -> list[str]:
-    """Later copies that never held data, as tombstones; nothing to put away for most."""
+    """Later copies that never held data become tombstones, once hosts know that this one counts."""
+    if not d.puts_away:
+        return []
+    holders = (d.host, *note_holders(draft.observed, d.host))
+    generation = d.generation if d.old is None else d.old
+    known = draft.add(
+        phase,
+        f"{d.server}/counts",
+        NoteFilled(holders, draft.names(d, generation)),
+        server=d.server,
+        action="note",
+        reason=f"{' and '.join(holders)} remember that generation {generation} holds data",
+    )
     return [
         draft.add(
             phase,
             f"{host}/{d.server}/retire",
-            Retire(host, draft.names(d, generation), draft.date),
+            Retire(host, draft.names(d, empty), draft.date),
+            needs=[known],
             host=host,
             server=d.server,
             action="retire",
-            reason=f"generation {generation} never held data, and an older one does",
+            reason=f"generation {empty} never held data, and generation {generation} does",
         )
-        for host, generation in d.puts_away
+        for host, empty in d.puts_away
     ]
 
 

@@ -65,7 +65,7 @@ class SimWorld:
     keeping: tuple[str, ...] = ()
     """The hosts that kept backups by the last journal."""
     newest: dict[str, tuple[int, str]] = field(default_factory=dict)
-    """Server to the newest generation that ever ran, and its host."""
+    """Server to the newest generation that ever ran, and its host; an older one may run only while none had data."""
     on_effect: Callable[[int], None] = lambda _: None
     """Told of each effect's number before it counts."""
 
@@ -102,10 +102,19 @@ class SimWorld:
         elsewhere = [h for h, _ in self.running(mark.server) if h not in self.lied]
         assert not elsewhere, f"{mark.server} would run twice: {elsewhere} and {host}"
         generation, where = self.newest.get(mark.server, (0, host))
-        assert mark.generation > generation or (mark.generation, host) == (generation, where), (
+        if mark.generation == generation:
+            assert host == where, f"{mark.server} g{generation} starts on {host} and was started on {where}"
+        later = [(h, disk) for h, disk in self._filled(mark.server) if _generation(disk) > mark.generation]
+        assert mark.server in self.carriers() or mark.generation >= generation, (
             f"{mark.server} g{mark.generation} starts on {host} after g{generation} on {where}"
         )
-        self.newest[mark.server] = mark.generation, host
+        assert not later, f"{mark.server} g{mark.generation} starts on {host}, and {later} had data"
+        self.newest[mark.server] = max((mark.generation, host), (generation, where))
+
+    def _filled(self, server: str) -> list[tuple[str, str]]:
+        """The host and file of every disk of the server's that has had data, whoever knows of it."""
+        stem = f"{Names(self.site.site, server).domain}.g"
+        return [at for at, data in self.disks.items() if at[1].startswith(stem) and data.state == "restored"]
 
     def boots(self, server: str, data: SimData) -> None:
         """The role comes from the disk, unless somebody else has the address by then."""
@@ -332,6 +341,10 @@ class SimWorld:
             return ask_power(self, name)
         except PcloudError:
             return None
+
+
+def _generation(disk: str) -> int:
+    return int(disk.split(".g")[-1].split(".")[0])
 
 
 @dataclass(frozen=True)

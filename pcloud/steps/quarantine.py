@@ -61,18 +61,19 @@ class NoteFilled:
     """Hosts know that this generation of a data server holds data: older ones are of the past from now on.
 
     Written after the data are whole and before anybody writes to them; nothing is, where they are not.
+    Without `database` it is not asked: its disk is known to hold data, and is not started yet.
     """
 
     hosts: tuple[str, ...]
     names: Names
-    database: str
+    database: str = ""
     waits: ClassVar[bool] = False
 
     def check(self, world: World) -> Met | Unmet:
         missing = [h for h in self.hosts if not self._is_on(world, h)]
         if not missing:
             return Met()
-        if not holds_data(world, self.names.server, self.database):
+        if self.database and not holds_data(world, self.names.server, self.database):
             return Met({"data": "none"})
         return Unmet(f"{missing[0]} does not know that generation {self.names.generation} holds data")
 
