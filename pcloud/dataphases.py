@@ -161,7 +161,8 @@ def _note_past(draft: Draft, phase: Phase, roles: Roles, *after: str) -> None:
         if empty and (holders := _holders(draft, d)):
             reason = f"what generations before {d.generation} hold ends where {roles.primary} took over"
             step = NoteFilled(holders, draft.names(d))
-            draft.add(phase, f"{spec.name}/past", step, needs=after, server=spec.name, action="note", reason=reason)
+            needs = [*_proofs(draft, phase), *after]
+            draft.add(phase, f"{spec.name}/past", step, needs=needs, server=spec.name, action="note", reason=reason)
 
 
 def _proofs(draft: Draft, phase: Phase) -> list[str]:

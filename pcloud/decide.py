@@ -27,7 +27,7 @@ from pcloud.choice import choose, choose_for_data
 from pcloud.decision import MAKES, STAYS, UNHEALTHY, Act, Decision
 from pcloud.desired import Desired, Names, ServerSpec
 from pcloud.generations import Generations, Quarantined, has_run, is_empty, quarantined, read_generations
-from pcloud.holding import irreplaceable, keep_primary
+from pcloud.holding import find_leader, irreplaceable, keep_primary
 from pcloud.identity import STATELESS, carrier_names
 from pcloud.leftovers import Stray, find_strays
 from pcloud.observed import Health, Observed, Power, SeenHost, SeenServer
@@ -106,7 +106,8 @@ def _decide_alone(facts: _Facts, spec: ServerSpec, host: SeenHost, seen: SeenSer
     if d.act is Act.START or (d.act is Act.REBUILD and seen.power is Power.OFF):
         return _before_it_starts(facts, spec, d, host, seen)
     empty = spec.name in generations.held and _generation(seen) not in generations.held[spec.name]
-    if d.act is not Act.BLOCK and empty and _may_run_elsewhere(facts, spec.name):
+    led = find_leader(facts.observed, facts.carriers, spec.name)
+    if d.act is not Act.BLOCK and empty and not led and _may_run_elsewhere(facts, spec.name):
         return _after_fences(facts, d)  # what it is filled with must not leave behind what that one holds
     return d
 

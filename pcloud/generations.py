@@ -10,8 +10,9 @@ Safety, as sentences:
 - A copy older than the newest generation is quarantined: it is never started, it is powered
   off where it runs, and its disk stays until a person says otherwise.
 - A data server's copy takes an older one's place only once it holds data. After it has them, and before
-  it accepts a write, its own host and `NOTES` others are left a second note (`filled`). While another server
-  answers as the primary with whole data, what an older copy holds is of the past, and the newest counts.
+  it accepts a write, its own host and `NOTES` others are left a second note (`filled`).
+- Once another server took the role over, what older copies hold is of the past: the same note is left of
+  the copy that is made anew, though it is empty yet.
 """
 
 from __future__ import annotations
@@ -22,7 +23,6 @@ from collections.abc import Mapping, Set
 from dataclasses import dataclass, field
 
 from pcloud.desired import Names
-from pcloud.holding import find_leader
 from pcloud.observed import Observed, Power, SeenDatabase, SeenHost, SeenServer
 
 NOTES = 2
@@ -57,7 +57,7 @@ class Generations:
     sure: bool
     """No more hosts are unread than keep a generation: a newer one cannot have been missed."""
     held: Mapping[str, frozenset[int]] = field(default_factory=dict)
-    """A data server's generations that may hold data; without one for a server, its newest counts whatever it holds."""
+    """A data server's generations that may hold data; of other servers the newest counts."""
     graves: frozenset[tuple[str, int]] = frozenset()
     """Every server and generation that was put away whole."""
 
@@ -75,7 +75,7 @@ class Generations:
         return max(newest, full) if generation < max(newest, full) else 0
 
     def current(self, server: str) -> frozenset[int]:
-        """The generation of a data server that may hold its latest data; none while another one is seen to."""
+        """The generation of a data server that may hold its latest data; none where all copies are seen empty."""
         held = self.held.get(server, frozenset())
         return frozenset({max(held)} if held else ())
 
@@ -112,17 +112,14 @@ def read_generations(observed: Observed, site: str, carriers: tuple[str, ...] = 
     used = [(server, g) for h in observed.hosts for server in carriers for g in used_disks(h, site, server)]
     begun = [*made, *noted, *used]
     graves = frozenset(buried)
-    led = {n for n in carriers if find_leader(observed, carriers, n)}
-    held = {n: _held(observed, site, n, begun, filled) for n in carriers if n not in led}
-    spared = {n for n, _ in filled if n in led}  # what was put away without ever having had data took nobody's place
-    counting = [c for c in begun if c[0] not in spared or c in filled or c not in graves]
-    return Generations(_highest(every), _highest(counting), _highest(buried), unread <= NOTES, held, graves)
+    held = {n: _held(observed, site, n, begun, filled) for n in carriers}
+    return Generations(_highest(every), _highest(begun), _highest(buried), unread <= NOTES, held, graves)
 
 
 def _held(
     observed: Observed, site: str, server: str, begun: list[tuple[str, int]], filled: list[tuple[str, int]]
 ) -> frozenset[int]:
-    """Which generations of a data server may hold data, while no other server is seen to be the primary with them.
+    """Which generations of a data server may hold data.
 
     Without a word about any of them (they are from before there was one), all but those that are seen empty.
     """
