@@ -42,8 +42,6 @@ def choose_for_data(
         )
     off = seen.power is not Power.RUNNING and not _is_lost(desired, host, seen)
     if spec.name in observed.data.refused and seen.power is Power.RUNNING:
-        if _is_young(desired, spec, seen):
-            return Choice(Act.WAIT, f"it started {seen.age_s:.0f} s ago: {REFUSES}")
         return Choice(Act.BLOCK, REFUSES, remedy_for_refusal(desired, observed))
     if replaceable and not off:
         return choose(desired, observed, spec, host, seen)

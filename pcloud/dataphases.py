@@ -152,7 +152,7 @@ def _note_filled(draft: Draft, phase: Phase, name: str, verb: str, after: str) -
 def _note_past(draft: Draft, phase: Phase, roles: Roles, *after: str) -> None:
     """What older copies of the empty ones hold is of the past from the moment on that another server accepts writes.
 
-    Not before: a promotion that fails leaves an older copy that comes back what it is, the latest there is.
+    Not before: a promotion that fails leaves an older copy what it is, the latest there is.
     """
     seeded = roles.seeded if roles.how is not How.SETTLES else ()
     for spec in carriers_of(draft.desired):
@@ -161,7 +161,7 @@ def _note_past(draft: Draft, phase: Phase, roles: Roles, *after: str) -> None:
         if empty and (holders := _holders(draft, d)):
             reason = f"what generations before {d.generation} hold ends where {roles.primary} took over"
             step = NoteFilled(holders, draft.names(d))
-            needs = [*_proofs(draft, phase), *after]
+            needs = [*_proofs(draft, phase), f"{d.host}/{spec.name}/retire", *after]
             draft.add(phase, f"{spec.name}/past", step, needs=needs, server=spec.name, action="note", reason=reason)
 
 

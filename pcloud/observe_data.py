@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 from pcloud.desired import Desired, ServerSpec
 from pcloud.errors import PcloudError
@@ -12,8 +14,9 @@ from pcloud.model import SqlCheck
 from pcloud.observed import Data, SeenDatabase
 from pcloud.recall import looks_at_shelves
 from pcloud.replicas import carriers_of
-from pcloud.sql import NamedRows, ask_named
+from pcloud.sql import NamedRows, Refused, ask_named
 from pcloud.steps.backup import look
+from pcloud.steps.database import CLIENT
 from pcloud.web import Unanswered
 from pcloud.world import World
 
@@ -35,7 +38,8 @@ def observe_data(desired: Desired, world: World, up: set[str], near: tuple[str, 
     indexers = desired.members(site.search.group)
     checks = [(c, s) for s in indexers for c in site.group(s.group).checks if c.search]
     indexed = all(s.name in up for s in indexers) and all(world.probe(c, s.name, s.address).ok for c, s in checks)
-    databases = {name: seen for name, answer in asked.items() if (seen := answer.result()) is not None}
+    answers = {name: answer.result() for name, answer in asked.items()}
+    databases = {name: seen for name, (seen, _) in answers.items() if seen is not None}
     tokens = [d.restored for d in sorted(databases.values(), key=lambda d: not d.writable) if d.restored]
     writing = any(d.writable for d in databases.values())
     looked = looks_at_shelves(desired.options, databases)
@@ -49,6 +53,7 @@ def observe_data(desired: Desired, world: World, up: set[str], near: tuple[str, 
         known="" if writing else find_position(site.site),
         shelves=shelves,
         keeping=find_keepers(site.site) if bare else (),
+        refused=tuple(name for name, (_, refused) in answers.items() if refused),
     )
 
 
@@ -72,20 +77,53 @@ def _ask(world: World, address: str, *queries: str) -> list[NamedRows]:
     )
 
 
-def _observe_database(world: World, spec: ServerSpec) -> SeenDatabase | None:
-    """None when it does not answer."""
+_Ask = Callable[..., list[NamedRows]]
+
+
+def _observe_database(world: World, spec: ServerSpec) -> tuple[SeenDatabase | None, bool]:
+    """None when it does not answer; and whether it refuses the monitor. Then it is asked from inside, over SSH."""
     try:
-        role, tables, acknowledged, slave = _ask(world, spec.address, _ROLE, _TABLES, _SEMI_SYNC, "SHOW SLAVE STATUS")
-        numbers = {row["part"]: int(row["number"]) for row in tables}
-        restored = _ask(world, spec.address, _RESTORED)[0] if numbers.get("pcloud") else ()
+        return _see(world, partial(_ask, world, spec.address)), False
+    except Refused:
+        pass
     except Unanswered:
-        return None
+        return None, False
+    try:
+        return _see(world, partial(_ask_inside, world, spec.name)), True
+    except (PcloudError, Unanswered, LookupError, ValueError):
+        return None, True
+
+
+def _ask_inside(world: World, server: str, *queries: str) -> list[NamedRows]:
+    """The same as the server's own root, by its socket."""
+    return [_read_rows(_tell(world, server, query)) for query in queries]
+
+
+def _tell(world: World, server: str, query: str) -> str:
+    argv = [word for word in CLIENT if word != "--skip-column-names"]
+    return world.server_shell(server).run(argv, stdin=f"{query};\n".encode(), deadline_s=SQL_TIMEOUT_S).stdout
+
+
+def _read_rows(text: str) -> NamedRows:
+    """What the client prints in batch: the columns' names, then a line a row."""
+    lines = [line.split("\t") for line in text.split("\n") if line]
+    return tuple(
+        {name: None if value == "NULL" else value for name, value in zip(lines[0], row, strict=False)}
+        for row in lines[1:]
+    )
+
+
+def _see(world: World, ask: _Ask) -> SeenDatabase:
+    """Raises `Unanswered`, or what `ask` raises."""
+    role, tables, acknowledged, slave = ask(_ROLE, _TABLES, _SEMI_SYNC, "SHOW SLAVE STATUS")
+    numbers = {row["part"]: int(row["number"]) for row in tables}
+    restored = ask(_RESTORED)[0] if numbers.get("pcloud") else ()
     source = slave[0] if slave else {}
     foreign = UNMARKED if numbers.get(world.site.database.name) and not numbers.get("pcloud") else ""
     late = source.get("Seconds_Behind_Master")
     return SeenDatabase(
         writable=str(role[0]["locked"]) in ("0", "OFF"),
-        position=role[0]["position"],
+        position=role[0]["position"] or "",
         received=source.get("Gtid_IO_Pos") or "",
         source=source.get("Master_Host") or "",
         replicating=source.get("Slave_IO_Running") == source.get("Slave_SQL_Running") == "Yes",

@@ -189,6 +189,9 @@ class _Course:
         for text in nexts:
             if found := re.search(r"virsh (?:destroy|domrename) demo\.(\S+)", text):
                 self.operator.broken.append(f"a person has to see to {found[1]}: {text}")
+            if found := re.search(r"pcloud ssh demo/(\S+) -- virsh (?:start|reset) demo\.([a-z0-9-]+)", text):
+                self.strike(f"start {found[1]} {found[2]}")
+                self.operator.time.sleep(2 * BOOT_S)
             if found := re.search(r"pcloud ssh demo/(\S+) -- /usr/lib/pcloud/primary release", text):
                 self.operator.broken.append(f"two primaries: {text}")
             if found := re.search(r"pcloud failback demo(?: --to (\S+?))?[;.]", text):

@@ -196,11 +196,17 @@ class SimWorld:
         """It answers shoppers and other servers."""
         return self._is_up([(h, d) for h, d in self.running(server) if self.hosts[h].on_network])
 
+    def refuses(self, server: str) -> bool:
+        """Its MariaDB does not let the monitor in."""
+        return any(d.refuses for _, d in self.reached(server))
+
     def probe(self, check: Check, server: str, address: str) -> Verdict:
         if server in self.hosts:
             return Verdict(not self.hosts[server].away, "no answer")
         if not self.answering(server):
             return Verdict(False, "connection refused")
+        if check.sql is not None and self.refuses(server):
+            return Verdict(False, "error 1045: Access denied for user 'monitor'")
         if check.search is not None and not self._has_index(server):
             return Verdict(False, "no such index")
         return Verdict(True, "")
@@ -295,7 +301,9 @@ class SimWorld:
             servers = self.hypervisor(name).servers()
             hosts.append(SeenHost(name, "", HOST_MEMORY_MIB, "tcg", servers, volumes))
         up = {
-            s.name: Health(self.answering(s.name), "connection refused")
+            s.name: Health(False, "error 1045: Access denied for user 'monitor'")
+            if self.refuses(s.name)
+            else Health(self.answering(s.name), "connection refused")
             for s in self.desired.everyone
             if self.reached(s.name)
         }
@@ -318,6 +326,7 @@ class SimWorld:
             known="" if writing else self.known,
             shelves=self.shelves if looked else (),
             keeping=self.keeping if looked else (),
+            refused=tuple(s for s in up if self.refuses(s)),
         )
 
     def _observe_silent(self, name: str) -> SeenHost:
