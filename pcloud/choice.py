@@ -32,7 +32,8 @@ def choose_for_data(
 ) -> Choice:
     """For a server whose disk may hold what nobody can make again: it is asked before anything else.
 
-    One that is off is started, as nobody can ask it otherwise; one that refuses the password is left alone.
+    One that is off is started, as nobody can ask it otherwise. One that refuses the monitor is left alone: it has
+    its part in the data where it could be asked from inside, and blocks where it could not.
     """
     if _is_lost(desired, host, seen) and not replaceable:
         return Choice(
@@ -42,7 +43,8 @@ def choose_for_data(
         )
     off = seen.power is not Power.RUNNING and not _is_lost(desired, host, seen)
     if spec.name in observed.data.refused and seen.power is Power.RUNNING:
-        return Choice(Act.BLOCK, REFUSES, remedy_for_refusal(desired, observed))
+        act = Act.KEEP if spec.name in observed.data.databases else Act.BLOCK
+        return Choice(act, REFUSES, remedy_for_refusal(desired, observed))
     if replaceable and not off:
         return choose(desired, observed, spec, host, seen)
     found, drift = _mend(desired, observed, spec, seen), _drift(spec, seen)

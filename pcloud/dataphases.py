@@ -20,7 +20,7 @@ from pcloud.steps.base import Step
 from pcloud.steps.database import Restore
 from pcloud.steps.gate import AwaitSale, Ready
 from pcloud.steps.index import BuildIndex
-from pcloud.steps.quarantine import NoteFilled
+from pcloud.steps.quarantine import NoteFilled, NotePast
 from pcloud.steps.replication import Follow, Promote, Seed, SemiSync, Take, wait_ms
 from pcloud.steps.restoring import NoBackup, RestoreBackup
 from pcloud.steps.stop import Stop
@@ -131,17 +131,17 @@ def _fill(draft: Draft, phase: Phase, name: str, roles: Roles) -> None:
     _note_filled(draft, phase, name, "filled", restored)
 
 
-def _holders(draft: Draft, d: Decision) -> tuple[str, ...]:
+def _holders(draft: Draft, d: Decision, file: str) -> tuple[str, ...]:
     """The hosts that remember what became of this copy; none where all of them do already."""
-    hosts, filled = (d.host, *note_holders(draft.observed, d.host)), draft.names(d).filled
+    hosts = (d.host, *note_holders(draft.observed, d.host))
     seen = (draft.observed.host(h) for h in hosts)
-    return () if all(h is not None and filled in h.volumes for h in seen) else hosts
+    return () if all(h is not None and file in h.volumes for h in seen) else hosts
 
 
 def _note_filled(draft: Draft, phase: Phase, name: str, verb: str, after: str) -> str:
     """Hosts know that this copy holds data, before anybody writes to them: from then on it outdates older ones."""
     d = draft.decisions[name]
-    holders = _holders(draft, d)
+    holders = _holders(draft, d, draft.names(d).filled)
     if not holders or after not in draft.nodes:
         return after
     step = NoteFilled(holders, draft.names(d), draft.desired.site.database.name)
@@ -149,20 +149,22 @@ def _note_filled(draft: Draft, phase: Phase, name: str, verb: str, after: str) -
     return draft.add(phase, f"{name}/{verb}", step, needs=[after], server=name, action="note", reason=reason)
 
 
-def _note_past(draft: Draft, phase: Phase, roles: Roles, *after: str) -> None:
-    """What older copies of the empty ones hold is of the past from the moment on that another server accepts writes.
-
-    Not before: a promotion that fails leaves an older copy what it is, the latest there is.
-    """
+def _note_past(draft: Draft, phase: Phase, roles: Roles, needs: list[str]) -> list[str]:
+    """Before another server accepts writes: what older copies of those that are empty hold is of the past."""
     seeded = roles.seeded if roles.how is not How.SETTLES else ()
+    found = []
     for spec in carriers_of(draft.desired):
         d = draft.decisions[spec.name]
-        empty = spec.name != roles.primary and d.host and (d.act in MAKES or spec.name in seeded)
-        if empty and (holders := _holders(draft, d)):
-            reason = f"what generations before {d.generation} hold ends where {roles.primary} took over"
-            step = NoteFilled(holders, draft.names(d))
-            needs = [*_proofs(draft, phase), f"{d.host}/{spec.name}/retire", *after]
-            draft.add(phase, f"{spec.name}/past", step, needs=needs, server=spec.name, action="note", reason=reason)
+        if spec.name == roles.primary or not d.host or not (d.act in MAKES or spec.name in seeded):
+            continue
+        names = draft.names(d)
+        if holders := _holders(draft, d, names.past):
+            reason = f"what generations before {d.generation} hold ends where {roles.primary} takes over"
+            first = [*needs, f"{d.host}/{spec.name}/retire"]
+            step = NotePast(holders, names, roles.primary)
+            key = f"{spec.name}/past"
+            found.append(draft.add(phase, key, step, needs=first, server=spec.name, action="note", reason=reason))
+    return found
 
 
 def _proofs(draft: Draft, phase: Phase) -> list[str]:
@@ -190,24 +192,29 @@ def _enthrone(draft: Draft, phase: Phase, roles: Roles) -> None:
     """The primary accepts writes at the service address."""
     name, database = roles.primary, draft.desired.site.database.name
     if roles.how is How.IS and draft.observed.data.holder == name:
-        _note_past(draft, phase, roles)
         return
     proofs = _proofs(draft, phase)
     if roles.how is How.PROMOTED:
         others = (c.name for c in carriers_of(draft.desired) if c.name != name)
         needs = [*proofs, *(f"{draft.decisions[o].host}/{o}/retire" for o in others)]
+        noted = _note_past(draft, phase, roles, needs)
         promote, reason = Promote(name, str(roles.rpo), APPLY_S), f"its primary is gone: {roles.rpo}"
         key = _add(draft, phase, name, "promote", promote, needs, reason)
-        _note_past(draft, phase, roles, key)
+        _follow_all(draft, key, noted)
         _give_way(draft, _sale(draft, phase, key))
         return
     settles = roles.how is How.SETTLES
     servers = (name, *(n for n in roles.filled if n != name)) if settles else (name,)
     reason = "unless another one's disk says that it is" if settles else "it accepts writes at the address"
     needs = [*proofs, *(f"{n}/{verb}" for n in servers for verb in ("restore", "filled"))]
-    key = _add(draft, phase, name, "primary", Take(servers, database), needs, reason)
-    if roles.how is not How.FRESH:
-        _note_past(draft, phase, roles, key)
+    noted = _note_past(draft, phase, roles, needs) if roles.how is not How.FRESH else []
+    _follow_all(draft, _add(draft, phase, name, "primary", Take(servers, database), needs, reason), noted)
+
+
+def _follow_all(draft: Draft, key: str, others: Iterable[str]) -> None:
+    """Ties a node to the ends of others: a host that cannot be told does not keep the shop from selling."""
+    for other in others:
+        draft.follow(key, other)
 
 
 def _sale(draft: Draft, phase: Phase, promotion: str) -> str:

@@ -103,6 +103,8 @@ def _decide_one(facts: _Facts, spec: ServerSpec) -> Decision:
 def _decide_alone(facts: _Facts, spec: ServerSpec, host: SeenHost, seen: SeenServer) -> Decision:
     """For the one copy that counts."""
     d, generations = _decide_present(facts, spec, host, seen), facts.generations
+    later = (g for server, g in generations.void if server == spec.name and g > _generation(seen))
+    d = replace(d, voids=tuple(sorted(later)))
     if d.act is Act.START or (d.act is Act.REBUILD and seen.power is Power.OFF):
         return _before_it_starts(facts, spec, d, host, seen)
     empty = spec.name in generations.held and _generation(seen) not in generations.held[spec.name]
@@ -133,7 +135,6 @@ def _beside_empty(
     if d.act is Act.BLOCK or not unasked or alone:
         return d if d.act is Act.BLOCK else replace(d, puts_away=tuple((h.name, _generation(s)) for h, s in away))
     where, other = unasked[0]
-    verb = "start" if other.power is Power.OFF else "reset"
     return Decision(
         spec.name,
         Act.BLOCK,
@@ -141,9 +142,16 @@ def _beside_empty(
         " cannot be asked whether it does",
         host.name,
         _generation(seen),
-        next=f"let it answer: pcloud ssh {facts.site}/{where.name} -- virsh {verb} {other.name}; "
-        f"then pcloud recover {facts.site}",
+        next=f"{_let_it_answer(facts, where, other)}; then pcloud recover {facts.site}",
     )
+
+
+def _let_it_answer(facts: _Facts, host: SeenHost, seen: SeenServer) -> str:
+    """What a person does so that a copy can be asked, or is none any more."""
+    at = f"pcloud ssh {facts.site}/{host.name} -- virsh"
+    if seen.mark is not None and Names(facts.site, seen.mark.server, seen.mark.generation).disk not in host.volumes:
+        return f"mount the storage of its disk; or, if that is gone for good: {at} undefine {seen.name}"
+    return f"let it answer: {at} {'start' if seen.power is Power.OFF else 'reset'} {seen.name}"
 
 
 def _block_twins(facts: _Facts, spec: ServerSpec, copies: list[tuple[SeenHost, SeenServer]]) -> Decision:

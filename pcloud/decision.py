@@ -45,6 +45,8 @@ class Decision:
     """Hosts that must be proven off before it starts, or before its role or its data are given to another one."""
     puts_away: tuple[tuple[str, int], ...] = ()
     """Host and generation of later copies that never held data: they go before this one runs."""
+    voids: tuple[int, ...] = ()
+    """Later generations of which it was noted that another server takes over, though none did."""
     unfenced: bool = False
     """Blocked by a host whose power could not be cut in this run."""
     no_room: NoRoom | None = None

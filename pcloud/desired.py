@@ -210,6 +210,16 @@ class Names:
         """The same once this generation of a data server has had its data."""
         return f"{self._stem}.filled.note"
 
+    @property
+    def past(self) -> str:
+        """The same when another server takes the role over while this generation is empty yet."""
+        return f"{self._stem}.past.note"
+
+    @property
+    def void(self) -> str:
+        """The same once it is seen that nobody took it over."""
+        return f"{self._stem}.void.note"
+
     def tombstone(self, date: str) -> str:
         return f"{self._stem}.tombstone-{date}"
 

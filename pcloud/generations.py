@@ -11,8 +11,9 @@ Safety, as sentences:
   off where it runs, and its disk stays until a person says otherwise.
 - A data server's copy takes an older one's place only once it holds data. After it has them, and before
   it accepts a write, its own host and `NOTES` others are left a second note (`filled`).
-- Once another server took the role over, what older copies hold is of the past: the same note is left of
-  the copy that is made anew, though it is empty yet.
+- Before another server takes the role over, it is noted that what older copies hold is of the past, though
+  the one that is made anew is empty yet (`past`). Where all others answer then, and none has the role, nobody
+  took over, and that is noted (`void`) before an older copy runs.
 """
 
 from __future__ import annotations
@@ -60,6 +61,8 @@ class Generations:
     """A data server's generations that may hold data; of other servers the newest counts."""
     graves: frozenset[tuple[str, int]] = frozenset()
     """Every server and generation that was put away whole."""
+    void: frozenset[tuple[str, int]] = frozenset()
+    """Where it was noted that another server takes over, and is seen that none did."""
 
     def successor(self, server: str, generation: int) -> int:
         """The generation that took this one's place; 0 while none did.
@@ -112,8 +115,19 @@ def read_generations(observed: Observed, site: str, carriers: tuple[str, ...] = 
     used = [(server, g) for h in observed.hosts for server in carriers for g in used_disks(h, site, server)]
     begun = [*made, *noted, *used]
     graves = frozenset(buried)
-    held = {n: _held(observed, site, n, begun, filled) for n in carriers}
-    return Generations(_highest(every), _highest(begun), _highest(buried), unread <= NOTES, held, graves)
+    void = {(server, generation) for server, generation, kind in named if kind == "void.note"}
+    left = {(server, generation) for server, generation, kind in named if kind == "past.note"} - void - {*filled}
+    past = [(s, g) for s, g in left if _is_taken_over(observed, carriers, s)]
+    held = {n: _held(observed, site, n, begun, [*filled, *past]) for n in carriers}
+    return Generations(
+        _highest(every), _highest(begun), _highest(buried), unread <= NOTES, held, graves, frozenset(left - {*past})
+    )
+
+
+def _is_taken_over(observed: Observed, carriers: tuple[str, ...], server: str) -> bool:
+    """Whether another server may have had the role since it was noted that it would: one that can be asked says so."""
+    seen, others = observed.data.databases, [n for n in carriers if n != server]
+    return any(n not in seen or seen[n].writable for n in others)
 
 
 def _held(

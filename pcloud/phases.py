@@ -16,8 +16,9 @@ from pcloud.model import Group
 from pcloud.playbook import Phase
 from pcloud.steps.gate import Ask, RunCommand, WalkJourney
 from pcloud.steps.image import PlaceImage
-from pcloud.steps.quarantine import NoteFilled, NoteGeneration, Quarantine
+from pcloud.steps.quarantine import NoteFilled, NoteGeneration, NoteVoid, Quarantine
 from pcloud.steps.server import Cycle, Define, Discard, MakeDisk, MakeSeed, Retire, Start
+from pcloud.steps.stop import Stop
 from pcloud.suspicion import judge
 
 
@@ -112,10 +113,23 @@ def _quarantine(draft: Draft, phase: Phase) -> None:
 
 
 def _put_away(draft: Draft, phase: Phase, d: Decision) -> list[str]:
-    """Later copies that never held data become tombstones, once hosts know that this one counts."""
-    if not d.puts_away:
+    """Hosts know that this copy counts; later ones that never held data become tombstones."""
+    if d.act is Act.BLOCK or not (d.voids or d.puts_away):
         return []
     holders = (d.host, *note_holders(draft.observed, d.host))
+    voids = [
+        draft.add(
+            phase,
+            f"{d.server}/void-{later}",
+            NoteVoid(holders, draft.names(d, later)),
+            server=d.server,
+            action="note",
+            reason=f"nobody took over from {d.server}, as it was to be from generation {later} on",
+        )
+        for later in d.voids
+    ]
+    if not d.puts_away:
+        return voids
     generation = d.generation if d.old is None else d.old
     known = draft.add(
         phase,
@@ -125,12 +139,12 @@ def _put_away(draft: Draft, phase: Phase, d: Decision) -> list[str]:
         action="note",
         reason=f"{' and '.join(holders)} remember that generation {generation} holds data",
     )
-    return [
+    return voids + [
         draft.add(
             phase,
             f"{host}/{d.server}/retire",
             Retire(host, draft.names(d, empty), draft.date),
-            needs=[known],
+            needs=[known, *voids],
             host=host,
             server=d.server,
             action="retire",
@@ -238,6 +252,7 @@ def _journey(draft: Draft, phase: Phase) -> None:
             action="walk the journey",
             reason=f"{len(journey.steps)} steps of a shopper prove it",
         )
+    _report_refusals(draft, phase)
     for spec in draft.desired.substitutes:
         d = draft.decisions.get(spec.name)
         if d is not None and d.act is Act.RETIRE and "journey" in draft.nodes:
@@ -251,6 +266,15 @@ def _journey(draft: Draft, phase: Phase) -> None:
                 action="retire",
                 reason=d.reason,
             )
+
+
+def _report_refusals(draft: Draft, phase: Phase) -> None:
+    """A database that refuses the monitor holds up nobody, and the run does not end as if all were well."""
+    for name in draft.observed.data.refused:
+        d = draft.decisions[name]
+        if d.act is Act.KEEP:
+            stop = Stop(name, d.reason, d.next)
+            draft.add(phase, f"{name}/monitor", stop, server=name, action="blocked", reason=d.reason)
 
 
 def _has_answer(draft: Draft, group: Group) -> bool:

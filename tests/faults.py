@@ -109,6 +109,11 @@ def _start(world: SimWorld, host: str, server: str) -> str:
     return f"{server} on {host} is started by hand"
 
 
+def _forget(world: SimWorld, host: str, server: str) -> str:
+    world.hosts[host].domains.pop(Names(world.site.site, server).domain, None)
+    return f"libvirt on {host} does not know {server} any more"
+
+
 def _rotate(world: SimWorld) -> str:
     """Who is made anew from now on knows the new one."""
     for host in world.hosts.values():
@@ -185,6 +190,7 @@ FAULTS: Mapping[str, Callable[..., str]] = {
     "disk-gone": _disk,
     "start": _start,
     "undefine": _undefine,
+    "forget": _forget,
     "dump-gone": _dump_gone,
     "dump-back": _dump_back,
     "rotate": _rotate,

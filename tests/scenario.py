@@ -189,8 +189,8 @@ class _Course:
         for text in nexts:
             if found := re.search(r"virsh (?:destroy|domrename) demo\.(\S+)", text):
                 self.operator.broken.append(f"a person has to see to {found[1]}: {text}")
-            if found := re.search(r"pcloud ssh demo/(\S+) -- virsh (?:start|reset) demo\.([a-z0-9-]+)", text):
-                self.strike(f"start {found[1]} {found[2]}")
+            if found := re.search(r"pcloud ssh demo/(\S+) -- virsh (start|reset|undefine) demo\.([a-z0-9-]+)", text):
+                self.strike(f"{'forget' if found[2] == 'undefine' else 'start'} {found[1]} {found[3]}")
                 self.operator.time.sleep(2 * BOOT_S)
             if found := re.search(r"pcloud ssh demo/(\S+) -- /usr/lib/pcloud/primary release", text):
                 self.operator.broken.append(f"two primaries: {text}")

@@ -70,20 +70,67 @@ class NoteFilled:
     waits: ClassVar[bool] = False
 
     def check(self, world: World) -> Met | Unmet:
-        missing = [h for h in self.hosts if not self._is_on(world, h)]
+        missing = _without(world, self.hosts, self.names.filled)
         if not missing:
             return Met()
         if self.database and not holds_data(world, self.names.server, self.database):
             return Met({"data": "none"})
         return Unmet(f"{missing[0]} does not know that generation {self.names.generation} holds data")
 
-    def _is_on(self, world: World, host: str) -> bool:
-        path = path_in(world.host(host).pool, self.names.filled)
-        return world.shell(host).run(["test", "-e", path], deadline_s=10, check=False).exit_code == 0
-
     def do(self, world: World, report: Report) -> Mapping[str, Any]:
         text = f"generation {self.names.generation} of {self.names.server} holds data: older copies are of the past\n"
-        for host in self.hosts:
-            report.progress(f"telling {host}")
-            world.shell(host).write(path_in(world.host(host).pool, self.names.filled), text.encode())
+        _write(world, report, self.hosts, self.names.filled, text)
         return {}
+
+
+@dataclass(frozen=True)
+class NotePast:
+    """Hosts know that another server takes the role over: what older copies of this one hold ends there.
+
+    Written before it does; void where it turns out that it did not (`NoteVoid`).
+    """
+
+    hosts: tuple[str, ...]
+    names: Names
+    heir: str
+    waits: ClassVar[bool] = False
+
+    def check(self, world: World) -> Met | Unmet:
+        missing = _without(world, self.hosts, self.names.past)
+        return Unmet(f"{missing[0]} does not know that {self.heir} takes over") if missing else Met()
+
+    def do(self, world: World, report: Report) -> Mapping[str, Any]:
+        older = f"what generations of {self.names.server} before {self.names.generation} hold"
+        _write(world, report, self.hosts, self.names.past, f"{self.heir} takes over: {older} is of the past\n")
+        return {}
+
+
+@dataclass(frozen=True)
+class NoteVoid:
+    """Hosts know that nobody took the role over, though it was noted of this generation: older copies may count."""
+
+    hosts: tuple[str, ...]
+    names: Names
+    waits: ClassVar[bool] = False
+
+    def check(self, world: World) -> Met | Unmet:
+        missing = _without(world, self.hosts, self.names.void)
+        return Unmet(f"{missing[0]} does not know that nobody took over") if missing else Met()
+
+    def do(self, world: World, report: Report) -> Mapping[str, Any]:
+        text = f"nobody took over from {self.names.server} before generation {self.names.generation}\n"
+        _write(world, report, self.hosts, self.names.void, text)
+        return {}
+
+
+def _without(world: World, hosts: tuple[str, ...], file: str) -> list[str]:
+    """The hosts that lack it."""
+    paths = {h: path_in(world.host(h).pool, file) for h in hosts}
+    asked = {h: world.shell(h).run(["test", "-e", path], deadline_s=10, check=False) for h, path in paths.items()}
+    return [h for h, answer in asked.items() if answer.exit_code != 0]
+
+
+def _write(world: World, report: Report, hosts: tuple[str, ...], file: str, text: str) -> None:
+    for host in hosts:
+        report.progress(f"telling {host}")
+        world.shell(host).write(path_in(world.host(host).pool, file), text.encode())
