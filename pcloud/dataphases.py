@@ -128,7 +128,7 @@ def _fill(draft: Draft, phase: Phase, name: str, roles: Roles) -> None:
         what = "the latest dump"
     reason = f"{what}, unless a server holds data" if others else f"no server holds the data: {what}"
     restored = _add(draft, phase, name, "restore", step, gates, reason)
-    _note_filled(draft, phase, name, "filled", restored)
+    _note_filled(draft, phase, name, "filled", [restored])
 
 
 def _holders(draft: Draft, d: Decision, file: str) -> tuple[str, ...]:
@@ -138,15 +138,15 @@ def _holders(draft: Draft, d: Decision, file: str) -> tuple[str, ...]:
     return () if all(h is not None and file in h.volumes for h in seen) else hosts
 
 
-def _note_filled(draft: Draft, phase: Phase, name: str, verb: str, after: str) -> str:
+def _note_filled(draft: Draft, phase: Phase, name: str, verb: str, after: list[str]) -> list[str]:
     """Hosts know that this copy holds data, before anybody writes to them: from then on it outdates older ones."""
     d = draft.decisions[name]
     holders = _holders(draft, d, draft.names(d).filled)
-    if not holders or after not in draft.nodes:
-        return after
+    if not holders:
+        return []
     step = NoteFilled(holders, draft.names(d), draft.desired.site.database.name)
     reason = f"{' and '.join(holders)} remember that generation {d.generation} holds data"
-    return draft.add(phase, f"{name}/{verb}", step, needs=[after], server=name, action="note", reason=reason)
+    return [draft.add(phase, f"{name}/{verb}", step, needs=after, server=name, action="note", reason=reason)]
 
 
 def _note_past(draft: Draft, phase: Phase, roles: Roles, needs: list[str]) -> list[str]:
@@ -197,7 +197,7 @@ def _enthrone(draft: Draft, phase: Phase, roles: Roles) -> None:
     if roles.how is How.PROMOTED:
         others = (c.name for c in carriers_of(draft.desired) if c.name != name)
         needs = [*proofs, *(f"{draft.decisions[o].host}/{o}/retire" for o in others)]
-        noted = _note_past(draft, phase, roles, needs)
+        noted = [*_note_past(draft, phase, roles, needs), *_note_filled(draft, phase, name, "filled", [])]
         promote, reason = Promote(name, str(roles.rpo), APPLY_S), f"its primary is gone: {roles.rpo}"
         key = _add(draft, phase, name, "promote", promote, needs, reason)
         _follow_all(draft, key, noted)
@@ -206,9 +206,12 @@ def _enthrone(draft: Draft, phase: Phase, roles: Roles) -> None:
     settles = roles.how is How.SETTLES
     servers = (name, *(n for n in roles.filled if n != name)) if settles else (name,)
     reason = "unless another one's disk says that it is" if settles else "it accepts writes at the address"
-    needs = [*proofs, *(f"{n}/{verb}" for n in servers for verb in ("restore", "filled"))]
-    noted = _note_past(draft, phase, roles, needs) if roles.how is not How.FRESH else []
-    _follow_all(draft, _add(draft, phase, name, "primary", Take(servers, database), needs, reason), noted)
+    gate = [] if _up(draft, name) else [ready(draft, phase, draft.desired.server(name), draft.decisions[name])]
+    restored = [*gate, *(f"{n}/restore" for n in servers)]
+    noted = _note_filled(draft, phase, name, "filled", restored)  # also where an earlier run filled it, and was killed
+    needs = [*proofs, *restored, *noted, *(f"{n}/filled" for n in servers)]
+    past = _note_past(draft, phase, roles, needs) if roles.how is not How.FRESH else []
+    _follow_all(draft, _add(draft, phase, name, "primary", Take(servers, database), needs, reason), past)
 
 
 def _follow_all(draft: Draft, key: str, others: Iterable[str]) -> None:
@@ -274,7 +277,7 @@ def _seed(draft: Draft, phase: Phase, name: str, roles: Roles) -> str:
     step = Seed(name, database.name, _address(draft), database.restore_timeout_s)
     needs = [f"{name}/restore", *(f"{roles.primary}/{verb}" for verb in ("promote", "primary"))]
     seeded = _add(draft, phase, name, "seed", step, needs, f"a copy of what {roles.primary} holds")
-    return _note_filled(draft, phase, name, "copied", seeded)
+    return [seeded, *_note_filled(draft, phase, name, "copied", [seeded])][-1]
 
 
 def replicate(draft: Draft, phase: Phase) -> None:

@@ -26,7 +26,7 @@ from dataclasses import dataclass, replace
 from pcloud.choice import choose, choose_for_data
 from pcloud.decision import MAKES, STAYS, UNHEALTHY, Act, Decision
 from pcloud.desired import Desired, Names, ServerSpec
-from pcloud.generations import Generations, Quarantined, has_run, is_empty, quarantined, read_generations
+from pcloud.generations import Generations, Quarantined, adds_nothing, has_run, quarantined, read_generations
 from pcloud.holding import find_leader, irreplaceable, keep_primary
 from pcloud.identity import STATELESS, carrier_names
 from pcloud.leftovers import Stray, find_strays
@@ -129,7 +129,7 @@ def _beside_empty(
     """
     host, seen = full
     d = _decide_alone(facts, spec, host, seen)
-    away = [(h, s) for h, s in later if d.act is Act.REBUILD or is_empty(facts.observed, facts.site, h, s)]
+    away = [(h, s) for h, s in later if d.act is Act.REBUILD or adds_nothing(facts.observed, facts.site, h, s)]
     unasked = [(h, s) for h, s in later if (h, s) not in away]
     alone = seen.power is not Power.OFF and all(s.power is Power.OFF for _, s in later)
     if d.act is Act.BLOCK or not unasked or alone:

@@ -10,7 +10,8 @@ Safety, as sentences:
 - A copy older than the newest generation is quarantined: it is never started, it is powered
   off where it runs, and its disk stays until a person says otherwise.
 - A data server's copy takes an older one's place only once it holds data. After it has them, and before
-  it accepts a write, its own host and `NOTES` others are left a second note (`filled`).
+  it accepts a write, its own host and `NOTES` others are left a second note (`filled`). One without it holds
+  at most what it was restored from.
 - Before another server takes the role over, it is noted that what older copies hold is of the past, though
   the one that is made anew is empty yet (`past`). Where all others answer then, and none has the role, nobody
   took over, and that is noted (`void`) before an older copy runs.
@@ -138,7 +139,7 @@ def _held(
     Without a word about any of them (they are from before there was one), all but those that are seen empty.
     """
     copies = [(h, s, s.mark.generation) for h, s in observed.copies(site, server) if s.mark is not None]
-    full = {g for _, s, g in copies if holds_data(observed, site, s)} | {g for name, g in filled if name == server}
+    full = {g for _, s, g in copies if is_used(observed, site, s)} | {g for name, g in filled if name == server}
     empty = {g for h, s, g in copies if is_empty(observed, site, h, s)}
     return frozenset(full or {g for name, g in begun if name == server} - empty)
 
@@ -158,10 +159,10 @@ def _answer_of(observed: Observed, site: str, seen: SeenServer) -> SeenDatabase 
     return observed.data.databases.get(seen.mark.server) if len(running) == 1 else None
 
 
-def holds_data(observed: Observed, site: str, seen: SeenServer) -> bool:
-    """Whether this copy answers, and has whole data."""
+def is_used(observed: Observed, site: str, seen: SeenServer) -> bool:
+    """Whether this copy answers, and its whole data are written to, or come from a server whose data were."""
     answer = _answer_of(observed, site, seen)
-    return answer is not None and bool(answer.restored)
+    return answer is not None and bool(answer.restored) and (answer.writable or bool(answer.source))
 
 
 def is_empty(observed: Observed, site: str, host: SeenHost, seen: SeenServer) -> bool:
@@ -171,6 +172,12 @@ def is_empty(observed: Observed, site: str, host: SeenHost, seen: SeenServer) ->
         return not answer.restored
     never = seen.mark is not None and not has_run(host, Names(site, seen.mark.server, seen.mark.generation))
     return never and seen.power is Power.OFF
+
+
+def adds_nothing(observed: Observed, site: str, host: SeenHost, seen: SeenServer) -> bool:
+    """For a copy of which nobody noted that it was filled: what it was restored from is all that it may hold."""
+    answered = _answer_of(observed, site, seen) is not None
+    return is_empty(observed, site, host, seen) or (answered and not is_used(observed, site, seen))
 
 
 def quarantined(observed: Observed, site: str, generations: Generations) -> tuple[Quarantined, ...]:

@@ -65,7 +65,7 @@ class SimWorld:
     keeping: tuple[str, ...] = ()
     """The hosts that kept backups by the last journal."""
     newest: dict[str, tuple[int, str]] = field(default_factory=dict)
-    """Server to the newest generation that ever ran, and its host; an older one may run only while none had data."""
+    """Server to the newest generation that ever ran, and its host; an older one may run while none has more orders."""
     on_effect: Callable[[int], None] = lambda _: None
     """Told of each effect's number before it counts."""
 
@@ -104,17 +104,18 @@ class SimWorld:
         generation, where = self.newest.get(mark.server, (0, host))
         if mark.generation == generation:
             assert host == where, f"{mark.server} g{generation} starts on {host} and was started on {where}"
-        later = [(h, disk) for h, disk in self._filled(mark.server) if _generation(disk) > mark.generation]
+        mine = set(self.disks.get((host, Names(mark.site, mark.server, mark.generation).disk), SimData()).orders)
+        later = [at for at, data in self._disks_of(mark.server, mark.generation) if set(data.orders) - mine]
         assert mark.server in self.carriers() or mark.generation >= generation, (
             f"{mark.server} g{mark.generation} starts on {host} after g{generation} on {where}"
         )
-        assert not later, f"{mark.server} g{mark.generation} starts on {host}, and {later} had data"
+        assert not later, f"{mark.server} g{mark.generation} starts on {host}, and lacks orders of {later}"
         self.newest[mark.server] = max((mark.generation, host), (generation, where))
 
-    def _filled(self, server: str) -> list[tuple[str, str]]:
-        """The host and file of every disk of the server's that has had data, whoever knows of it."""
+    def _disks_of(self, server: str, after: int) -> list[tuple[tuple[str, str], SimData]]:
+        """Every later generation's disk, with its host, whoever knows of it."""
         stem = f"{Names(self.site.site, server).domain}.g"
-        return [at for at, data in self.disks.items() if at[1].startswith(stem) and data.state == "restored"]
+        return [(at, d) for at, d in self.disks.items() if at[1].startswith(stem) and _generation(at[1]) > after]
 
     def boots(self, server: str, data: SimData) -> None:
         """The role comes from the disk, unless somebody else has the address by then."""
