@@ -65,7 +65,7 @@ class SimWorld:
     keeping: tuple[str, ...] = ()
     """The hosts that kept backups by the last journal."""
     newest: dict[str, tuple[int, str]] = field(default_factory=dict)
-    """Server to the newest generation that ever ran, and its host; an older one may run while none has more orders."""
+    """Server to the newest generation that ever ran, and its host; what `judge_start` allows goes by the orders."""
     on_effect: Callable[[int], None] = lambda _: None
     """Told of each effect's number before it counts."""
 
@@ -105,11 +105,13 @@ class SimWorld:
         if mark.generation == generation:
             assert host == where, f"{mark.server} g{generation} starts on {host} and was started on {where}"
         mine = set(self.disks.get((host, Names(mark.site, mark.server, mark.generation).disk), SimData()).orders)
+        mine |= set(served.orders) if (served := self.at_address("")) else set()
         later = [at for at, data in self._disks_of(mark.server, mark.generation) if set(data.orders) - mine]
         assert mark.server in self.carriers() or mark.generation >= generation, (
             f"{mark.server} g{mark.generation} starts on {host} after g{generation} on {where}"
         )
-        assert not later, f"{mark.server} g{mark.generation} starts on {host}, and lacks orders of {later}"
+        lacks = f"{later} have orders that neither it nor the primary has"
+        assert not later, f"{mark.server} g{mark.generation} starts on {host}, and {lacks}"
         self.newest[mark.server] = max((mark.generation, host), (generation, where))
 
     def _disks_of(self, server: str, after: int) -> list[tuple[tuple[str, str], SimData]]:

@@ -166,6 +166,14 @@ def test_a_later_copy_with_data_does(how: str) -> None:
     assert [(q.host, q.newest) for q in quarantined(Observed(tuple(hosts)), "demo", known)] == [("h1", 2)]
 
 
+def test_what_was_restored_and_never_used_does_not_outdate_what_was() -> None:
+    restored = SeenDatabase(False, "", restored="t")
+    hosts = host("h1", server("db-1", 1)), host("h2", server("db-1", 2, Power.RUNNING), files=NOTES)
+    assert not generations(*hosts, db_1=restored).outdated(server("db-1", 1))
+    assert generations(*hosts, db_1=replace(restored, source=ADDRESS)).outdated(server("db-1", 1)), "a later copy"
+    assert generations(*hosts, db_1=replace(restored, writable=True)).outdated(server("db-1", 1))
+
+
 def test_without_a_word_about_any_the_newest_counts_but_not_where_it_is_seen_empty() -> None:
     """A site from before there were notes of what was filled."""
     hosts = host("h1", server("db-1", 1)), host("h2", server("db-1", 2, Power.RUNNING), files=(OLD.note, NEW.note))
@@ -185,6 +193,16 @@ def test_a_copy_that_another_server_took_over_from_is_of_the_past() -> None:
     for databases in ({"idx_1": primary()}, {}):  # it has the role; it may have had it
         assert generations(*hosts, **databases).outdated(server("db-1", 1))
     assert not generations(*hosts, idx_1=replica()).outdated(server("db-1", 1)), "it never took over"
+
+
+def test_what_nobody_took_over_stays_what_it_is_once_that_is_noted() -> None:
+    """Also when the other one cannot be asked later."""
+    files = (*NOTES, NEW.past)
+    old, new = host("h1", server("db-1", 1)), host("h2", server("db-1", 2), files=files)
+    assert generations(old, new, idx_1=replica()).void == {("db-1", 2)}
+    noted = host("h2", server("db-1", 2), files=(*files, NEW.void))
+    assert not generations(old, noted).outdated(server("db-1", 1))
+    assert generations(old, noted, idx_1=replica()).void == frozenset()
 
 
 def test_other_servers_go_by_their_generation_alone() -> None:
