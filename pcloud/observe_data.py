@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
@@ -41,6 +41,7 @@ def observe_data(desired: Desired, world: World, up: set[str], near: tuple[str, 
     answers = {name: answer.result() for name, answer in asked.items()}
     databases = {name: seen for name, (seen, _) in answers.items() if seen is not None}
     tokens = [d.restored for d in sorted(databases.values(), key=lambda d: not d.writable) if d.restored]
+    refused = tuple(name for name, (_, refused) in answers.items() if refused)
     writing = any(d.writable for d in databases.values())
     looked = looks_at_shelves(desired.options, databases)
     shelves = tuple(s for s in pool.map(lambda h: _look(world, h), near if looked else ()) if s is not None)
@@ -49,11 +50,14 @@ def observe_data(desired: Desired, world: World, up: set[str], near: tuple[str, 
         restored=tokens[0] if tokens else "",
         indexed=indexed,
         databases=databases,
-        holder=_holder(world) if writing else "",  # nobody else can have it, and a dead address takes long to say so
+        # Nobody else can have it where nobody writes, and a dead address takes long to say so.
+        holder=_holder(world, databases, refused) if writing else "",
+        if writing
+        else "",  # nobody else can have it, and a dead address takes long to say so
         known="" if writing else find_position(site.site),
         shelves=shelves,
         keeping=find_keepers(site.site) if bare else (),
-        refused=tuple(name for name, (_, refused) in answers.items() if refused),
+        refused=refused,
     )
 
 
@@ -133,9 +137,12 @@ def _see(world: World, ask: _Ask) -> SeenDatabase:
     )
 
 
-def _holder(world: World) -> str:
-    """The server that answers at the service address."""
+def _holder(world: World, databases: Mapping[str, SeenDatabase], refused: tuple[str, ...]) -> str:
+    """The server that answers at the service address; where it refuses us there, the primary that refuses us, too."""
     try:
         return str(_ask(world, str(world.site.services[world.site.database.service].address), _ROLE)[0][0]["name"])
+    except Refused:
+        writing = [n for n, d in databases.items() if d.writable]
+        return writing[0] if len(writing) == 1 and writing[0] in refused else ""
     except Unanswered:
         return ""
