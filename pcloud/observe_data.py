@@ -52,8 +52,6 @@ def observe_data(desired: Desired, world: World, up: set[str], near: tuple[str, 
         databases=databases,
         # Nobody else can have it where nobody writes, and a dead address takes long to say so.
         holder=_holder(world, databases, refused) if writing else "",
-        if writing
-        else "",  # nobody else can have it, and a dead address takes long to say so
         known="" if writing else find_position(site.site),
         shelves=shelves,
         keeping=find_keepers(site.site) if bare else (),

@@ -9,7 +9,7 @@ from pcloud.decision import MAKES, STAYS, Act, Decision
 from pcloud.desired import ServerSpec
 from pcloud.distribute import find_lacking, find_spread
 from pcloud.errors import BadInput
-from pcloud.generations import note_holders
+from pcloud.generations import has_run, note_holders
 from pcloud.graph import Draft
 from pcloud.leftovers import leftovers
 from pcloud.model import Group
@@ -89,8 +89,11 @@ def _servers(draft: Draft, phase: Phase) -> None:
                 reason=d.reason,
             )
         elif d.act is Act.START:
-            image = [_image_key(d.host, spec)] if _stands_on(draft, d, spec) else []
-            _start(draft, phase, spec, d, after=[*image, *_alone(draft, phase, d)])
+            first = _alone(draft, phase, d)
+            first += [_image_key(d.host, spec)] if _stands_on(draft, d, spec) else []
+            there = draft.observed.host(d.host)
+            unknown = there is None or not has_run(there, draft.names(d))  # an earlier run ended before it was noted
+            _start(draft, phase, spec, d, after=[*first, *(_note(draft, phase, d, first) if unknown else [])])
         elif d.act in MAKES:
             _make(draft, phase, spec, d, after=previous.get(spec.group))
             if d.was_healthy and not draft.desired.options.from_scratch:
@@ -208,18 +211,19 @@ def _make(draft: Draft, phase: Phase, spec: ServerSpec, d: Decision, after: str 
         action="define",
         reason=d.reason,
     )
+    noted = _note(draft, phase, d, first)
+    _start(draft, phase, spec, d, after=[made, *noted])
+
+
+def _note(draft: Draft, phase: Phase, d: Decision, first: Iterable[str]) -> list[str]:
+    """Other hosts know of a copy before it runs for the first time."""
     holders = note_holders(draft.observed, d.host)
-    if holders:
-        noted = draft.add(
-            phase,
-            f"{spec.name}/note",
-            NoteGeneration(holders, names),
-            needs=first,
-            server=spec.name,
-            action="note",
-            reason=f"{' and '.join(holders)} remember that generation {d.generation} is the newest",
-        )
-    _start(draft, phase, spec, d, after=[made, *([noted] if holders else [])])
+    step = NoteGeneration(holders, draft.names(d))
+    reason = f"{' and '.join(holders)} remember that generation {d.generation} is the newest"
+    key = f"{d.server}/note"
+    if not holders:
+        return []
+    return [draft.add(phase, key, step, needs=first, server=d.server, action="note", reason=reason)]
 
 
 def _start(draft: Draft, phase: Phase, spec: ServerSpec, d: Decision, after: Iterable[str]) -> None:
