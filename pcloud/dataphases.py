@@ -9,9 +9,9 @@ from collections.abc import Iterable
 from dataclasses import replace
 
 from pcloud.backups import loss
+from pcloud.datanotes import note_filled, note_past
 from pcloud.decision import MAKES, Act, Decision
 from pcloud.desired import ServerSpec, liveness
-from pcloud.generations import note_holders
 from pcloud.graph import Draft
 from pcloud.playbook import Phase
 from pcloud.recall import find_choice, last_known, missing_backup
@@ -20,7 +20,6 @@ from pcloud.steps.base import Step
 from pcloud.steps.database import Restore
 from pcloud.steps.gate import AwaitSale, Ready
 from pcloud.steps.index import BuildIndex
-from pcloud.steps.quarantine import NoteFilled, NotePast
 from pcloud.steps.replication import Follow, Promote, Seed, SemiSync, Take, wait_ms
 from pcloud.steps.restoring import NoBackup, RestoreBackup
 from pcloud.steps.stop import Stop
@@ -128,43 +127,7 @@ def _fill(draft: Draft, phase: Phase, name: str, roles: Roles) -> None:
         what = "the latest dump"
     reason = f"{what}, unless a server holds data" if others else f"no server holds the data: {what}"
     restored = _add(draft, phase, name, "restore", step, gates, reason)
-    _note_filled(draft, phase, name, "filled", [restored])
-
-
-def _holders(draft: Draft, d: Decision, file: str) -> tuple[str, ...]:
-    """The hosts that remember what became of this copy; none where all of them do already."""
-    hosts = (d.host, *note_holders(draft.observed, d.host))
-    seen = (draft.observed.host(h) for h in hosts)
-    return () if all(h is not None and file in h.volumes for h in seen) else hosts
-
-
-def _note_filled(draft: Draft, phase: Phase, name: str, verb: str, after: list[str]) -> list[str]:
-    """Hosts know that this copy holds data, before anybody writes to them: from then on it outdates older ones."""
-    d = draft.decisions[name]
-    holders = _holders(draft, d, draft.names(d).filled)
-    if not holders:
-        return []
-    step = NoteFilled(holders, draft.names(d), draft.desired.site.database.name)
-    reason = f"{' and '.join(holders)} remember that generation {d.generation} holds data"
-    return [draft.add(phase, f"{name}/{verb}", step, needs=after, server=name, action="note", reason=reason)]
-
-
-def _note_past(draft: Draft, phase: Phase, roles: Roles, needs: list[str]) -> list[str]:
-    """Before another server accepts writes: what older copies of those that are empty hold is of the past."""
-    seeded = roles.seeded if roles.how is not How.SETTLES else ()
-    found = []
-    for spec in carriers_of(draft.desired):
-        d = draft.decisions[spec.name]
-        if spec.name == roles.primary or not d.host or not (d.act in MAKES or spec.name in seeded):
-            continue
-        names = draft.names(d)
-        if holders := _holders(draft, d, names.past):
-            reason = f"what generations before {d.generation} hold ends where {roles.primary} takes over"
-            first = [*needs, f"{d.host}/{spec.name}/retire"]
-            step = NotePast(holders, names, roles.primary)
-            key = f"{spec.name}/past"
-            found.append(draft.add(phase, key, step, needs=first, server=spec.name, action="note", reason=reason))
-    return found
+    note_filled(draft, phase, name, "filled", [restored])
 
 
 def _proofs(draft: Draft, phase: Phase) -> list[str]:
@@ -197,7 +160,7 @@ def _enthrone(draft: Draft, phase: Phase, roles: Roles) -> None:
     if roles.how is How.PROMOTED:
         others = (c.name for c in carriers_of(draft.desired) if c.name != name)
         needs = [*proofs, *(f"{draft.decisions[o].host}/{o}/retire" for o in others)]
-        noted = [*_note_past(draft, phase, roles, needs), *_note_filled(draft, phase, name, "filled", [])]
+        noted = [*note_past(draft, phase, roles, needs), *note_filled(draft, phase, name, "filled", [])]
         promote, reason = Promote(name, str(roles.rpo), APPLY_S), f"its primary is gone: {roles.rpo}"
         key = _add(draft, phase, name, "promote", promote, needs, reason)
         _follow_all(draft, key, noted)
@@ -208,9 +171,9 @@ def _enthrone(draft: Draft, phase: Phase, roles: Roles) -> None:
     reason = "unless another one's disk says that it is" if settles else "it accepts writes at the address"
     gate = [] if _up(draft, name) else [ready(draft, phase, draft.desired.server(name), draft.decisions[name])]
     restored = [*gate, *(f"{n}/restore" for n in servers)]
-    noted = _note_filled(draft, phase, name, "filled", restored)  # also where an earlier run filled it, and was killed
+    noted = note_filled(draft, phase, name, "filled", restored)  # also where an earlier run filled it, and was killed
     needs = [*proofs, *restored, *noted, *(f"{n}/filled" for n in servers)]
-    past = _note_past(draft, phase, roles, needs) if roles.how is not How.FRESH else []
+    past = note_past(draft, phase, roles, needs) if roles.how is not How.FRESH else []
     _follow_all(draft, _add(draft, phase, name, "primary", Take(servers, database), needs, reason), past)
 
 
@@ -277,7 +240,7 @@ def _seed(draft: Draft, phase: Phase, name: str, roles: Roles) -> str:
     step = Seed(name, database.name, _address(draft), database.restore_timeout_s)
     needs = [f"{name}/restore", *(f"{roles.primary}/{verb}" for verb in ("promote", "primary"))]
     seeded = _add(draft, phase, name, "seed", step, needs, f"a copy of what {roles.primary} holds")
-    return [seeded, *_note_filled(draft, phase, name, "copied", [seeded])][-1]
+    return [seeded, *note_filled(draft, phase, name, "copied", [seeded])][-1]
 
 
 def replicate(draft: Draft, phase: Phase) -> None:
