@@ -22,6 +22,8 @@ The map, each layer importing only what stands lower (import-linter enforces it)
     backups recall backupplan                     pure: which backup and binary log are restored, and who keeps them
     suspicion generations                         pure: which hosts may be fenced; which copy is the newest
     past inspections tombstones                   pure: which older copies go by themselves; what tombstones cost
+    holding choice leftovers                      pure: who holds data; what becomes of a server that is there;
+                                                  files of no server
     hosts*  prepare                               what a host still needs, and the safe part of it done
     distribute push                               which hosts lack an image, and who passes it on
     journal timing  a run's events on disk; what they say about time
@@ -37,6 +39,7 @@ Where the code differs from the design it started from, and why:
 - The seed of a prepared image is unpacked by its initrd, before systemd starts: units and
   addresses are simply there, and nothing is reloaded.
 - The planner's decisions (`decide`) stand apart from the graph made of them (`plan`).
-- A database is never made anew by the way: drift is reported, silence is answered with a
-  power cycle, and only a missing one or one that a person names is built from the dump.
+- A data server is never made anew by the way, unless another one is seen to hold all that it does:
+  drift is reported, silence is answered with a power cycle, and only a missing one or one that a
+  person names is built from the dump.
 """

@@ -9,7 +9,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 from pcloud.backups import loss
-from pcloud.decide import MAKES, Act, Decision
+from pcloud.datanotes import note_filled, note_past
+from pcloud.decision import MAKES, Act, Decision
 from pcloud.desired import ServerSpec, liveness
 from pcloud.graph import Draft
 from pcloud.gtid import newest_domain
@@ -161,7 +162,8 @@ def _fill(draft: Draft, phase: Phase, name: str, roles: Roles) -> None:
         step = Restore(name, database.name, dump, problem, token, empty, database.restore_timeout_s, others, begun)
         what = "the latest dump"
     reason = f"{what}, unless a server holds data" if others else f"no server holds the data: {what}"
-    _add(draft, phase, name, "restore", step, gates, reason)
+    restored = _add(draft, phase, name, "restore", step, gates, reason)
+    note_filled(draft, phase, name, "filled", [restored])
 
 
 def _timeline(draft: Draft, server: str, branched: str, why: str) -> Timeline:
@@ -204,26 +206,31 @@ def _enthrone(draft: Draft, phase: Phase, roles: Roles) -> None:
     if roles.loss is not None:
         others = (c.name for c in carriers_of(draft.desired) if c.name != name)
         needs = [*proofs, *(f"{draft.decisions[o].host}/{o}/retire" for o in others)]
+        noted = [*note_past(draft, phase, roles, needs), *note_filled(draft, phase, name, "filled", [])]
         what = f"{roles.loss} ({_positions(draft, name)})"
         begun = _timeline(draft, name, latest_of(draft.observed.data.databases[name]), f"promoted: {roles.loss}")
         leaves = draft.desired.options.accept_loss == UNKNOWN
         promote = Promote(name, what, APPLY_S, begun, leaves, wait_ms(draft.desired.site.database.semi_sync))
         key = _add(draft, phase, name, "promote", promote, needs, f"its primary is gone: {what}")
+        _follow_all(draft, key, noted)
         _give_way(draft, _sale(draft, phase, key))
         return
     settles = roles.how is How.SETTLES
     servers = (name, *(n for n in roles.filled if n != name)) if settles else (name,)
     reason = "unless another one's disk says that it is" if settles else "it accepts writes at the address"
-    needs = [*proofs, *(f"{n}/restore" for n in servers)]
-    _add(
-        draft,
-        phase,
-        name,
-        "primary",
-        Take(servers, database, wait_ms(draft.desired.site.database.semi_sync), alone=True),
-        needs,
-        reason,
-    )
+    gate = [] if _up(draft, name) else [ready(draft, phase, draft.desired.server(name), draft.decisions[name])]
+    restored = [*gate, *(f"{n}/restore" for n in servers)]
+    noted = note_filled(draft, phase, name, "filled", restored)  # also where an earlier run filled it, and was killed
+    needs = [*proofs, *restored, *noted, *(f"{n}/filled" for n in servers)]
+    past = note_past(draft, phase, roles, needs) if roles.how is not How.FRESH else []
+    take = Take(servers, database, wait_ms(draft.desired.site.database.semi_sync), alone=True)
+    _follow_all(draft, _add(draft, phase, name, "primary", take, needs, reason), past)
+
+
+def _follow_all(draft: Draft, key: str, others: Iterable[str]) -> None:
+    """Ties a node to the ends of others: a host that cannot be told does not keep the shop from selling."""
+    for other in others:
+        draft.follow(key, other)
 
 
 def _positions(draft: Draft, name: str) -> str:
@@ -289,7 +296,8 @@ def _seed(draft: Draft, phase: Phase, name: str, roles: Roles) -> str:
     database = draft.desired.site.database
     step = Seed(name, database.name, _address(draft), database.restore_timeout_s)
     needs = [f"{name}/restore", *(f"{roles.primary}/{verb}" for verb in ("promote", "primary"))]
-    return _add(draft, phase, name, "seed", step, needs, f"a copy of what {roles.primary} holds")
+    seeded = _add(draft, phase, name, "seed", step, needs, f"a copy of what {roles.primary} holds")
+    return [seeded, *note_filled(draft, phase, name, "copied", [seeded])][-1]
 
 
 def replicate(draft: Draft, phase: Phase) -> None:
@@ -329,7 +337,8 @@ def replicate(draft: Draft, phase: Phase) -> None:
 
 
 def _follow(draft: Draft, phase: Phase, name: str, roles: Roles) -> str:
-    needs = [f"{name}/restore", f"{roles.primary}/promote", f"{roles.primary}/primary"]
+    needs = [f"{name}/{verb}" for verb in ("restore", "filled")]
+    needs += [f"{roles.primary}/promote", f"{roles.primary}/primary"]
     if name in roles.seeded:
         needs.append(_seed(draft, phase, name, roles))
     source = next(n for n in (roles.primary, *roles.joined) if n != name)

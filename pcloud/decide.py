@@ -11,76 +11,31 @@ Safety, as sentences:
 - A server that pcloud did not make is never touched.
 - A server that is booting is waited for, not rebuilt.
 - A server is not blamed for what it depends on.
-- Data is not thrown away by the way: a database that drifted is kept, one that does not
-  answer is power-cycled; it is made anew only when it is missing or when a person names it.
+- Data is not thrown away by the way: a data server that drifted is kept, one that does not answer is
+  power-cycled, one of which only the disk is left blocks; it is made anew only when it is missing, when
+  another one is seen to hold all that it does (`holding.py`), or when a person names it.
+- A data server that is off is started before anything is made of it, as nobody can ask it otherwise.
+- A copy that holds data is not given up for a later one that never did (`generations.py`).
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
-from enum import StrEnum
 
+from pcloud.choice import choose, choose_for_data
+from pcloud.decision import MAKES, STAYS, UNHEALTHY, Act, Decision
 from pcloud.desired import Desired, Names, ServerSpec
-from pcloud.generations import Generations, Quarantined, has_run, quarantined, read_generations
+from pcloud.generations import Generations, Quarantined, adds_nothing, has_run, quarantined, read_generations
+from pcloud.holding import find_leader, irreplaceable, keep_primary
 from pcloud.identity import STATELESS, carrier_names
+from pcloud.leftovers import Stray, find_strays
 from pcloud.observed import Health, Observed, Power, SeenHost, SeenServer
 from pcloud.past import is_superseded
 from pcloud.placement import NoRoom, Placed, place
-from pcloud.replicas import find_heir, irreplaceable, keep_primary
 from pcloud.suspicion import judge
 
-
-class Act(StrEnum):
-    KEEP = "keep"
-    LEAVE = "leave"
-    WAIT = "wait"
-    START = "start"
-    CYCLE = "cycle"
-    REBUILD = "rebuild"
-    BUILD = "build"
-    RETIRE = "retire"
-    BLOCK = "block"
-
-
-UNHEALTHY = "unhealthy"
-
-MAKES = frozenset({Act.BUILD, Act.REBUILD})
-"""Acts after which the server is a new one."""
-
-STAYS = frozenset({Act.KEEP, Act.LEAVE, Act.RETIRE})
-"""Acts that wait for nobody."""
-
-
-@dataclass(frozen=True)
-class Decision:
-    """`host` is where the server is or will be; `old` the generation that must go first."""
-
-    server: str
-    act: Act
-    reason: str
-    host: str = ""
-    generation: int = 0
-    old: int | None = None
-    was_healthy: bool = False
-    next: str = ""
-    fences: tuple[str, ...] = ()
-    """Hosts that must be proven off before it starts: an older copy may run there."""
-    unfenced: bool = False
-    """Blocked by a host whose power could not be cut in this run."""
-    no_room: NoRoom | None = None
-    """Blocked because no host can take it."""
-
-    @property
-    def answers(self) -> bool:
-        """Whether it answers now, and will not be touched."""
-        return self.was_healthy and self.act in (Act.KEEP, Act.LEAVE)
-
-    @property
-    def will_answer(self) -> bool:
-        """Whether it answers, or is being made to."""
-        return self.answers or self.act not in (Act.LEAVE, Act.RETIRE, Act.BLOCK)
+__all__ = ["MAKES", "STAYS", "Act", "Decision", "decide", "find_quarantined"]
 
 
 @dataclass(frozen=True)
@@ -93,6 +48,11 @@ class _Facts:
     old: frozenset[tuple[str, str]]
     """Host and server of every quarantined copy."""
     irreplaceable: frozenset[str]
+    strays: Mapping[str, Stray]
+
+    @property
+    def carriers(self) -> tuple[str, ...]:
+        return carrier_names(self.desired.site)
 
     @property
     def site(self) -> str:
@@ -102,11 +62,11 @@ class _Facts:
 def decide(desired: Desired, observed: Observed) -> dict[str, Decision]:
     """A decision for every server of the site, in the inventory's order; then for those that stand in."""
     old = find_quarantined(desired, observed)
-    generations = read_generations(observed, desired.site.site)
-    kept = irreplaceable(desired, observed)
-    facts = _Facts(desired, observed, generations, frozenset((q.host, q.server) for q in old), kept)
+    generations = read_generations(observed, desired.site.site, carrier_names(desired.site))
+    kept, strays = irreplaceable(desired, observed), find_strays(desired, observed, generations)
+    facts = _Facts(desired, observed, generations, frozenset((q.host, q.server) for q in old), kept, strays)
     decided = {spec.name: _decide_one(facts, spec) for spec in desired.servers}
-    guilty = _first_not_kept(desired, decided)
+    guilty = _first_not_kept(desired, observed, decided)
     rivals = {q.server: q.host for q in old if q.runs}
     decided = {name: _spare_the_innocent(desired, guilty, rivals, d) for name, d in decided.items()}
     decided = {name: _only_what_was_asked(desired, d) for name, d in decided.items()}
@@ -115,7 +75,8 @@ def decide(desired: Desired, observed: Observed) -> dict[str, Decision]:
 
 def find_quarantined(desired: Desired, observed: Observed) -> tuple[Quarantined, ...]:
     """Every copy of the site's servers that must not run any more."""
-    return quarantined(observed, desired.site.site, read_generations(observed, desired.site.site))
+    site = desired.site.site
+    return quarantined(observed, site, read_generations(observed, site, carrier_names(desired.site)))
 
 
 def _decide_one(facts: _Facts, spec: ServerSpec) -> Decision:
@@ -125,24 +86,73 @@ def _decide_one(facts: _Facts, spec: ServerSpec) -> Decision:
         key=lambda c: -_generation(c[1]),
     )
     running = [(h, s) for h, s in copies if s.power is not Power.OFF]
+    held = facts.generations.current(spec.name)
+    full = [c for c in copies if _generation(c[1]) in held]
+    if len(full) == 1 and len(copies) > 1:
+        return _beside_empty(facts, spec, full[0], [c for c in copies if c is not full[0]])
     if len(copies) > 1 and len(running) != 1:
         return _block_twins(facts, spec, running or copies)
-    foreign = _foreign(observed, site, spec)
-    if foreign is not None:
-        host, seen = foreign
-        return Decision(
-            spec.name,
-            Act.BLOCK,
-            f"{host.name} has a server {seen.name} with its name or address that is not pcloud's",
-            next=f"rename or remove it: pcloud ssh {site}/{host.name} -- virsh domrename {seen.name} NEW-NAME",
-        )
-    anew = facts.generations.next(spec.name)
+    problem = _foreign(facts, spec) or _stray(facts, spec)
+    if problem is not None:
+        return problem
     if not copies:
+        anew = facts.generations.next(spec.name)
         return _after_fences(facts, Decision(spec.name, Act.BUILD, "it is missing", generation=anew))
-    host, seen = (running or copies)[0]
-    d = _decide_present(facts, spec, host, seen, anew)
-    starts = d.act is Act.START or (d.act is Act.REBUILD and not running)
-    return _before_it_starts(facts, spec, d, host, seen) if starts else d
+    return _decide_alone(facts, spec, *(running or copies)[0])
+
+
+def _decide_alone(facts: _Facts, spec: ServerSpec, host: SeenHost, seen: SeenServer) -> Decision:
+    """For the one copy that counts."""
+    d, generations = _decide_present(facts, spec, host, seen), facts.generations
+    later = (g for server, g in generations.void if server == spec.name and g > _generation(seen))
+    d = replace(d, voids=tuple(sorted(later)))
+    if d.act is Act.START or (d.act is Act.REBUILD and seen.power is Power.OFF):
+        return _before_it_starts(facts, spec, d, host, seen)
+    empty = spec.name in generations.held and _generation(seen) not in generations.held[spec.name]
+    led = find_leader(facts.observed, facts.carriers, spec.name)
+    if d.act is not Act.BLOCK and empty and not led and _may_run_elsewhere(facts, spec.name):
+        return _after_fences(facts, d)  # what it is filled with must not leave behind what that one holds
+    return d
+
+
+def _may_run_elsewhere(facts: _Facts, server: str) -> bool:
+    """Whether a copy that counts is out of sight."""
+    present = {_generation(s) for _, s in facts.observed.copies(facts.site, server)}
+    return facts.generations.elsewhere(server, present)
+
+
+def _beside_empty(
+    facts: _Facts, spec: ServerSpec, full: tuple[SeenHost, SeenServer], later: list[tuple[SeenHost, SeenServer]]
+) -> Decision:
+    """For a copy that may hold data, beside later ones that never did: it counts, and they are put away.
+
+    One of them that cannot be asked is a person's business, while the copy with the data does not answer itself.
+    """
+    host, seen = full
+    d = _decide_alone(facts, spec, host, seen)
+    away = [(h, s) for h, s in later if d.act is Act.REBUILD or adds_nothing(facts.observed, facts.site, h, s)]
+    unasked = [(h, s) for h, s in later if (h, s) not in away]
+    alone = seen.power is not Power.OFF and all(s.power is Power.OFF for _, s in later)
+    if d.act is Act.BLOCK or not unasked or alone:
+        return d if d.act is Act.BLOCK else replace(d, puts_away=tuple((h.name, _generation(s)) for h, s in away))
+    where, other = unasked[0]
+    return Decision(
+        spec.name,
+        Act.BLOCK,
+        f"generation {_generation(seen)} on {host.name} holds data, and generation {_generation(other)} on {where.name}"
+        " cannot be asked whether it does",
+        host.name,
+        _generation(seen),
+        next=f"{_let_it_answer(facts, where, other)}; then pcloud recover {facts.site}",
+    )
+
+
+def _let_it_answer(facts: _Facts, host: SeenHost, seen: SeenServer) -> str:
+    """What a person does so that a copy can be asked, or is none any more."""
+    at = f"pcloud ssh {facts.site}/{host.name} -- virsh"
+    if seen.mark is not None and Names(facts.site, seen.mark.server, seen.mark.generation).disk not in host.volumes:
+        return f"mount the storage of its disk; or, if that is gone for good: {at} undefine {seen.name}"
+    return f"let it answer: {at} {'start' if seen.power is Power.OFF else 'reset'} {seen.name}"
 
 
 def _block_twins(facts: _Facts, spec: ServerSpec, copies: list[tuple[SeenHost, SeenServer]]) -> Decision:
@@ -156,6 +166,8 @@ def _block_twins(facts: _Facts, spec: ServerSpec, copies: list[tuple[SeenHost, S
         spec.name,
         Act.BLOCK,
         reason,
+        host.name,
+        _generation(seen),
         next=f"keep one, {remedy}: pcloud ssh {facts.site}/{host.name} -- {command}",
     )
 
@@ -170,14 +182,18 @@ def _after_fences(facts: _Facts, d: Decision) -> Decision:
     if against is not None:
         unfenced = bool(set(away) & set(facts.desired.options.unfenced))
         reason = f"it may be running on {against.host}: {against.why}"
-        return Decision(d.server, Act.BLOCK, reason, next=against.next, unfenced=unfenced)
+        return replace(d, act=Act.BLOCK, reason=reason, next=against.next, unfenced=unfenced)
     return replace(d, reason=f"{d.reason}; {', '.join(v.why for v in verdicts)}", fences=away)
 
 
 def _before_it_starts(facts: _Facts, spec: ServerSpec, d: Decision, host: SeenHost, seen: SeenServer) -> Decision:
     """For a copy that is off: whether it is surely the one that may run."""
     started = has_run(host, Names(facts.site, spec.name, _generation(seen)))
-    if started and facts.generations.sure:
+    if (
+        started
+        and facts.generations.sure
+        and not (spec.name in facts.carriers and _may_run_elsewhere(facts, spec.name))
+    ):
         return d
     if spec.role not in STATELESS and not facts.generations.sure:
         away = ", ".join(facts.observed.unreachable())
@@ -190,76 +206,40 @@ def _before_it_starts(facts: _Facts, spec: ServerSpec, d: Decision, host: SeenHo
     return _after_fences(facts, d)
 
 
-def _decide_present(facts: _Facts, spec: ServerSpec, host: SeenHost, seen: SeenServer, anew: int) -> Decision:
-    """`anew` is the generation that the server would have if it were made again."""
-    desired, site = facts.desired, facts.site
-    generation = _generation(seen)
-    health = facts.observed.health.get(spec.name, Health(False, "it does not run"))
+def _decide_present(facts: _Facts, spec: ServerSpec, host: SeenHost, seen: SeenServer) -> Decision:
+    desired, observed = facts.desired, facts.observed
+    generation, options = _generation(seen), desired.options
+    healthy = observed.health.get(spec.name, Health(False)).ok
 
-    def decision(act: Act, reason: str) -> Decision:
+    def decision(act: Act, reason: str, remedy: str = "") -> Decision:
         if act is Act.REBUILD:
-            return Decision(spec.name, act, reason, host.name, anew, generation, health.ok)
-        remedy = _without_its_disk(facts, spec.name) if act is Act.BLOCK else ""
-        return Decision(spec.name, act, reason, host.name, generation, None, health.ok, remedy)
+            anew = facts.generations.next(spec.name)  # the generation that it has when it is made again
+            return Decision(spec.name, act, reason, host.name, anew, generation, healthy)
+        return Decision(spec.name, act, reason, host.name, generation, None, healthy, remedy)
 
-    if desired.options.until is not None and spec.name in carrier_names(desired.site):
+    if options.until is not None and spec.name in facts.carriers:
         return decision(Act.REBUILD, "its data are restored, as you asked")
-    if spec.name in desired.options.rebuild and not desired.options.from_scratch:
-        why, remedy = keep_primary(desired, facts.observed, spec.name)
+    if spec.name in options.rebuild and not options.from_scratch:
+        why, remedy = keep_primary(desired, observed, spec.name)
         if why:
             return Decision(spec.name, Act.BLOCK, why, host.name, generation, next=remedy)
-    if desired.options.from_scratch or spec.name in desired.options.rebuild:
+    if options.from_scratch or spec.name in options.rebuild:
         return decision(Act.REBUILD, "you asked for it")
-    drift = _drift(spec, seen)
-    lost = Names(site, spec.name, generation).disk not in host.volumes
-    if spec.name in facts.irreplaceable:
-        act, reason = _choose_for_data(desired, spec, seen, health, drift, lost)
+    if spec.name in facts.carriers:
+        replaceable = spec.name not in facts.irreplaceable
+        found = choose_for_data(desired, observed, spec, host, seen, replaceable=replaceable)
     else:
-        act, reason = _choose(desired, spec, seen, health, drift, lost)
-    return decision(act, reason)
+        found = choose(desired, observed, spec, host, seen)
+    return decision(found.act, found.reason, found.next)
 
 
-def _without_its_disk(facts: _Facts, server: str) -> str:
-    """What a person does about a server whose disk cannot be found, and may hold what nobody else has."""
-    heir = find_heir(facts.desired, facts.observed, server)
-    way = f"let {heir} take over" if heir else "take what is kept of its data"
-    return f"mount it and recover again, or {way}: pcloud recover {facts.site} --rebuild {server}"
+def _first_not_kept(desired: Desired, observed: Observed, decided: Mapping[str, Decision]) -> dict[str, str]:
+    """Group to its first server that is not as it should be, where there is one.
 
-
-def _choose(
-    desired: Desired, spec: ServerSpec, seen: SeenServer, health: Health, drift: str, lost: bool
-) -> tuple[Act, str]:
-    """For a server that can be made anew at any time."""
-    if lost:
-        return Act.REBUILD, "its disk is gone"
-    if drift:
-        return Act.REBUILD, f"its {drift} changed"
-    if seen.power is not Power.RUNNING:
-        return Act.START, f"it is {seen.power}"
-    if health.ok:
-        return Act.KEEP, "healthy"
-    if seen.age_s < desired.site.group(spec.group).boot_timeout_s:
-        return Act.WAIT, f"it started {seen.age_s:.0f} s ago: {health.detail}"
-    return Act.REBUILD, f"{UNHEALTHY}: {health.detail}"
-
-
-def _choose_for_data(
-    desired: Desired, spec: ServerSpec, seen: SeenServer, health: Health, drift: str, lost: bool
-) -> tuple[Act, str]:
-    """For a server whose disk holds what nobody can make again."""
-    if lost:
-        return Act.BLOCK, "its disk is not in the pool (is the storage mounted?)"
-    act, reason = _choose(desired, spec, seen, health, "", lost=False)
-    if act is Act.REBUILD:
-        return Act.CYCLE, reason
-    if act is Act.KEEP and drift:
-        return act, f"{reason}; its {drift} changed, but it holds data: --rebuild {spec.name} makes it anew"
-    return act, reason
-
-
-def _first_not_kept(desired: Desired, decided: Mapping[str, Decision]) -> dict[str, str]:
-    """Group to its first server that is not as it should be, where there is one."""
-    return {s.group: s.name for s in reversed(desired.servers) if decided[s.name].act is not Act.KEEP}
+    A database that only refuses the monitor serves all others.
+    """
+    bad = [s for s in desired.servers if decided[s.name].act is not Act.KEEP and s.name not in observed.data.refused]
+    return {s.group: s.name for s in reversed(bad)}
 
 
 def _spare_the_innocent(
@@ -352,42 +332,38 @@ def _placed(desired: Desired, old: Iterable[Quarantined], d: Decision, placed: P
     return replace(d, reason=f"{d.reason}; {placed.host}: {placed.reason}", host=placed.host, old=there)
 
 
-def _drift(spec: ServerSpec, seen: SeenServer) -> str:
-    mark = seen.mark
-    if mark is None or (mark.spec == spec.spec and mark.image == spec.image.digest):
-        return ""
-    return "image" if mark.image != spec.image.digest else "configuration"
-
-
 def _generation(seen: SeenServer) -> int:
     return seen.mark.generation if seen.mark else 0
 
 
-def _foreign(observed: Observed, site: str, spec: ServerSpec) -> tuple[SeenHost, SeenServer] | None:
-    name = Names(site, spec.name).domain
-    for host, seen in observed.lookalikes(name, spec.uuid, spec.mac):
+def _foreign(facts: _Facts, spec: ServerSpec) -> Decision | None:
+    site, name = facts.site, Names(facts.site, spec.name).domain
+    for host, seen in facts.observed.lookalikes(name, spec.uuid, spec.mac):
         if seen.mark is None or (seen.mark.site, seen.mark.server) != (site, spec.name):
-            return host, seen
+            own = next((h.name for h, _ in facts.observed.copies(site, spec.name)), "")
+            return Decision(
+                spec.name,
+                Act.BLOCK,
+                f"{host.name} has a server {seen.name} with its name or address that is not pcloud's",
+                own,
+                next=f"rename or remove it: pcloud ssh {site}/{host.name} -- virsh domrename {seen.name} NEW-NAME",
+            )
     return None
 
 
-def leftovers(desired: Desired, observed: Observed) -> dict[str, tuple[str, ...]]:
-    """Host to the files of this site that belong to no server: an interrupted build's."""
-    site = desired.site.site
-    unfinished = r"\.part|\.[A-Za-z0-9]{8}"
-    kinds = r"qcow2|seed\.iso|console\.log|at-[0-9,-]*\.note"
-    pattern = re.compile(rf"{re.escape(site)}\.[a-z0-9-]+\.g\d+\.({kinds})({unfinished})?$")
-    found = {}
-    for host in observed.hosts:
-        kept = {n for s in host.servers if s.mark and s.mark.site == site for n in _files(site, s, host.volumes)}
-        lost = tuple(v for v in host.volumes if pattern.fullmatch(v) and v not in kept)
-        if lost and host.reachable:
-            found[host.name] = lost
-    return found
-
-
-def _files(site: str, seen: SeenServer, volumes: Iterable[str]) -> tuple[str, ...]:
-    if seen.mark is None:
-        return ()
-    names = Names(site, seen.mark.server, seen.mark.generation)
-    return names.disk, names.seed, names.console, *(v for v in volumes if names.inspected(v) is not None)
+def _stray(facts: _Facts, spec: ServerSpec) -> Decision | None:
+    """For a data server of which only the disk is left, and that may be all there is of the latest data."""
+    found, site = facts.strays.get(spec.name), facts.site
+    if found is None:
+        return None
+    disk, domain = found.names.disk, found.names.domain
+    return Decision(
+        spec.name,
+        Act.BLOCK,
+        f"libvirt on {found.host} does not know it, but its disk {disk} is there, and may hold what nobody else has",
+        found.host,
+        found.names.generation,
+        next=f"define it again from its definition ({domain}.xml of /etc/libvirt/qemu, in the host's backup): "
+        f"pcloud ssh {site}/{found.host} -- virsh define FILE; then pcloud recover {site}; or have it made anew, which "
+        f"keeps the disk as a tombstone: pcloud recover {site} --rebuild {spec.name}",
+    )

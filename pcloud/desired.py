@@ -217,6 +217,21 @@ class Names:
         found = re.fullmatch(rf"{re.escape(self._stem)}\.at-([0-9,-]*)\.note", file)
         return found[1] if found else None
 
+    @property
+    def filled(self) -> str:
+        """The same once this generation of a data server has had its data."""
+        return f"{self._stem}.filled.note"
+
+    @property
+    def past(self) -> str:
+        """The same when another server takes the role over while this generation is empty yet."""
+        return f"{self._stem}.past.note"
+
+    @property
+    def void(self) -> str:
+        """The same once it is seen that nobody took it over."""
+        return f"{self._stem}.void.note"
+
     def tombstone(self, date: str) -> str:
         return f"{self._stem}.tombstone-{date}"
 

@@ -2,7 +2,7 @@
 
 Safety, as sentences:
 - A host that answers is never given up at the price of what only it has: a server that is well and
-  could be made nowhere else, or a database that would have to go back to the dump.
+  could be made nowhere else, or a database that would have to go back to a backup or the dump.
 - It is fenced before anything of it is made elsewhere, like any other; a fence that fails leaves it as it is.
 """
 
@@ -14,11 +14,13 @@ from dataclasses import replace
 from pcloud.desired import Desired, Options
 from pcloud.errors import Blocked
 from pcloud.events import RunState, Status
+from pcloud.leftovers import find_strays
 from pcloud.observed import Observed, Power, SeenHost, SeenServer
 from pcloud.plan import Plan, plan
 from pcloud.replicas import carriers_of
 from pcloud.steps.database import Restore
 from pcloud.steps.promotion import Promote
+from pcloud.steps.restoring import FILLS, NoBackup
 from pcloud.steps.stop import Stop
 
 
@@ -45,7 +47,7 @@ def plan_failover(desired: Desired, observed: Observed, date: str) -> Plan:
     made = plan(desired, observed, date)
     for host in _answering(desired, observed):
         _check_servers(desired, observed, host, made)
-        _check_data(desired, host, made)
+        _check_data(desired, observed, host, made)
     return made
 
 
@@ -53,6 +55,7 @@ def describe_loss(desired: Desired, observed: Observed, made: Plan) -> str:
     """The question before it: what a person gives up, and what becomes of it."""
     site, lost = desired.site.site, desired.options.lost
     parts = [_describe(observed, site, host) for host in lost]
+    parts += [f"{n.info.server} gets its data back: {n.info.reason}" for n in made.nodes if isinstance(n.step, FILLS)]
     if not any(f"{host}/fence" in {n.key for n in made.nodes} for host in lost):
         return f"{'; '.join(parts)}. {len(made.changes)} steps elsewhere, and no power is cut. Go on?"
     heirs = [n.info.server for n in made.nodes if isinstance(n.step, Promote)]
@@ -108,13 +111,17 @@ def _check_servers(desired: Desired, observed: Observed, host: SeenHost, made: P
         )
 
 
-def _check_data(desired: Desired, host: SeenHost, made: Plan) -> None:
+def _check_data(desired: Desired, observed: Observed, host: SeenHost, made: Plan) -> None:
     site = desired.site.site
     carriers = {s.name for s in carriers_of(desired)}
-    held = sorted({_name(s) for s in _servers(host, site)} & carriers)
-    if held and any(isinstance(n.step, Restore) for n in made.nodes):
+    strays = {server for server, stray in find_strays(desired, observed).items() if stray.host == host.name}
+    held = sorted({_name(s) for s in _servers(host, site)} & carriers | strays)
+    filled = next((n.step for n in made.nodes if isinstance(n.step, FILLS)), None)
+    if held and filled is not None:
+        what = "the dump would be restored" if isinstance(filled, Restore) else "a backup would be restored"
+        what = "no backup could be asked" if isinstance(filled, NoBackup) else what
         raise Blocked(
-            f"{' and '.join(held)} there may hold orders that are nowhere else; without it the dump would be restored",
+            f"{' and '.join(held)} there may hold orders that are nowhere else; without it {what}",
             where=host.name,
             next=f"pcloud recover {site}, so that a replica holds them, too; " + _all_the_same(desired, host),
         )

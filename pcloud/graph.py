@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
-from pcloud.decide import Decision
+from pcloud.decision import Decision
 from pcloud.desired import Desired, Names
 from pcloud.events import StepInfo
 from pcloud.generations import Quarantined

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from pcloud.desired import Desired, ServerSpec
@@ -20,8 +21,9 @@ from pcloud.observed import Data, Observed, SeenDatabase
 from pcloud.recall import looks_at_shelves
 from pcloud.replicas import carriers_of
 from pcloud.sightings import last_sighting
-from pcloud.sql import NamedRows, Row, ask_named
+from pcloud.sql import NamedRows, Refused, Row, ask_named
 from pcloud.steps.backup import look
+from pcloud.steps.database import CLIENT
 from pcloud.web import Unanswered, one_line
 from pcloud.world import World
 
@@ -53,8 +55,10 @@ def observe_data(desired: Desired, world: World, found: Observed, up: set[str], 
     indexers = desired.members(site.search.group)
     checks = [(c, s) for s in indexers for c in site.group(s.group).checks if c.search]
     indexed = all(s.name in up for s in indexers) and all(world.probe(c, s.name, s.address).ok for c, s in checks)
-    databases = {name: seen for name, answer in asked.items() if (seen := answer.result()) is not None}
+    answers = {name: answer.result() for name, answer in asked.items()}
+    databases = {name: seen for name, (seen, _) in answers.items() if seen is not None}
     tokens = [d.restored for d in sorted(databases.values(), key=lambda d: not d.writable) if d.restored]
+    refused = tuple(name for name, (_, refused) in answers.items() if refused)
     writing = any(d.writable for d in databases.values())
     looked = looks_at_shelves(desired.options, databases)
     shelves = tuple(s for s in pool.map(lambda h: _look(world, h), near if looked else ()) if s is not None)
@@ -64,10 +68,12 @@ def observe_data(desired: Desired, world: World, found: Observed, up: set[str], 
         restored=tokens[0] if tokens else "",
         indexed=indexed,
         databases=databases,
-        holder=_holder(world) if writing else "",  # nobody else can have it, and a dead address takes long to say so
+        # Nobody else can have it where nobody writes, and a dead address takes long to say so.
+        holder=_holder(world, databases, refused) if writing else "",
         known=NEVER_SEEN if writing else _last_known(site.site, found, world),
         shelves=shelves,
         keeping=find_keepers(site.site) if bare else (),
+        refused=refused,
         heard={} if writing else ask_all(frontends, pool),
     )
 
@@ -98,19 +104,50 @@ def _last_known(site: str, found: Observed, world: World) -> Sighting:
     return noted if rank(noted.position) >= rank(journal.position) else journal
 
 
-def _observe_database(world: World, spec: ServerSpec) -> SeenDatabase | None:
-    """None when it does not answer."""
+_Ask = Callable[..., list[NamedRows]]
+
+
+def _observe_database(world: World, spec: ServerSpec) -> tuple[SeenDatabase | None, bool]:
+    """None when it does not answer; and whether it refuses the monitor. Then it is asked from inside, over SSH."""
     try:
-        role, tables, acknowledged, waits, slave = _ask(
-            world, spec.address, _ROLE, _TABLES, _SEMI_SYNC, _WAITS, "SHOW SLAVE STATUS"
-        )
-        numbers = {row["part"]: int(row["number"]) for row in tables}
-        named = next((str(row["named"] or "").split(",") for row in tables if row["part"] == "pcloud"), [])
-        own = {"restored": _RESTORED, "timelines": _TIMELINE, "heard": _HEARD}
-        asked = [table for table in own if table in named]
-        answers = dict(zip(asked, _ask(world, spec.address, *(own[t] for t in asked)) if asked else (), strict=True))
+        return _see(world, partial(_ask, world, spec.address)), False
+    except Refused:
+        pass
     except Unanswered:
-        return None
+        return None, False
+    try:
+        return _see(world, partial(_ask_inside, world, spec.name)), True
+    except (PcloudError, Unanswered, LookupError, ValueError):
+        return None, True
+
+
+def _ask_inside(world: World, server: str, *queries: str) -> list[NamedRows]:
+    """The same as the server's own root, by its socket."""
+    return [_read_rows(_tell(world, server, query)) for query in queries]
+
+
+def _tell(world: World, server: str, query: str) -> str:
+    argv = [word for word in CLIENT if word != "--skip-column-names"]
+    return world.server_shell(server).run(argv, stdin=f"{query};\n".encode(), deadline_s=SQL_TIMEOUT_S).stdout
+
+
+def _read_rows(text: str) -> NamedRows:
+    """What the client prints in batch: the columns' names, then a line a row."""
+    lines = [line.split("\t") for line in text.split("\n") if line]
+    return tuple(
+        {name: None if value == "NULL" else value for name, value in zip(lines[0], row, strict=False)}
+        for row in lines[1:]
+    )
+
+
+def _see(world: World, ask: _Ask) -> SeenDatabase:
+    """Raises `Unanswered`, or what `ask` raises."""
+    role, tables, acknowledged, waits, slave = ask(_ROLE, _TABLES, _SEMI_SYNC, _WAITS, "SHOW SLAVE STATUS")
+    numbers = {row["part"]: int(row["number"]) for row in tables}
+    named = next((str(row["named"] or "").split(",") for row in tables if row["part"] == "pcloud"), [])
+    own = {"restored": _RESTORED, "timelines": _TIMELINE, "heard": _HEARD}
+    asked = [table for table in own if table in named]
+    answers = dict(zip(asked, ask(*(own[t] for t in asked)) if asked else (), strict=True))
     foreign = UNMARKED if numbers.get(world.site.database.name) and "restored" not in named else ""
     restored = answers.get("restored")
     seen = _read_database(role[0], {str(r["Variable_name"]): str(r["Value"]) for r in acknowledged}, waits[0], slave)
@@ -129,7 +166,7 @@ def _read_database(role: Row, status: Mapping[str, str], waits: Row, slave: Name
     waiting = str(waits["waits"]) in ("1", "ON") and status.get("Rpl_semi_sync_master_status") == "ON"
     return SeenDatabase(
         writable=str(role["locked"]) in ("0", "OFF"),
-        position=role["position"],
+        position=role["position"] or "",
         received=source.get("Gtid_IO_Pos") or "",
         source=source.get("Master_Host") or "",
         replicating=source.get("Slave_IO_Running") == source.get("Slave_SQL_Running") == "Yes",
@@ -161,14 +198,17 @@ def _read_heard(rows: NamedRows) -> dict[str, Any]:
 
 def observe_primary(desired: Desired, world: World) -> tuple[str, SeenDatabase] | None:
     """Who answers at the service address and accepts writes, as it is now."""
-    name = _holder(world)
-    seen = _observe_database(world, desired.server(name)) if name in carrier_names(desired.site) else None
+    name = _holder(world, {}, ())
+    seen = _observe_database(world, desired.server(name))[0] if name in carrier_names(desired.site) else None
     return (name, seen) if seen is not None and seen.writable else None
 
 
-def _holder(world: World) -> str:
-    """The server that answers at the service address."""
+def _holder(world: World, databases: Mapping[str, SeenDatabase], refused: tuple[str, ...]) -> str:
+    """The server that answers at the service address; where it refuses us there, the primary that refuses us, too."""
     try:
         return str(_ask(world, str(world.site.services[world.site.database.service].address), _ROLE)[0][0]["name"])
+    except Refused:
+        writing = [n for n, d in databases.items() if d.writable]
+        return writing[0] if len(writing) == 1 and writing[0] in refused else ""
     except Unanswered:
         return ""

@@ -165,6 +165,8 @@ class Data:
     heard: Mapping[str, float] = field(default_factory=dict)
     """Frontend to seconds since it last got an answer from the database's address; asked when no server that
     answers accepts writes. Who does not know it for certain is not in it."""
+    refused: tuple[str, ...] = ()
+    """Servers whose MariaDB runs and does not let the monitor in; who could be asked from inside is in `databases`."""
 
 
 @dataclass(frozen=True)
@@ -221,11 +223,13 @@ class Observed:
         marks = [s.mark for h in self.hosts for s in h.servers if s.mark and s.name not in left]
         dead = {m.server for m in marks}
         left_behind = [d for n, d in self.data.databases.items() if n in dead and d.writable]
+        left_over = {n: d for n, d in self.data.databases.items() if n not in dead}
         data = replace(
             self.data,
             known=left_behind[0].sighting if len(left_behind) == 1 else self.data.known,
-            restored="" if any(m.role == "database" for m in marks) else self.data.restored,
-            databases={n: d for n, d in self.data.databases.items() if n not in dead},
+            restored=next((d.restored for d in left_over.values() if d.restored), ""),
+            databases=left_over,
+            refused=tuple(n for n in self.data.refused if n not in dead),
             holder="" if self.data.holder in dead else self.data.holder,
             heard={n: age for n, age in self.data.heard.items() if n not in dead},
         )

@@ -5,21 +5,21 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 
 from pcloud.dataphases import index, ready, replicate, restore
-from pcloud.decide import MAKES, STAYS, Act, Decision, leftovers
+from pcloud.decision import MAKES, STAYS, Act, Decision
 from pcloud.desired import ServerSpec
 from pcloud.distribute import find_lacking, find_spread
 from pcloud.errors import BadInput
-from pcloud.generations import Quarantined, note_holders, older_notes
+from pcloud.generations import has_run, note_holders, older_notes
 from pcloud.graph import Draft
-from pcloud.identity import carrier_names
+from pcloud.leftovers import leftovers
 from pcloud.model import Group
-from pcloud.past import is_superseded, may_be_superseded, may_hold_data
+from pcloud.pastphases import is_on, put_away, put_away_all, quarantine
 from pcloud.playbook import Phase
-from pcloud.steps.base import Step
 from pcloud.steps.gate import Ask, RunCommand, WalkJourney
 from pcloud.steps.image import PlaceImage
-from pcloud.steps.quarantine import NoteGeneration, PutAway, Quarantine
+from pcloud.steps.quarantine import NoteFilled, NoteGeneration, NoteVoid
 from pcloud.steps.server import Cycle, Define, Discard, MakeDisk, MakeSeed, Retire, Start
+from pcloud.steps.stop import Stop
 from pcloud.suspicion import judge
 
 
@@ -35,8 +35,17 @@ def _image_key(host: str, spec: ServerSpec) -> str:
     return f"{host}/image/{spec.image.name}"
 
 
+def _stands_on(draft: Draft, d: Decision, spec: ServerSpec) -> bool:
+    """Whether the disk of a server that is there is a layer over the image of the inventory, not over an older one."""
+    copies = draft.observed.copies(draft.desired.site.site, spec.name)
+    marks = (seen.mark for host, seen in copies if host.name == d.host)
+    return any(m is not None and m.generation == d.generation and m.image == spec.image.digest for m in marks)
+
+
 def _images(draft: Draft, phase: Phase) -> None:
-    wanted = [(s, d.host) for s, d in _selected(draft, phase) if d.act in MAKES | {Act.START}]
+    """What a new server is made of, and what a stopped one stands on; never an image that it has nothing of."""
+    chosen = _selected(draft, phase)
+    wanted = [(s, d.host) for s, d in chosen if d.act in MAKES or (d.act is Act.START and _stands_on(draft, d, s))]
     site, observed = draft.desired.site, draft.observed
     for image in {s.image.name: s.image for s, _ in wanted}.values():
         hosts = dict.fromkeys(h for s, h in wanted if s.image == image and _image_key(h, s) not in draft.nodes)
@@ -66,9 +75,10 @@ def _servers(draft: Draft, phase: Phase) -> None:
             action="discard",
             reason=f"left by an interrupted run: {len(files)}",
         )
-    _quarantine(draft, phase)
+    quarantine(draft, phase)
     previous: dict[str, str] = {}
     for spec, d in _selected(draft, phase):
+        _supersede(draft, phase, d)
         if d.act is Act.CYCLE:
             draft.add(
                 phase,
@@ -80,33 +90,63 @@ def _servers(draft: Draft, phase: Phase) -> None:
                 reason=d.reason,
             )
         elif d.act is Act.START:
-            _start(draft, phase, spec, d, after=[_image_key(d.host, spec), *_alone(draft, phase, d)])
+            first = _alone(draft, phase, d)
+            first += [_image_key(d.host, spec)] if _stands_on(draft, d, spec) else []
+            there = draft.observed.host(d.host)
+            unknown = there is None or not has_run(there, draft.names(d))  # an earlier run ended before it was noted
+            _start(draft, phase, spec, d, after=[*first, *(_note(draft, phase, d, first) if unknown else [])])
         elif d.act in MAKES:
             _make(draft, phase, spec, d, after=previous.get(spec.group))
             if d.was_healthy and not draft.desired.options.from_scratch:
                 previous[spec.group] = ready(draft, phase, spec, d)
 
 
-def _quarantine(draft: Draft, phase: Phase) -> None:
-    """What came back older than what took its place is powered off, whether it was asked for or not."""
-    for old in draft.old:
-        if old.runs:
-            draft.add(
-                phase,
-                f"{old.host}/{old.server}/quarantine",
-                Quarantine(old.host, old.names),
-                host=old.host,
-                server=old.server,
-                action="quarantine",
-                reason=f"it is generation {old.generation}, the newest is {old.newest}"
-                + ("" if is_superseded(draft.desired, draft.observed, old) else "; its disk stays"),
-            )
+def _supersede(draft: Draft, phase: Phase, d: Decision) -> list[str]:
+    """Hosts know that this copy counts; later ones that never held data become tombstones."""
+    if d.act is Act.BLOCK or not (d.voids or d.puts_away):
+        return []
+    holders = (d.host, *note_holders(draft.observed, d.host))
+    voids = [
+        draft.add(
+            phase,
+            f"{d.server}/void-{later}",
+            NoteVoid(holders, draft.names(d, later)),
+            server=d.server,
+            action="note",
+            reason=f"nobody took over from {d.server}, as it was to be from generation {later} on",
+        )
+        for later in d.voids
+    ]
+    if not d.puts_away:
+        return voids
+    generation = d.generation if d.old is None else d.old
+    known = draft.add(
+        phase,
+        f"{d.server}/counts",
+        NoteFilled(holders, draft.names(d, generation)),
+        server=d.server,
+        action="note",
+        reason=f"{' and '.join(holders)} remember that generation {generation} holds data",
+    )
+    return voids + [
+        draft.add(
+            phase,
+            f"{host}/{d.server}/retire",
+            Retire(host, draft.names(d, empty), draft.date),
+            needs=[known, *voids],
+            host=host,
+            server=d.server,
+            action="retire",
+            reason=f"generation {empty} never held data, and generation {generation} does",
+        )
+        for host, empty in d.puts_away
+    ]
 
 
 def _alone(draft: Draft, phase: Phase, d: Decision) -> list[str]:
-    """The nodes after which no older copy of the server runs anywhere."""
+    """The nodes after which no other copy of the server runs anywhere."""
     fences = [draft.fence(phase, host, judge(draft.desired, draft.observed, host).why) for host in d.fences]
-    return [*fences, *draft.rivals.get(d.server, ())]
+    return [*fences, *draft.rivals.get(d.server, ()), *_supersede(draft, phase, d)]
 
 
 def _make(draft: Draft, phase: Phase, spec: ServerSpec, d: Decision, after: str | None) -> None:
@@ -115,7 +155,7 @@ def _make(draft: Draft, phase: Phase, spec: ServerSpec, d: Decision, after: str 
     first = [*_alone(draft, phase, d), *([after] if after else [])]
     if d.old is not None and d.act is Act.BUILD:
         away = Retire(d.host, draft.names(d, d.old), draft.date)
-        first += [_put_away(draft, phase, old, away, needs=first) for old in draft.old if _is_on(old, d)]
+        first += [put_away(draft, phase, old, away, needs=first) for old in draft.old if is_on(old, d)]
     elif d.old is not None:
         first = [
             draft.add(
@@ -160,18 +200,20 @@ def _make(draft: Draft, phase: Phase, spec: ServerSpec, d: Decision, after: str 
         action="define",
         reason=d.reason,
     )
+    noted = _note(draft, phase, d, first)
+    _start(draft, phase, spec, d, after=[made, *noted])
+
+
+def _note(draft: Draft, phase: Phase, d: Decision, first: Iterable[str]) -> list[str]:
+    """Other hosts know of a copy before it runs for the first time."""
     holders = note_holders(draft.observed, d.host)
-    if holders:
-        noted = draft.add(
-            phase,
-            f"{spec.name}/note",
-            NoteGeneration(holders, names, older_notes(draft.observed, holders, names)),
-            needs=first,
-            server=spec.name,
-            action="note",
-            reason=f"{' and '.join(holders)} remember that generation {d.generation} is the newest",
-        )
-    _start(draft, phase, spec, d, after=[made, *([noted] if holders else [])])
+    names = draft.names(d)
+    step = NoteGeneration(holders, names, older_notes(draft.observed, holders, names))
+    reason = f"{' and '.join(holders)} remember that generation {d.generation} is the newest"
+    key = f"{d.server}/note"
+    if not holders:
+        return []
+    return [draft.add(phase, key, step, needs=first, server=d.server, action="note", reason=reason)]
 
 
 def _start(draft: Draft, phase: Phase, spec: ServerSpec, d: Decision, after: Iterable[str]) -> None:
@@ -204,6 +246,7 @@ def _journey(draft: Draft, phase: Phase) -> None:
             action="walk the journey",
             reason=f"{len(journey.steps)} steps of a shopper prove it",
         )
+    _report_refusals(draft, phase)
     for spec in draft.desired.substitutes:
         d = draft.decisions.get(spec.name)
         if d is not None and d.act is Act.RETIRE and "journey" in draft.nodes:
@@ -217,53 +260,16 @@ def _journey(draft: Draft, phase: Phase) -> None:
                 action="retire",
                 reason=d.reason,
             )
-    _put_away_all(draft, phase)
+    put_away_all(draft, phase)
 
 
-def _put_away_all(draft: Draft, phase: Phase) -> None:
-    """What came back and is superseded, once its server runs elsewhere.
-
-    It is tidied up after the walk, so that it takes nothing from what sells, and when it fails the recovery has
-    not: the copy stays quarantined, and the next run tries again. Who names servers (`--only`) wants all others
-    left as they are: theirs are powered off, which is safety, and not put away, which can wait.
-    """
-    for old in draft.old:
-        d = draft.decisions.get(old.server)
-        if d is None or _is_on(old, d) or not (d.will_answer or d.act is Act.RETIRE):
-            continue
-        read = f"{old.host}/{old.server}/inspect"
-        may = read in draft.nodes or may_be_superseded(draft.desired, draft.observed, old)
-        if may and _was_asked(draft, old.server):
-            carriers = carrier_names(draft.desired.site) if may_hold_data(draft.desired, old.server) else ()
-            step = PutAway(old.host, old.names, draft.date, carriers)
-            needs = ["journey", f"{old.server}/ready", f"{old.host}/{old.server}/quarantine", read]
-            _put_away(draft, phase, old, step, needs, aside=True)
-
-
-def _put_away(
-    draft: Draft, phase: Phase, old: Quarantined, step: Step, needs: Iterable[str], *, aside: bool = False
-) -> str:
-    return draft.add(
-        phase,
-        f"{old.host}/{old.server}/put-away",
-        step,
-        needs=needs,
-        host=old.host,
-        server=old.server,
-        action="put away",
-        reason=f"it is generation {old.generation}, the newest is {old.newest}; its disk becomes a tombstone",
-        aside=aside,
-    )
-
-
-def _is_on(old: Quarantined, d: Decision) -> bool:
-    """Whether the decision is about the copy's own server, on the host where the copy is."""
-    return (old.host, old.server) == (d.host, d.server)
-
-
-def _was_asked(draft: Draft, server: str) -> bool:
-    only = draft.desired.options.only
-    return not only or server in only or draft.desired.server(server).group in only
+def _report_refusals(draft: Draft, phase: Phase) -> None:
+    """A database that refuses the monitor holds up nobody, and the run does not end as if all were well."""
+    for name in draft.observed.data.refused:
+        d = draft.decisions[name]
+        if d.act is Act.KEEP:
+            stop = Stop(name, d.reason, d.next)
+            draft.add(phase, f"{name}/monitor", stop, server=name, action="blocked", reason=d.reason)
 
 
 def _has_answer(draft: Draft, group: Group) -> bool:

@@ -24,6 +24,7 @@ from pcloud.steps.database import Restore
 from pcloud.steps.gate import AwaitSale, Ready, RunCommand
 from pcloud.steps.index import BuildIndex
 from pcloud.steps.promotion import Promote
+from pcloud.steps.quarantine import NoteFilled, NotePast
 from pcloud.steps.replication import Follow, Seed, SemiSync, Take
 from pcloud.steps.server import Cycle
 from pcloud.steps.stop import Stop
@@ -127,7 +128,7 @@ def _join(draft: Draft, phase: Phase, keys: list[str]) -> None:
 _ALL = frozenset({"images", "servers", "ready", "restore", "index", "replicate", "journey", "run", "ask"})
 _OWN = frozenset({"run", "ask"})
 _LOOSE: dict[type, frozenset[str]] = dict.fromkeys(
-    (Ready, Stop, BuildIndex, Take, Promote, AwaitSale, Seed, Follow, SemiSync), _OWN
+    (Ready, Stop, BuildIndex, NoteFilled, NotePast, Take, Promote, AwaitSale, Seed, Follow, SemiSync), _OWN
 ) | {Restore: _ALL - {"servers"}}
 """Which kinds of phases hold up a step that has a chain of its own; all others are held up by all."""
 

@@ -13,7 +13,7 @@ Safety, as sentences:
   off, or empty. What is then lost is measured and said beforehand (`loss.py`). Nothing else is
   asked for: no place for the next copy, no image.
 - The dump is restored only where no server holds the data, and none may that is out of reach.
-- A server that alone holds the data is not made anew (`irreplaceable`).
+- A server that alone holds the data is not made anew (`holding.py`).
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from pcloud.gtid import given_up, rank
 from pcloud.identity import carrier_names
 from pcloud.kept import NEVER_SEEN, Sighting
 from pcloud.loss import DataLoss, latest_of, measure
-from pcloud.observed import Observed, SeenDatabase
+from pcloud.observed import SeenDatabase
 
 
 class Fate(StrEnum):
@@ -105,39 +105,6 @@ class Roles:
 def carriers_of(desired: Desired) -> tuple[ServerSpec, ...]:
     """The servers that hold the data, the database's own first."""
     return tuple(desired.server(name) for name in carrier_names(desired.site))
-
-
-def irreplaceable(desired: Desired, observed: Observed) -> frozenset[str]:
-    """The servers whose disk may hold what no other one does."""
-    seen = observed.data.databases
-    carriers = [s.name for s in carriers_of(desired)]
-    elsewhere = {n: any(m in seen and seen[m].restored for m in carriers if m != n) for n in carriers}
-    kept = (n for n in carriers[1:] if n in seen and (seen[n].writable or (seen[n].restored and not elsewhere[n])))
-    return frozenset([*(s.name for s in desired.members(desired.site.database.group)), *kept])
-
-
-def find_heir(desired: Desired, observed: Observed, server: str) -> str:
-    """Another carrier that holds the data; empty when none is seen to."""
-    others = (s.name for s in carriers_of(desired) if s.name != server)
-    return next((n for n in others if holds(observed.data.databases.get(n))), "")
-
-
-def keep_primary(desired: Desired, observed: Observed, server: str) -> tuple[str, str]:
-    """Why the server must not be made anew before another one has its role, and what a person does; or nothing."""
-    seen, site = observed.data.databases.get(server), desired.site.site
-    other = next((s.name for s in carriers_of(desired) if s.name != server), "") if seen and seen.writable else ""
-    if not other:
-        return "", ""
-    lacks = "it is the primary, and made anew it would lack its latest data"
-    if heir := find_heir(desired, observed, server):
-        return (
-            f"{lacks}; {heir} can take over first",
-            f"pcloud failback {site} --to {heir}; then the same command again",
-        )
-    return (
-        f"{lacks}; {other} could take over, once it is seen to have them",
-        f"pcloud recover {site}; then pcloud failback {site} --to {other}; then the same command again",
-    )
 
 
 def resolve(

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import pymysql
-from pymysql.constants import CR
+from pymysql.constants import CR, ER
 from pymysql.cursors import Cursor, DictCursor
 
 from pcloud.clock import Deadline
@@ -28,6 +28,17 @@ Row = dict[str, Any]
 NamedRows = tuple[Row, ...]
 # What PyMySQL's parser raises for bytes that are not the protocol.
 _NONSENSE = (ValueError, LookupError, TypeError, AttributeError, AssertionError, RuntimeError, struct.error)
+
+
+_DENIED = frozenset(
+    {ER.ACCESS_DENIED_ERROR, ER.DBACCESS_DENIED_ERROR, ER.TABLEACCESS_DENIED_ERROR, ER.HOST_NOT_PRIVILEGED}
+    | {1227, 1698, 1820, 1862, 4151}  # no such privilege, no password, an expired one (twice), a locked account
+)
+"""What a server says that answers, and does not let this account in or look."""
+
+
+class Refused(Unanswered):
+    """The server answers, and refuses the account: it is well, for all that anybody knows."""
 
 
 class _Bounded(socket.socket):
@@ -62,7 +73,8 @@ def ask(
 ) -> list[Rows]:
     """Each query's rows; a query is its text and the values of its `%s`.
 
-    Raises `Unanswered` with one line, in `timeout_s` at the latest; the password is never in it.
+    Raises `Unanswered` (`Refused`, where the account is not let in) with one line, in `timeout_s` at the latest; the
+    password is never in it.
     """
     return _bounded(address, port, queries, Cursor, user, password, timeout_s)
 
@@ -90,6 +102,8 @@ def _bounded(
             with _Bounded(plain, deadline) as sock:
                 return _ask(sock, address, port, queries, cursor, user, password)
     except pymysql.MySQLError as error:
+        if error.args and error.args[0] in _DENIED:
+            raise Refused(_problem(error)) from None
         raise Unanswered(f"no answer within {timeout_s:g} s" if deadline.passed() else _problem(error)) from None
     except OSError as error:
         raise Unanswered(connect_problem(error, timeout_s)) from None

@@ -6,7 +6,7 @@ same kinds of servers have one plan between them. That is what makes a thousand 
 
 Safety, as sentences:
 - A loss is survived when every server has a place afterwards, nobody has to act, and no data would
-  go back to the dump.
+  go back to a backup or the dump.
 - What is not as it should be now counts against every loss that it would block.
 """
 
@@ -26,8 +26,8 @@ from pcloud.model import Site
 from pcloud.observed import HostPower, Observed
 from pcloud.placement import NoRoom, place
 from pcloud.plan import plan
-from pcloud.steps.database import Restore
 from pcloud.steps.promotion import Promote
+from pcloud.steps.restoring import FILLS
 from pcloud.timing import predicted_total_s
 
 PROOF = "as if it were lost"
@@ -117,7 +117,7 @@ class Outlook:
     durations: Mapping[str, float]
     decided: Mapping[str, Decision]
     restores: bool
-    """Whether the dump is to be restored as it is."""
+    """Whether a backup or the dump is to be restored as it is."""
     known: dict[object, Effects] = field(default_factory=dict)
     """Effects of losses that move the same kinds of servers."""
 
@@ -182,7 +182,7 @@ class Outlook:
         made = plan(self.desired, without, _DATE)
         homeless = {m.server for m in moves if not m.new}
         heir = next((n.info for n in made.nodes if isinstance(n.step, Promote)), None)
-        restored = any(isinstance(n.step, Restore) for n in made.nodes) and not self.restores
+        restored = any(isinstance(n.step, FILLS) for n in made.nodes) and not self.restores
         stops = tuple(f"{n.info.server}: {n.info.reason}" for n in made.blocked if n.info.server not in homeless)
         seconds = predicted_total_s([n.info for n in made.nodes], self.durations)
         return Effects(heir.server or "" if heir else "", heir.reason if heir else "", restored, stops, seconds)
@@ -191,5 +191,5 @@ class Outlook:
 def look(desired: Desired, observed: Observed, durations: Mapping[str, float]) -> Outlook:
     """`durations`: `timing.durations_from`; empty, and times are bare proportions."""
     made = plan(desired, observed, _DATE)
-    restores = any(isinstance(n.step, Restore) for n in made.nodes)
+    restores = any(isinstance(n.step, FILLS) for n in made.nodes)
     return Outlook(desired, observed, durations, decide(desired, observed), restores)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 
-from pcloud.desired import Names
+from pcloud.desired import Dump, Names
 from pcloud.observed import Mark, Power
 from tests.simulated_data import SimData
 from tests.simulated_power import Bmc
@@ -93,6 +94,52 @@ def _disk(world: SimWorld, server: str) -> str:
     return f"{server} is killed, and its disk is gone"
 
 
+def _undefine(world: SimWorld, server: str) -> str:
+    """A person, or a host made anew: the pool is there, and libvirt knows nothing of it."""
+    if found := _domain(world, server):
+        world.hosts[found[0]].domains.pop(Names(world.site.site, server).domain)
+    return f"{server} is switched off, and libvirt does not know it any more"
+
+
+def _start(world: SimWorld, host: str, server: str) -> str:
+    """A person starts a copy, or what stands still of it, by hand."""
+    name, hypervisor = Names(world.site.site, server).domain, world.hypervisor(host)
+    hypervisor.power_off(name)
+    hypervisor.start(name)
+    return f"{server} on {host} is started by hand"
+
+
+def _forget(world: SimWorld, host: str, server: str) -> str:
+    world.hosts[host].domains.pop(Names(world.site.site, server).domain, None)
+    return f"libvirt on {host} does not know {server} any more"
+
+
+def _rotate(world: SimWorld) -> str:
+    """Who is made anew from now on knows the new one."""
+    for host in world.hosts.values():
+        for domain in host.domains.values():
+            domain.refuses = domain.mark is not None and domain.mark.server in world.carriers()
+    return "the monitor has a new password, which no running database knows"
+
+
+def _rotate_back(world: SimWorld) -> str:
+    for host in world.hosts.values():
+        for domain in host.domains.values():
+            domain.refuses = False
+    return "the monitor has its old password again"
+
+
+def _dump_gone(world: SimWorld) -> str:
+    problem = "the dump cannot be used: Input/output error"
+    world.desired = replace(world.desired, dump=None, dump_problem=problem)
+    return "the dump cannot be read"
+
+
+def _dump_back(world: SimWorld) -> str:
+    world.desired = replace(world.desired, dump=Dump("/srv/shop.sql.gz", "d" * 64), dump_problem="")
+    return "the dump can be read again"
+
+
 def _data(world: SimWorld, server: str) -> SimData:
     return world.find_data(server) or SimData()
 
@@ -160,6 +207,13 @@ FAULTS: Mapping[str, Callable[..., str]] = {
     "crash": _crash,
     "hang": _hang,
     "disk-gone": _disk,
+    "start": _start,
+    "undefine": _undefine,
+    "forget": _forget,
+    "dump-gone": _dump_gone,
+    "dump-back": _dump_back,
+    "rotate": _rotate,
+    "rotate-back": _rotate_back,
     "deaf": _deaf,
     "slow": _slow,
     "semi-sync-off": _semi_sync_off,

@@ -29,7 +29,7 @@ DATE = "20121116-2140"
 
 
 def put(world: SimWorld, text: str, server: str) -> None:
-    """`h4 g1 running|off [broken] [young] [redrawn] [diskless] [unrun]`: a server that is there."""
+    """`h4 g1 running|off [broken] [refuses] [young] [redrawn] [older-image] [diskless] [unrun]`: one that is there."""
     host, generation, power, *words = text.split()
     spec = world.desired.server(server)
     names = Names(world.site.site, server, int(generation[1:]))
@@ -38,10 +38,11 @@ def put(world: SimWorld, text: str, server: str) -> None:
         server,
         spec.role,
         "old" if "redrawn" in words else spec.spec,
-        spec.image.digest,
+        "0" * 64 if "older-image" in words else spec.image.digest,
         int(generation[1:]),
     )
     domain = SimDomain(mark, spec.uuid, spec.memory_mib, (spec.mac,), Power(power), broken="broken" in words)
+    domain.refuses = "refuses" in words
     domain.started_at = world.clock.now() - (5 if "young" in words else 100_000)
     world.hosts[host].domains[names.domain] = domain
     pool = world.host(host).pool

@@ -20,9 +20,9 @@ from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 
-from pcloud.decide import leftovers
 from pcloud.desired import Desired
 from pcloud.inventory import defaults_dir, load_site
+from pcloud.leftovers import leftovers
 from pcloud.plan import plan
 from pcloud.playbook import load_playbook
 from tests.conftest import make_desired
@@ -192,6 +192,9 @@ class Course:
         for text in nexts:
             if found := re.search(r"virsh (?:destroy|domrename) demo\.(\S+)", text):
                 self.operator.broken.append(f"a person has to see to {found[1]}: {text}")
+            if found := re.search(r"pcloud ssh demo/(\S+) -- virsh (start|reset|undefine) demo\.([a-z0-9-]+)", text):
+                self.strike(f"{'forget' if found[2] == 'undefine' else 'start'} {found[1]} {found[3]}")
+                self.operator.time.sleep(2 * BOOT_S)
             if found := re.search(r"pcloud ssh demo/(\S+) -- /usr/lib/pcloud/primary release", text):
                 self.operator.broken.append(f"two primaries: {text}")
             if found := re.search(r"pcloud failback demo(?: --to (\S+?))?[;.]", text):

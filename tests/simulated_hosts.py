@@ -33,6 +33,8 @@ class SimDomain:
     started_at: float = 0.0
     broken: bool = False
     """It boots, and never answers."""
+    refuses: bool = False
+    """Its MariaDB runs, and does not let the monitor in: it has another password."""
     hung: bool = False
     """It stands still until it is switched off and on."""
 

@@ -65,7 +65,7 @@ class SimWorld:
     keeping: tuple[str, ...] = ()
     """The hosts that kept backups by the last journal."""
     newest: dict[str, tuple[int, str]] = field(default_factory=dict)
-    """Server to the newest generation that ever ran, and its host."""
+    """Server to the newest generation that ever ran, and its host; what `judge_start` allows goes by the orders."""
     on_effect: Callable[[int], None] = lambda _: None
     """Told of each effect's number before it counts."""
 
@@ -103,10 +103,22 @@ class SimWorld:
         elsewhere = [h for h, _ in self.running(mark.server) if h not in self.lied]
         assert not elsewhere, f"{mark.server} would run twice: {elsewhere} and {host}"
         generation, where = self.newest.get(mark.server, (0, host))
-        assert mark.generation > generation or (mark.generation, host) == (generation, where), (
+        if mark.generation == generation:
+            assert host == where, f"{mark.server} g{generation} starts on {host} and was started on {where}"
+        mine = set(self.disks.get((host, Names(mark.site, mark.server, mark.generation).disk), SimData()).orders)
+        mine |= set(served.orders) if (served := self.at_address("")) else set()
+        later = [at for at, data in self._disks_of(mark.server, mark.generation) if set(data.orders) - mine]
+        assert mark.server in self.carriers() or mark.generation >= generation, (
             f"{mark.server} g{mark.generation} starts on {host} after g{generation} on {where}"
         )
-        self.newest[mark.server] = mark.generation, host
+        lacks = f"{later} have orders that neither it nor the primary has"
+        assert not later, f"{mark.server} g{mark.generation} starts on {host}, and {lacks}"
+        self.newest[mark.server] = max((mark.generation, host), (generation, where))
+
+    def _disks_of(self, server: str, after: int) -> list[tuple[tuple[str, str], SimData]]:
+        """Every later generation's disk, with its host, whoever knows of it."""
+        stem = f"{Names(self.site.site, server).domain}.g"
+        return [(at, d) for at, d in self.disks.items() if at[1].startswith(stem) and _generation(at[1]) > after]
 
     def boots(self, server: str, data: SimData) -> None:
         """The role comes from the disk, unless somebody else has the address by then."""
@@ -189,11 +201,17 @@ class SimWorld:
         """It answers shoppers and other servers."""
         return self._is_up([(h, d) for h, d in self.running(server) if self.hosts[h].on_network])
 
+    def refuses(self, server: str) -> bool:
+        """Its MariaDB does not let the monitor in."""
+        return any(d.refuses for _, d in self.reached(server))
+
     def probe(self, check: Check, server: str, address: str) -> Verdict:
         if server in self.hosts:
             return Verdict(not self.hosts[server].away, "no answer")
         if not self.answering(server):
             return Verdict(False, "connection refused")
+        if check.sql is not None and self.refuses(server):
+            return Verdict(False, "error 1045: Access denied for user 'monitor'")
         if check.search is not None and not self._has_index(server):
             return Verdict(False, "no such index")
         return Verdict(True, "")
@@ -293,7 +311,9 @@ class SimWorld:
             servers = self.hypervisor(name).servers()
             hosts.append(SeenHost(name, "", HOST_MEMORY_MIB, "tcg", servers, volumes))
         up = {
-            s.name: Health(self.answering(s.name), "connection refused")
+            s.name: Health(False, "error 1045: Access denied for user 'monitor'")
+            if self.refuses(s.name)
+            else Health(self.answering(s.name), "connection refused")
             for s in self.desired.everyone
             if self.reached(s.name)
         }
@@ -318,6 +338,7 @@ class SimWorld:
             shelves=self.shelves if looked else (),
             keeping=self.keeping if looked else (),
             heard={} if writing else self.hearing.told(),
+            refused=tuple(s for s in up if self.refuses(s)),
         )
 
     def _observe_silent(self, name: str) -> SeenHost:
@@ -341,6 +362,10 @@ class SimWorld:
             return ask_power(self, name)
         except PcloudError:
             return None
+
+
+def _generation(disk: str) -> int:
+    return int(disk.split(".g")[-1].split(".")[0])
 
 
 @dataclass(frozen=True)

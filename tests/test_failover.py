@@ -18,6 +18,7 @@ from pcloud.events import Event, RunState, Status, StepBlocked
 from pcloud.execute import _Reporter, execute
 from pcloud.failover import describe_loss, find_unfenced, leave_alone, plan_failover
 from pcloud.inventory import defaults_dir, load_inventory
+from pcloud.kept import Backup, Shelf
 from pcloud.observed import Observed
 from pcloud.plan import Plan, plan
 from pcloud.steps.gate import AwaitSale
@@ -165,6 +166,30 @@ def test_the_only_copy_of_the_data_keeps_its_host(whole: SimWorld) -> None:
     with pytest.raises(Blocked, match="db-1 there may hold orders that are nowhere else") as refused:
         plan_failover(desired, observed, DATE)
     assert refused.value.next.startswith("pcloud recover demo")
+
+
+def test_a_backup_is_no_reason_to_leave_the_only_copy_of_the_data(whole: SimWorld) -> None:
+    """Orders after the last backup, and after what hosts streamed of the binary log, are on that copy alone."""
+    whole.cut(host_of(whole, "idx-1"))
+    host = host_of(whole, "db-1")
+    whole.running("db-1")[0][1].hung = True
+    backup = Backup("20261120-030000", "t", "0-1-5", "2026-11-20T03:00:00Z", 1, "a" * 64, "idx-1", "10.11", 60, 1, "t")
+    desired = with_options(whole.desired, lost=(host,))
+    whole.shelves = (Shelf("h7", (backup,)),)
+    with pytest.raises(Blocked, match="db-1 there may hold orders that are nowhere else; without it a backup would"):
+        plan_failover(desired, whole.observe(), DATE)
+    whole.shelves, whole.keeping = (), (host,)
+    with pytest.raises(Blocked, match="without it no backup could be asked"):
+        plan_failover(desired, whole.observe(), DATE)
+
+
+def test_the_question_says_that_data_come_from_a_backup(whole: SimWorld) -> None:
+    for server in ("db-1", "idx-1"):
+        whole.cut(host_of(whole, server))
+    host = next(h for h, at in whole.hosts.items() if "demo.db-1" in at.domains)
+    desired, observed = with_options(whole.desired, lost=(host,)), whole.observe()
+    question = describe_loss(desired, observed, plan_failover(desired, observed, DATE))
+    assert "db-1 gets its data back: no server holds the data: the latest dump" in question
 
 
 def test_the_question_says_what_will_stop(whole: SimWorld) -> None:

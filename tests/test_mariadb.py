@@ -13,10 +13,13 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from typing import cast
 
 import pytest
 
-from pcloud.inventory import defaults_dir
+from pcloud.inventory import defaults_dir, load_site
+from pcloud.observe_data import _ask_inside, _see
+from pcloud.world import World
 from tests.guests import Guest, eventually, guests, mariadb_data, rendered, start_mariadb
 
 DUMP = defaults_dir("templates") / "shop" / "dump" / "shop.sql.gz"
@@ -277,3 +280,21 @@ def test_a_frozen_replica_holds_an_order_back_until_the_policy_says_otherwise(pa
     pair.idx.run("pkill", "-CONT", "-x", "mariadbd")
     eventually(lambda: "ON" in pair.db.sql("SHOW STATUS LIKE 'Rpl_semi_sync_master_status'"))
     eventually(lambda: orders(pair.idx) == {"order-1"})
+
+
+def test_a_server_says_from_inside_what_it_says_to_the_monitor(pair: Pair) -> None:
+    """As it is asked where the monitor's password is another one than that of its seed."""
+    from tests.test_backup import Place  # which is made of this module
+
+    replicate(pair)
+    place_order(pair.db, 1)
+    eventually(lambda: orders(pair.idx) == {"order-1"})
+    site = load_site(defaults_dir("inventory") / "demo.yaml")
+    world = cast(World, Place(pair.db, pair.idx, pair.folder / "log", site))
+    seen = {name: _see(world, partial(_ask_inside, world, name)) for name in ("db-1", "idx-1")}
+    assert (seen["db-1"].writable, seen["idx-1"].writable) == (True, False)
+    assert (seen["db-1"].source, seen["idx-1"].source) == ("", SERVICE)
+    assert seen["idx-1"].replicating and seen["idx-1"].behind_s == 0
+    assert seen["db-1"].position == seen["idx-1"].position == seen["idx-1"].received != ""
+    assert seen["db-1"].restored == seen["idx-1"].restored == "t"
+    assert seen["db-1"].semi_sync and seen["idx-1"].semi_sync

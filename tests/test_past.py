@@ -8,13 +8,14 @@ from typing import Any
 
 import pytest
 
-from pcloud.decide import decide, leftovers
+from pcloud.decide import decide
 from pcloud.desired import Desired, Names
 from pcloud.errors import HypervisorError
 from pcloud.events import StepDone
 from pcloud.execute import _Reporter, run_step
 from pcloud.generations import Quarantined, read_generations
 from pcloud.inspections import holds_all
+from pcloud.leftovers import leftovers
 from pcloud.observed import Data, Mark, Observed, Power, SeenDatabase, SeenHost, SeenServer
 from pcloud.past import find_position, is_superseded
 from pcloud.plan import Plan, plan

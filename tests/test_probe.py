@@ -17,6 +17,8 @@ from pcloud.clock import Deadline
 from pcloud.errors import BadInput, Blocked, CommandFailed, HostUnreachable
 from pcloud.model import Check, SecretRef
 from pcloud.probe import Verdict, probe, search_text, wait_for, wait_until
+from pcloud.sql import Refused, ask_named
+from pcloud.web import Unanswered
 from tests.serving import Request, page, redirect, serve, serve_raw
 
 PASSWORD = "correct horse"
@@ -208,6 +210,14 @@ def test_sql_that_is_refused(mariadb: int) -> None:
     denied = ask(mariadb, sql={"password": {"secret": "db/wrong"}})
     assert not denied.ok
     assert "SELECT 1: error 1045: Access denied for user 'monitor'@" in denied.detail
+    with pytest.raises(Refused, match="error 1045"):
+        ask_named("127.0.0.1", mariadb, ("SELECT 1", ()), user="monitor", password="x", timeout_s=5)
+    query = ("SELECT * FROM mysql.user", ())
+    with pytest.raises(Refused, match="error 1142"):
+        ask_named("127.0.0.1", mariadb, query, user="monitor", password=PASSWORD, timeout_s=5)
+    with pytest.raises(Unanswered) as silent:
+        ask_named("127.0.0.1", free_port(), ("SELECT 1", ()), user="monitor", password="x", timeout_s=5)
+    assert not isinstance(silent.value, Refused)
     wrong = ask(mariadb, sql={"query": "SELECT * FROM shop.missing"})
     assert "error 1146: Table 'shop.missing' doesn't exist" in wrong.detail
     assert "error 1064" in ask(mariadb, sql={"query": "SELEC 1"}).detail

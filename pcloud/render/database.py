@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pcloud.desired import Desired
+from pcloud.holding import REFUSES
 from pcloud.observed import Data, SeenDatabase
 from pcloud.replicas import carriers_of
 
@@ -11,12 +12,12 @@ COLUMNS = ("database", "role", "timeline", "position", "behind", "commits wait")
 
 def database_rows(desired: Desired, data: Data) -> list[tuple[str, ...]]:
     """One row a carrier, in the words of `COLUMNS`."""
-    return [_row(s.name, data.databases.get(s.name), data.holder) for s in carriers_of(desired)]
+    return [_row(s.name, data.databases.get(s.name), data.holder, s.name in data.refused) for s in carriers_of(desired)]
 
 
-def _row(name: str, seen: SeenDatabase | None, holder: str) -> tuple[str, ...]:
+def _row(name: str, seen: SeenDatabase | None, holder: str, refused: bool) -> tuple[str, ...]:
     if seen is None:
-        return (name, "does not answer", "-", "-", "-", "-")
+        return (name, "does not let us in" if refused else "does not answer", "-", "-", "-", "-")
     role = "primary" if seen.writable else f"replica of {seen.source}" if seen.source else "read-only"
     if seen.writable and holder != name:
         role = "primary, without the address"
@@ -27,6 +28,12 @@ def _row(name: str, seen: SeenDatabase | None, holder: str) -> tuple[str, ...]:
 
 def find_alarms(desired: Desired, data: Data) -> list[str]:
     """What a person should know at once, each with what to do."""
+    mend = f"pcloud recover {desired.site.site} names the ways on"
+    refusals = [f"{n}: {REFUSES}. Next: {mend}" for n in data.refused]
+    return refusals + _find_alarms(desired, data)
+
+
+def _find_alarms(desired: Desired, data: Data) -> list[str]:
     site, policy = desired.site.site, desired.site.database.semi_sync
     seen = {s.name: data.databases[s.name] for s in carriers_of(desired) if s.name in data.databases}
     primaries = [n for n, d in seen.items() if d.writable]

@@ -42,7 +42,13 @@ def render_what_if(
 def _row(loss: Loss, measured: bool) -> list[Text]:
     moved = dict.fromkeys(m.new for m in loss.moves if m.new)
     effects = loss.effects
-    database = f"{effects.promoted} takes over" if effects.promoted else "from the dump" if effects.restored else ""
+    database = (
+        f"{effects.promoted} takes over"
+        if effects.promoted
+        else "from a backup or the dump"
+        if effects.restored
+        else ""
+    )
     status = Status.DONE if loss.survived else Status.FAILED
     mark = Text(SYMBOLS[status], STYLES[status])
     return [
@@ -59,7 +65,7 @@ def _problem(loss: Loss) -> str:
     homeless, effects = loss.homeless, loss.effects
     parts = [f"no {'/'.join(dict.fromkeys(m.short for m in homeless))} for {_some([m.server for m in homeless])}"]
     parts = parts if homeless else []
-    parts += ["orders since the dump are lost"] if effects.restored else []
+    parts += ["orders since the last backup or dump are lost"] if effects.restored else []
     parts += [_some([stop.partition(":")[0] for stop in effects.stops]) + " blocked"] if effects.stops else []
     return "; ".join(parts)
 

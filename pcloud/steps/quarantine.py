@@ -12,6 +12,7 @@ from pcloud.errors import PcloudError
 from pcloud.inspections import find_inspections, holds_all
 from pcloud.observed import Power
 from pcloud.steps.base import Met, Report, Unmet, World, path_in
+from pcloud.steps.database import holds_data
 from pcloud.steps.replication import is_primary, position
 from pcloud.steps.server import Retire
 
@@ -105,3 +106,83 @@ class NoteGeneration:
             paths = [path_in(world.host(host).pool, note) for note in notes]
             world.shell(host).run(["rm", "-f", *paths], deadline_s=10, check=False)
         return {}
+
+
+@dataclass(frozen=True)
+class NoteFilled:
+    """Hosts know that this generation of a data server holds data: older ones are of the past from now on.
+
+    Written after the data are whole and before anybody writes to them; nothing is, where they are not.
+    Without `database` it is not asked: its disk is known to hold data, and is not started yet.
+    """
+
+    hosts: tuple[str, ...]
+    names: Names
+    database: str = ""
+    waits: ClassVar[bool] = False
+
+    def check(self, world: World) -> Met | Unmet:
+        missing = _without(world, self.hosts, self.names.filled)
+        if not missing:
+            return Met()
+        if self.database and not holds_data(world, self.names.server, self.database):
+            return Met({"data": "none"})
+        return Unmet(f"{missing[0]} does not know that generation {self.names.generation} holds data")
+
+    def do(self, world: World, report: Report) -> Mapping[str, Any]:
+        text = f"generation {self.names.generation} of {self.names.server} holds data: older copies are of the past\n"
+        _write(world, report, self.hosts, self.names.filled, text)
+        return {}
+
+
+@dataclass(frozen=True)
+class NotePast:
+    """Hosts know that another server takes the role over: what older copies of this one hold ends there.
+
+    Written before it does; void where it turns out that it did not (`NoteVoid`).
+    """
+
+    hosts: tuple[str, ...]
+    names: Names
+    heir: str
+    waits: ClassVar[bool] = False
+
+    def check(self, world: World) -> Met | Unmet:
+        missing = _without(world, self.hosts, self.names.past)
+        return Unmet(f"{missing[0]} does not know that {self.heir} takes over") if missing else Met()
+
+    def do(self, world: World, report: Report) -> Mapping[str, Any]:
+        older = f"what generations of {self.names.server} before {self.names.generation} hold"
+        _write(world, report, self.hosts, self.names.past, f"{self.heir} takes over: {older} is of the past\n")
+        return {}
+
+
+@dataclass(frozen=True)
+class NoteVoid:
+    """Hosts know that nobody took the role over, though it was noted of this generation: older copies may count."""
+
+    hosts: tuple[str, ...]
+    names: Names
+    waits: ClassVar[bool] = False
+
+    def check(self, world: World) -> Met | Unmet:
+        missing = _without(world, self.hosts, self.names.void)
+        return Unmet(f"{missing[0]} does not know that nobody took over") if missing else Met()
+
+    def do(self, world: World, report: Report) -> Mapping[str, Any]:
+        text = f"nobody took over from {self.names.server} before generation {self.names.generation}\n"
+        _write(world, report, self.hosts, self.names.void, text)
+        return {}
+
+
+def _without(world: World, hosts: tuple[str, ...], file: str) -> list[str]:
+    """The hosts that lack it."""
+    paths = {h: path_in(world.host(h).pool, file) for h in hosts}
+    asked = {h: world.shell(h).run(["test", "-e", path], deadline_s=10, check=False) for h, path in paths.items()}
+    return [h for h, answer in asked.items() if answer.exit_code != 0]
+
+
+def _write(world: World, report: Report, hosts: tuple[str, ...], file: str, text: str) -> None:
+    for host in hosts:
+        report.progress(f"telling {host}")
+        world.shell(host).write(path_in(world.host(host).pool, file), text.encode())

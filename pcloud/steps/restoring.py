@@ -12,7 +12,7 @@ from pcloud.gtid import behind
 from pcloud.kept import Timeline
 from pcloud.steps.backup import BACKUP, SHORT_S, folder_of
 from pcloud.steps.base import Met, Report, Unmet, World
-from pcloud.steps.database import holds_data, plain, read_state
+from pcloud.steps.database import Restore, holds_data, plain, read_state
 from pcloud.steps.pipe import pipe
 
 BESIDE = "/var/lib/pcloud/beside"
@@ -172,3 +172,7 @@ class Close:
     def do(self, world: World, report: Report) -> Mapping[str, Any]:  # noqa: ARG002
         world.server_shell(self.server).run([BACKUP, "close", "beside"], deadline_s=SHORT_S)
         return {}
+
+
+FILLS = (Restore, RestoreBackup, NoBackup)
+"""The steps that give a server other data than those that the site works with; the last one says why it cannot."""

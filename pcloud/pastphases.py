@@ -1,0 +1,76 @@
+"""What becomes of copies that came back older than what took their place: off at once, put away after the walk."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from pcloud.decision import Act, Decision
+from pcloud.generations import Quarantined
+from pcloud.graph import Draft
+from pcloud.identity import carrier_names
+from pcloud.past import is_superseded, may_be_superseded, may_hold_data
+from pcloud.playbook import Phase
+from pcloud.steps.base import Step
+from pcloud.steps.quarantine import PutAway, Quarantine
+
+
+def quarantine(draft: Draft, phase: Phase) -> None:
+    """What came back older than what took its place is powered off, whether it was asked for or not."""
+    for old in draft.old:
+        if old.runs:
+            draft.add(
+                phase,
+                f"{old.host}/{old.server}/quarantine",
+                Quarantine(old.host, old.names),
+                host=old.host,
+                server=old.server,
+                action="quarantine",
+                reason=f"it is generation {old.generation}, the newest is {old.newest}"
+                + ("" if is_superseded(draft.desired, draft.observed, old) else "; its disk stays"),
+            )
+
+
+def put_away_all(draft: Draft, phase: Phase) -> None:
+    """What came back and is superseded, once its server runs elsewhere.
+
+    It is tidied up after the walk, so that it takes nothing from what sells, and when it fails the recovery has
+    not: the copy stays quarantined, and the next run tries again. Who names servers (`--only`) wants all others
+    left as they are: theirs are powered off, which is safety, and not put away, which can wait.
+    """
+    for old in draft.old:
+        d = draft.decisions.get(old.server)
+        if d is None or is_on(old, d) or not (d.will_answer or d.act is Act.RETIRE):
+            continue
+        read = f"{old.host}/{old.server}/inspect"
+        may = read in draft.nodes or may_be_superseded(draft.desired, draft.observed, old)
+        if may and was_asked(draft, old.server):
+            carriers = carrier_names(draft.desired.site) if may_hold_data(draft.desired, old.server) else ()
+            step = PutAway(old.host, old.names, draft.date, carriers)
+            needs = ["journey", f"{old.server}/ready", f"{old.host}/{old.server}/quarantine", read]
+            put_away(draft, phase, old, step, needs, aside=True)
+
+
+def put_away(
+    draft: Draft, phase: Phase, old: Quarantined, step: Step, needs: Iterable[str], *, aside: bool = False
+) -> str:
+    return draft.add(
+        phase,
+        f"{old.host}/{old.server}/put-away",
+        step,
+        needs=needs,
+        host=old.host,
+        server=old.server,
+        action="put away",
+        reason=f"it is generation {old.generation}, the newest is {old.newest}; its disk becomes a tombstone",
+        aside=aside,
+    )
+
+
+def is_on(old: Quarantined, d: Decision) -> bool:
+    """Whether the decision is about the copy's own server, on the host where the copy is."""
+    return (old.host, old.server) == (d.host, d.server)
+
+
+def was_asked(draft: Draft, server: str) -> bool:
+    only = draft.desired.options.only
+    return not only or server in only or draft.desired.server(server).group in only
