@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from functools import cached_property
@@ -204,6 +205,15 @@ class Names:
     def note(self) -> str:
         """What other hosts keep of this generation: that it is there (`generations.py`)."""
         return f"{self._stem}.note"
+
+    def inspection(self, at: str) -> str:
+        """What is kept beside a copy of the data whose disk was read: the position that it got to (`past.py`)."""
+        return f"{self._stem}.at-{at}.note"
+
+    def inspected(self, file: str) -> str | None:
+        """The position in the name of such a note of this copy's; None for any other file."""
+        found = re.fullmatch(rf"{re.escape(self._stem)}\.at-([0-9,-]*)\.note", file)
+        return found[1] if found else None
 
     def tombstone(self, date: str) -> str:
         return f"{self._stem}.tombstone-{date}"

@@ -11,11 +11,13 @@ from pcloud.distribute import find_lacking, find_spread
 from pcloud.errors import BadInput
 from pcloud.generations import note_holders
 from pcloud.graph import Draft
+from pcloud.identity import carrier_names
 from pcloud.model import Group
 from pcloud.playbook import Phase
 from pcloud.steps.gate import Ask, RunCommand, WalkJourney
 from pcloud.steps.image import PlaceImage
 from pcloud.steps.quarantine import NoteGeneration, Quarantine
+from pcloud.steps.salvage import Inspect
 from pcloud.steps.server import Cycle, Define, Discard, MakeDisk, MakeSeed, Retire, Start
 from pcloud.suspicion import judge
 
@@ -210,6 +212,32 @@ def _journey(draft: Draft, phase: Phase) -> None:
                 action="retire",
                 reason=d.reason,
             )
+    _inspect(draft, phase)
+
+
+def _inspect(draft: Draft, phase: Phase) -> None:
+    """What dead copies of the data hold is read once, after the walk: no shopper waits for it."""
+    carriers = carrier_names(draft.desired.site)
+    for old in draft.old:
+        host = draft.observed.host(old.host)
+        files = host.volumes if host is not None else ()
+        if (
+            old.server not in carriers
+            or old.names.disk not in files
+            or any(old.names.inspected(f) is not None for f in files)
+        ):
+            continue
+        key = draft.add(
+            phase,
+            f"{old.host}/{old.server}/inspect",
+            Inspect(old.host, old.names, carriers),
+            needs=[f"{old.host}/{old.server}/quarantine"],
+            host=old.host,
+            server=old.server,
+            action="inspect",
+            reason=f"its copy of generation {old.generation} may hold what the living data have not",
+        )
+        draft.follow(key, "journey")
 
 
 def _has_answer(draft: Draft, group: Group) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shlex
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any, BinaryIO
@@ -14,7 +14,7 @@ from pcloud.desired import Names
 from pcloud.errors import HostUnreachable, HypervisorError
 from pcloud.observed import Mark, Power, SeenServer
 from pcloud.steps.relay import DIFFERENT, PROGRAM, SENDER_GONE
-from tests.simulated_data import Said, SimData
+from tests.simulated_data import Said, SimData, gtid
 from tests.simulated_power import Bmc
 
 if TYPE_CHECKING:
@@ -159,7 +159,14 @@ class SimShell:
     def files(self) -> dict[str, str]:
         return self.world.hosts[self.name].files
 
-    def run(self, argv: Sequence[str], *, stdin: bytes | BinaryIO | None = None, **_: Any) -> Said:
+    def run(
+        self,
+        argv: Sequence[str],
+        *,
+        stdin: bytes | BinaryIO | None = None,
+        stdout: Callable[[bytes], None] = lambda _: None,
+        **_: Any,
+    ) -> Said:
         if self.world.hosts[self.name].away:
             raise HostUnreachable("no answer", where=self.name)
         match list(argv):
@@ -178,6 +185,8 @@ class SimShell:
                 return Said(1)
             case ["nice", "-n", "19", "perl", "-e", program] if program == PROGRAM:
                 return self._relay(stdin)
+            case ["nice", "-n", "19", "sh", "-c", _, "salvage", "look", disk, *_]:
+                stdout(self._look(PurePosixPath(disk).name))
             case ["test", "-e", path]:
                 return Said(0 if path in self.files else 1)
             case ["true"]:
@@ -185,6 +194,13 @@ class SimShell:
             case _:
                 raise AssertionError(f"the simulation knows no {shlex.join(argv)}")
         return Said()
+
+    def _look(self, disk: str) -> bytes:
+        """What `salvage.sh` tells of a disk."""
+        data, living = self.world.disks[self.name, disk], self.world.at_address("")
+        missing = set(data.orders) - set(living.orders if living is not None else ())
+        at = gtid(data.position) if data.position or not data.state else "unknown"
+        return f"at {at}\nmissing {len(missing)}\n--\n".encode()
 
     def _relay(self, stdin: bytes | BinaryIO | None) -> Said:
         """What `relay.PROGRAM` does: takes the bytes, keeps them, passes them on."""

@@ -13,6 +13,7 @@ from rich.table import Table
 
 from pcloud.cli.console import attach
 from pcloud.cli.recover import Json, SiteName
+from pcloud.cli.salvage import dead_copies, findings_of
 from pcloud.cli.session import Session, open_session, out, site_of
 from pcloud.decide import find_quarantined
 from pcloud.desired import Names
@@ -30,6 +31,7 @@ def status(site: SiteName = "demo", json: Json = False) -> None:
     with open_session(site) as session:
         found = observe(session.desired, session.world)
         rows = _rows(session, found)
+        lost = findings_of(session, found, dead_copies(session, found))
     alarms = find_alarms(session.desired, found.data)
     if json:
         hosts = [{"host": h.name, "reachable": h.reachable, "problem": h.problem} for h in found.hosts]
@@ -42,6 +44,7 @@ def status(site: SiteName = "demo", json: Json = False) -> None:
                     "data": asdict(found.data),
                     "semi_sync": session.site.database.semi_sync.model_dump(),
                     "alarms": alarms,
+                    "lost": [asdict(f) for f in lost],
                 },
                 indent=2,
             )
@@ -64,6 +67,8 @@ def status(site: SiteName = "demo", json: Json = False) -> None:
     out.print(_database_table(session, found))
     for alarm in alarms:
         out.print(f"! {alarm}", style="bold red", soft_wrap=True)
+    for finding in lost:
+        out.print(f"! {finding.text}: {finding.next}", style="bold red", soft_wrap=True)
     for host in found.hosts:
         if not host.reachable:
             out.print(f"host {host.name} does not answer: {host.problem}", markup=False, soft_wrap=True)
