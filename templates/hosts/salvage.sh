@@ -42,14 +42,14 @@ window() { # START SIZE, from the start of the file system
     target="driver=raw,offset=$1,size=$2,file.driver=file,file.filename=fs"
     qemu-img convert -n --image-opts --target-image-opts \
         "$source,file.file.filename=$(option "$disk")" "$target" 2>error ||
-        die "the disk cannot be read: $(tail -n 1 error)"
+        die "the disk cannot be read: $(head -n 1 error)"
 }
 
 type_of() { blkid -p -o value -s "$1" fs 2>/dev/null; }
 
 # Sets `base` and `size`: where the biggest ext4 file system is, the whole disk or a partition of it.
 find_file_system() {
-    said=$(qemu-img info -f qcow2 --output=json "$disk" 2>&1) || die "the disk cannot be read: $(echo "$said" | tail -n 1)"
+    said=$(qemu-img info -f qcow2 --output=json "$disk" 2>&1) || die "the disk cannot be read: $(echo "$said" | head -n 1)"
     whole=$(echo "$said" | sed -n 's/.*"virtual-size": \([0-9]*\).*/\1/p' | tail -n 1)
     [ -n "$whole" ] || die "the disk does not say how large it is"
     base=0 size=0
@@ -60,7 +60,7 @@ find_file_system() {
         ext4) size=$whole ; return ;;
         ?*) die "its disk holds $kind; only ext4 can be read" ;;
     esac
-    partx --show --raw --noheadings --output START,SECTORS fs 2>/dev/null | sort -k 2,2nr >parts
+    partx --raw --noheadings --output START,SECTORS fs 2>/dev/null | sort -k 2,2nr >parts
     [ -s parts ] || die "its disk holds neither ext4 nor partitions"
     kinds=''
     while read -r start sectors; do
@@ -209,12 +209,12 @@ compare() {
         }
         $1 == "relay" { relay = 1; for (domain in end) logged[domain] = end[domain]; next }
         $1 == "list" {
-            if (begun++) next
             n = split($2, words, ",")
             for (i = 1; i <= n; i++) {
                 split(words[i], part, "-")
-                end[part[1]] = words[i]
-                if (lacks(words[i])) gap = 1; else before[part[1]] = words[i]
+                if (part[3] + 0 <= sequence(end[part[1]])) continue
+                end[part[1]] = words[i] # before the first file that was read, or in a damaged part of one
+                if (lacks(words[i])) gap = branched[part[1]] = 1; else before[part[1]] = words[i]
             }
             next
         }
