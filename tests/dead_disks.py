@@ -1,4 +1,4 @@
-"""Disks as servers leave them whose power was cut: file systems made of real data folders, with no mount and no loop."""
+"""Disks as servers leave them whose power was cut: real data folders in file systems, with no mount and no loop."""
 
 from __future__ import annotations
 

@@ -150,7 +150,7 @@ class Operator:
     def _tell(self, event: Event) -> None:
         match event:
             case StepDone(step=step, changed=True, facts=facts):
-                told = [str(facts[k]) for k in ("proof", "received", "last") if facts.get(k)]
+                told = [str(facts[k]) for k in ("proof", "received", "last", "found", "unread") if facts.get(k)]
                 self.say(f"  {step}{f' ({told[0]})' if told else ''}")
             case StepFailed(step=step, what=what, next=following):
                 self.nexts.append(following)

@@ -8,19 +8,17 @@ from __future__ import annotations
 import csv
 import hashlib
 import io
-import os
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
 from pcloud.binlogtext import Transaction, TransactionReader
-from pcloud.lostfiles import LostFiles, prepare_folder
 from pcloud.errors import BadInput
+from pcloud.lostfiles import LostFiles, prepare_folder
 from pcloud.steps.hostscript import host_script
 from pcloud.steps.salvage import Read, _Answer, sorted_gtids
 from tests.dead_disks import Mariadb, as_disk, file_system, mariadb, partitioned, with_dirty_journal
@@ -28,7 +26,7 @@ from tests.guests import eventually, mariadb_data, program
 
 TABLE = (
     "CREATE DATABASE shop; CREATE TABLE shop.orders (id INT PRIMARY KEY AUTO_INCREMENT, who VARCHAR(60), "
-    "price DECIMAL(8,2), paid BLOB)"
+    "price DECIMAL(8,2), paid MEDIUMBLOB)"
 )
 
 
@@ -168,20 +166,28 @@ def test_small_file_systems_have_smaller_blocks(primary: Path, folder: Path) -> 
     assert salvage("look", disk, "0-1-9").read.missing == 3
 
 
-def test_a_log_in_many_pieces(primary: Path, folder: Path) -> None:
+def test_a_log_in_many_pieces(template: Path, folder: Path) -> None:
     """More extents than an inode holds: they are in a tree of their own."""
-    raw = file_system(primary, folder / "raw")
-    pieces = folder / "binlog.000003"
-    pieces.write_bytes((primary / "binlog.000002").read_bytes()[:4])
-    with pieces.open("r+b") as file:
-        for n in range(40):
-            file.seek(n * 3 * 4096)
-            file.write(os.urandom(4096) if n else b"\xfebin" + os.urandom(4092))
-    commands = f"cd /var/lib/mysql\nwrite {pieces} binlog.000003\n"
-    subprocess.run([program("debugfs", "e2fsprogs"), "-w", "-f", "-", str(raw)], input=commands, text=True, check=True)
-    said = salvage("look", as_disk(raw, folder / "db-1.qcow2"), "")
-    assert said.read.at == "0-1-9,1417-1-3"
-    assert [d.partition(":")[0] for d in said.read.damaged] == ["binlog.000003"]
+    with mariadb(template, folder / "db-1", 1) as server:
+        server.sql(TABLE, *(f"INSERT INTO shop.orders (paid) VALUES (REPEAT('{n}', 200000))" for n in range(1, 4)))
+        server.kill()
+    log = folder / "binlog.000001"
+    (folder / "db-1" / log.name).rename(log)
+    raw, small = file_system(folder / "db-1", folder / "raw"), folder / "small"
+    small.write_bytes(bytes(4096))
+    names = [f"small-{n}" for n in range(400)]
+    commands = ["cd /var/lib/mysql", *(f"write {small} {name}" for name in names), *(f"rm {n}" for n in names[::2])]
+    commands += [f"write {log} {log.name}"]
+    debugfs = [program("debugfs", "e2fsprogs")]
+    text = "\n".join(commands)
+    subprocess.run([*debugfs, "-w", "-f", "-", str(raw)], input=text, text=True, check=True, capture_output=True)
+    shown = subprocess.run(
+        [*debugfs, "-R", f"ex -l /var/lib/mysql/{log.name}", str(raw)], capture_output=True, text=True
+    )
+    assert len(shown.stdout.splitlines()) > 100
+    said = salvage("list", as_disk(raw, folder / "db-1.qcow2"), "0-1-2")
+    assert (said.read.at, said.read.damaged) == ("0-1-5", [])
+    assert [t.gtid for t in said.transactions] == ["0-1-3", "0-1-4", "0-1-5"]
 
 
 def test_a_stock_images_disk_has_partitions(primary: Path, folder: Path) -> None:

@@ -193,5 +193,5 @@ class Inspect:
             }
         reading = read.reading(living)
         leave_note(world, self.host, self.names, reading)
-        facts = {"position": read.at, "missing": reading.missing}
+        facts = {"holds": read.at, "missing": reading.missing}  # not `position`: that is the primary's
         return facts | ({"found": said} if (said := sentence(world.site.site, copy, reading)) else {})
