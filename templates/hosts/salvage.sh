@@ -125,17 +125,19 @@ replay() {
         [ $? -eq 1 ] || die "its file system's journal cannot be replayed: $(tail -n 1 error)"
 }
 
-# Copies a file's inode, extent tree and content; in portions, as each says where the next one is.
+# Copies a file's inode, extent tree and content; in portions, as each says where the next one is. What
+# lies between two runs is copied too where that is less work than another call.
 take() { # INODE
-    while :; do
-        known=$(wc -l <copied)
-        { home "$1"; runs "$1"; } >wanted
+    while { home "$1"; runs "$1"; } | grep -vxF -f copied >wanted; do
+        cat wanted >>copied
+        sort -n wanted | awk '
+            NR > 1 && $1 <= end + 256 { if ($1 + $2 > end) end = $1 + $2; next }
+            NR > 1 { print from, end - from }
+            { from = $1; end = $1 + $2 }
+            END { print from, end - from }' >windows
         while read -r from length; do
-            ! grep -qxF "$from $length" copied || continue
             window $((from * block)) $((length * block))
-            echo "$from $length" >>copied
-        done <wanted
-        [ "$(wc -l <copied)" -gt "$known" ] || break
+        done <windows
         [ -z "$journal" ] || replay
     done
 }
@@ -195,7 +197,11 @@ compare() {
             n = split(held, words, ",")
             for (i = 1; i <= n; i++) { split(words[i], part, "-"); has[part[1]] = part[3] + 0 }
             n = state == "-" ? 0 : split(state, words, ",")
-            for (i = 1; i <= n; i++) { split(words[i], part, "-"); did[part[1] "-" part[2]] = part[3] + 0 }
+            for (i = 1; i <= n; i++) {
+                split(words[i], part, "-")
+                did[part[1] "-" part[2]] = part[3] + 0
+                if (part[3] + 0 > has[part[1]] + 0) has[part[1]] = part[3] + 0
+            }
         }
         function lacks(gtid,  part, who) {
             split(gtid, part, "-")
