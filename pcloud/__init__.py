@@ -19,6 +19,7 @@ The map, each layer importing only what stands lower (import-linter enforces it)
     failover switchover whatif                    pure: a host that a person leaves; the database's role moved;
                                                   what the loss of any host would mean
     backups recall backupplan                     pure: which backup and binary log are restored, and who keeps them
+    salvage binlogtext lostfiles                  what dead copies hold that the living data have not
     suspicion generations                         pure: which hosts may be fenced; which copy is the newest
     hosts*  prepare                               what a host still needs, and the safe part of it done
     distribute push                               which hosts lack an image, and who passes it on

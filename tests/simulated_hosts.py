@@ -207,7 +207,7 @@ class SimShell:
 
     def _look(self, disk: str) -> bytes:
         """What `salvage.sh` tells of a disk."""
-        data, living = self.world.disks[self.name, disk], self.world.at_address("")
+        data, living = self.world.disks.get((self.name, disk), SimData()), self.world.at_address("")
         missing = set(data.orders) - set(living.orders if living is not None else ())
         at = gtid(data.position) if data.position or not data.state else "unknown"
         return f"at {at}\nmissing {len(missing)}\n--\n".encode()

@@ -224,6 +224,7 @@ def test_an_image_that_is_gone_from_the_host_is_named(primary: Path, folder: Pat
 
 def test_a_copy_without_a_transaction_of_its_own(template: Path, folder: Path) -> None:
     """A server that was never given data holds nothing; one that was, by a dump, holds nobody knows what."""
+    assert salvage("look", as_disk(file_system(template, folder / "new"), folder / "new.qcow2")).read.at == ""
     with mariadb(template, folder / "idx-1", 2) as server:
         server.kill()
     raw = file_system(folder / "idx-1", folder / "raw")
