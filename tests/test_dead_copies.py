@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -258,6 +259,18 @@ def test_what_keeps_it_from_reading_is_told_and_fails_nothing(fresh: Local, tmp_
         facts = Inspect("h1", DB1, CARRIERS).do(cast(Any, Local(tmp_path, fresh.site, living)), Quiet())
         assert why in facts["unread"] and facts["next"]
         assert not list(tmp_path.glob("*.note"))
+
+
+def test_a_damaged_log_leaves_no_note_that_says_how_far_it_goes(fresh: Local, tmp_path: Path) -> None:
+    """What cannot be read may be what nobody else has: such a copy is never taken for one that holds nothing."""
+    data = tmp_path / "data"
+    shutil.copytree(fresh.pool.parent / "old", data, ignore=shutil.ignore_patterns("s.sock"))
+    (data / "binlog.000002").write_bytes(bytes(5000))
+    as_disk(file_system(data, tmp_path / "raw"), tmp_path / DB1.disk)
+    facts = Inspect("h1", DB1, CARRIERS).do(cast(Any, Local(tmp_path, fresh.site, fresh.living)), Quiet())
+    assert "binlog.000002: it is no binary log" in facts["unread"]
+    assert "at least 2 transactions" in facts["found"]
+    assert not list(tmp_path.glob("*.note"))
 
 
 def read_all(world: Local, folder: Path | None = None) -> Any:

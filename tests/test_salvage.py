@@ -270,7 +270,24 @@ def test_a_transaction_that_the_logs_end_cuts_off_does_not_count(primary: Path, 
     said = salvage("list", disk, "0-1-9")
     whole = len(said.transactions)
     assert whole in (1, 2)
-    assert (said.read.at, said.read.missing) == (f"0-1-9,1417-1-{whole}", whole)
+    assert (said.read.at, said.read.missing, said.read.damaged) == (f"0-1-9,1417-1-{whole}", whole, [])
+
+
+def test_a_file_that_had_just_been_begun_is_no_damage_and_another_one_is(primary: Path, folder: Path) -> None:
+    begun = folder / "begun"
+    subprocess.run(["cp", "-a", str(primary), str(begun)], check=True)
+    (begun / "binlog.000003").touch()
+    said = salvage("look", as_disk(file_system(begun, folder / "raw"), folder / "begun.qcow2"), "0-1-9")
+    assert (said.read.at, said.read.damaged) == ("0-1-9,1417-1-3", [])
+    (begun / "binlog.000003").write_bytes(bytes(5000))
+    said = salvage("look", as_disk(file_system(begun, folder / "raw"), folder / "zeros.qcow2"), "0-1-9")
+    assert (said.read.at, said.read.damaged) == ("0-1-9,1417-1-3", ["binlog.000003: it is no binary log"])
+    log = bytearray((primary / "binlog.000002").read_bytes())
+    log[700:720] = bytes(20)
+    (begun / "binlog.000003").unlink()
+    (begun / "binlog.000002").write_bytes(log)
+    said = salvage("look", as_disk(file_system(begun, folder / "raw"), folder / "spoilt.qcow2"), "0-1-9")
+    assert len(said.read.damaged) == 1
 
 
 def test_a_damaged_file_does_not_hide_the_later_ones(primary: Path, folder: Path) -> None:

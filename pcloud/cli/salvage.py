@@ -202,7 +202,7 @@ def _read(
         raise
     done.position, done.missing, done.first, done.last = read.at, read.missing, read.first, read.last
     done.partial, done.damaged = read.partial, read.damaged
-    if not copy.tombstone and not copy.note and read.at != UNKNOWN:
+    if not (copy.tombstone or copy.note or read.damaged or read.at == UNKNOWN):
         names = Names(session.site.site, copy.server, copy.generation)
         leave_note(session.world, copy.host, names, read.reading(living))
 

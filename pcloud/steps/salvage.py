@@ -63,7 +63,8 @@ class Read:
     damaged: list[str] = field(default_factory=list)
 
     def reading(self, living: Living) -> Reading:
-        return Reading(self.at, living.position, self.missing, self.first, self.last, self.partial)
+        partial = self.partial or bool(self.damaged)
+        return Reading(self.at, living.position, self.missing, self.first, self.last, partial)
 
 
 @dataclass
@@ -192,6 +193,11 @@ class Inspect:
                 "next": f"pcloud restore {world.site.site} --help, or leave it as it is",
             }
         reading = read.reading(living)
-        leave_note(world, self.host, self.names, reading)
-        facts = {"holds": read.at, "missing": reading.missing}  # not `position`: that is the primary's
-        return facts | ({"found": said} if (said := sentence(world.site.site, copy, reading)) else {})
+        facts: dict[str, Any] = {"holds": read.at, "missing": reading.missing}  # no `position`: that is the primary's
+        if said := sentence(world.site.site, copy, reading):
+            facts["found"] = said
+        if read.damaged:
+            facts |= {"unread": f"{copy}: {read.damaged[0]}", "next": f"pcloud salvage {world.site.site}"}
+        else:
+            leave_note(world, self.host, self.names, reading)
+        return facts

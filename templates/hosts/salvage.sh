@@ -250,10 +250,14 @@ compare() {
 
 fact() { sed -n "s/^$1 //p" facts; }
 
-# What is wrong with a file, unless it is only that the log ends before a position.
-complain() { # NAME
-    trouble=$(grep -v -e '^WARN' -e 'never reached expected GTID state' complaints | head -n 1)
-    [ -z "$trouble" ] || echo "damaged $1: $trouble"
+# What is wrong with a file. That the newest one ends within a transaction is not: the server lost its power, and
+# what it had acknowledged was on its disk.
+complain() { # NAME newest|older
+    trouble=$(grep -v '^WARN' complaints | head -n 1)
+    case $2,$trouble in
+        *, | newest,*"Event truncated"*) ;;
+        *) echo "damaged $1: $trouble" ;;
+    esac
 }
 
 # Sets `logs`: the binary log's files from the one in which the first missing transaction is, or `limit` at most.
@@ -264,12 +268,13 @@ read_binlog() {
     while read -r number name; do
         [ $count -lt "$limit" ] || { echo gap; break; }
         if ! extract "$number" "$name"; then
+            [ -n "$logs" ] || [ -s "$name" ] || continue # it had just been begun
             echo "damaged $name: it is no binary log"
             continue
         fi
         count=$((count + 1))
         transactions "$name" >"of.$name"
-        complain "$name"
+        complain "$name" "$(if [ -n "$logs" ]; then echo older; else echo newest; fi)"
         logs="$name $logs"
         begins=$(head -n 1 "of.$name")
         case $begins in list*) ;; *) continue ;; esac
@@ -295,7 +300,7 @@ read_relay() {
     [ -n "$received" ] || return 0
     # shellcheck disable=SC2086 # names without blanks, and a transaction may go on in the next file
     { echo relay; transactions $received; } >>gtids
-    complain "the relay log"
+    complain "the relay log" newest
 }
 
 print() { # OPTION... FILE...
