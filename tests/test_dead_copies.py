@@ -23,6 +23,7 @@ from pcloud.model import Site
 from pcloud.observed import Data, Observed, SeenDatabase, SeenHost
 from pcloud.plan import plan
 from pcloud.playbook import load_playbook
+from pcloud.render.report import report_of
 from pcloud.salvage import LONGEST, DeadCopy, Reading, find_copies, find_findings, living_position, note_name, read_note
 from pcloud.steps.base import Met, Unmet
 from pcloud.steps.replication import PRIMARY
@@ -337,4 +338,8 @@ def test_a_dead_copy_is_read_after_the_walk_and_once(tmp_path: Path) -> None:
     assert operator.outcome == "converged"
     facts = operator.states[-1].steps["h1/db-1/inspect"].facts
     assert facts["missing"] == 2
+    told_of = report_of(operator.states[-1]).findings
+    assert told_of == (
+        "db-1's copy of generation 1 on h1 holds 2 transactions that the shop's data have not: pcloud salvage demo",
+    )
     assert "h1/db-1/inspect" not in {n.key for n in plan(desired, world.observe(), DATE).nodes}

@@ -283,11 +283,11 @@ def test_a_file_that_had_just_been_begun_is_no_damage_and_another_one_is(primary
     said = salvage("look", as_disk(file_system(begun, folder / "raw"), folder / "zeros.qcow2"), "0-1-9")
     assert (said.read.at, said.read.damaged) == ("0-1-9,1417-1-3", ["binlog.000003: it is no binary log"])
     log = bytearray((primary / "binlog.000002").read_bytes())
-    log[700:720] = bytes(20)
+    log[log.index(b"M\xc3\xbcller")] ^= 1  # only its checksum says so
     (begun / "binlog.000003").unlink()
     (begun / "binlog.000002").write_bytes(log)
     said = salvage("look", as_disk(file_system(begun, folder / "raw"), folder / "spoilt.qcow2"), "0-1-9")
-    assert len(said.read.damaged) == 1
+    assert (said.read.at, len(said.read.damaged)) == ("0-1-9", 1)
 
 
 def test_a_damaged_file_does_not_hide_the_later_ones(primary: Path, folder: Path) -> None:

@@ -304,7 +304,8 @@ read_relay() {
 }
 
 print() { # OPTION... FILE...
-    mariadb-binlog --no-defaults --skip-gtid-strict-mode --skip-annotate-row-events --verbose "$@" 2>/dev/null
+    mariadb-binlog --no-defaults --verify-binlog-checksum --skip-gtid-strict-mode --skip-annotate-row-events \
+        --verbose "$@" 2>/dev/null
 }
 
 # No value of a row, and of a statement its first two words.

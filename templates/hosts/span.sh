@@ -1,7 +1,7 @@
 # The transactions of binary log files of one server, in order: `list GTIDS` for what a file begins
 # after, and `GTID TIME` for each that is whole. What was not committed when the files end does not count.
 transactions() {
-    mariadb-binlog --no-defaults --base64-output=decode-rows "$@" 2>"${complaints:-/dev/null}" | awk '
+    mariadb-binlog --no-defaults --verify-binlog-checksum --base64-output=decode-rows "$@" 2>"${complaints:-/dev/null}" | awk '
         function over() { if (open) print gtid, when; open = group = query = 0 }
         function listed() { sub(/.*\[/, "", list); sub(/\].*/, "", list); gsub(/[# \n]/, "", list); print "list", list }
         listing { list = list $0; if (/\]/) { listing = 0; listed() } next }
