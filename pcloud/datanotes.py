@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pcloud.decision import MAKES, Decision
-from pcloud.generations import note_holders
+from pcloud.generations import note_holders, older_notes
 from pcloud.graph import Draft
 from pcloud.playbook import Phase
 from pcloud.replicas import How, Roles, carriers_of
@@ -23,7 +23,9 @@ def note_filled(draft: Draft, phase: Phase, name: str, verb: str, after: list[st
     holders = _holders(draft, d, draft.names(d).filled)
     if not holders:
         return []
-    step = NoteFilled(holders, draft.names(d), draft.desired.site.database.name)
+    names = draft.names(d)
+    older = older_notes(draft.observed, [h.name for h in draft.observed.hosts if h.reachable], names, filled=True)
+    step = NoteFilled(holders, names, draft.desired.site.database.name, older)
     reason = f"{' and '.join(holders)} remember that generation {d.generation} holds data"
     return [draft.add(phase, f"{name}/{verb}", step, needs=after, server=name, action="note", reason=reason)]
 

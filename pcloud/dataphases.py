@@ -223,7 +223,8 @@ def _enthrone(draft: Draft, phase: Phase, roles: Roles) -> None:
     noted = note_filled(draft, phase, name, "filled", restored)  # also where an earlier run filled it, and was killed
     needs = [*proofs, *restored, *noted, *(f"{n}/filled" for n in servers)]
     past = note_past(draft, phase, roles, needs) if roles.how is not How.FRESH else []
-    take = Take(servers, database, wait_ms(draft.desired.site.database.semi_sync), alone=True)
+    longest_ms, known = wait_ms(draft.desired.site.database.semi_sync), draft.observed.data.known.position
+    take = Take(servers, database, longest_ms, alone=True, known=known if settles else "")
     _follow_all(draft, _add(draft, phase, name, "primary", take, needs, reason), past)
 
 

@@ -199,9 +199,15 @@ def has_run(host: SeenHost, names: Names) -> bool:
     return names.console in host.volumes
 
 
-def older_notes(observed: Observed, holders: Iterable[str], newest: Names) -> tuple[tuple[str, tuple[str, ...]], ...]:
-    """Of each holder that has any: its notes of the server's generations before `newest`, which say nothing more."""
-    pattern = re.compile(rf"{re.escape(newest.site)}\.{re.escape(newest.server)}\.g([0-9]+)\.note")
+def older_notes(
+    observed: Observed, holders: Iterable[str], newest: Names, *, filled: bool = False
+) -> tuple[tuple[str, tuple[str, ...]], ...]:
+    """Of each holder that has any: its notes of the server's generations before `newest`, which say nothing more.
+
+    `filled`: the newest one holds data, so that what became of the older ones counts no longer either.
+    """
+    kinds = r"(?:(?:filled|past|void)\.)?" if filled else ""
+    pattern = re.compile(rf"{re.escape(newest.site)}\.{re.escape(newest.server)}\.g([0-9]+)\.{kinds}note")
     found = []
     for holder in holders:
         host = observed.host(holder)

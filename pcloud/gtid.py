@@ -41,13 +41,14 @@ def rank(position: str) -> tuple[tuple[int, int], ...]:
     return tuple(sorted(parse_gtids(position).items(), reverse=True))
 
 
-def given_up(position: str, known: str) -> int:
+def given_up(position: str, known: str, timeline: int = 0) -> int:
     """How many transactions of `known` whoever goes on from `position` gives up.
 
-    None of a timeline before that of `position`: what came after the branch was given up when it
-    was left, and said then.
+    `timeline` is the domain of the data's newest one, which may have no transaction yet. None of a
+    timeline before that: what came after the branch was given up when it was left, and said then.
     """
-    return behind(position, known) if newest_domain(known) >= newest_domain(position) else 0
+    newest = max(newest_domain(position), timeline)
+    return behind(position, known) if newest_domain(known) >= newest else 0
 
 
 def cap(position: str, goal: str) -> str:

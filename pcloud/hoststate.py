@@ -18,6 +18,7 @@ PACKAGES = {
     "libvirt-daemon-driver-qemu": "/usr/lib/x86_64-linux-gnu/libvirt/connection-driver/libvirt_driver_qemu.so",
     "libvirt-clients": "/usr/bin/virsh",
     "mariadb-client": "/usr/bin/mariadb-binlog",
+    "e2fsprogs": "/usr/sbin/debugfs",
 }
 TOOLS = ("sha256sum", "find", "stat")
 SYSTEMD = "/run/systemd/system"  # the test of sd_booted(3)

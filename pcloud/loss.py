@@ -75,7 +75,7 @@ def measure(seen: SeenDatabase, known: Sighting, heard: Mapping[str, float]) -> 
     `known` is the last that was seen of the primary, `heard` says of each frontend that could be
     asked how many seconds ago the database last answered it.
     """
-    lacks = given_up(latest_of(seen), known.position)
+    lacks = given_up(latest_of(seen), known.position, seen.timeline)
     if known.answers:
         return _measure_leaving(seen, known, lacks)
     if seen.stuck:

@@ -12,6 +12,7 @@ from pcloud.past import is_superseded, may_be_superseded, may_hold_data
 from pcloud.playbook import Phase
 from pcloud.steps.base import Step
 from pcloud.steps.quarantine import PutAway, Quarantine
+from pcloud.steps.salvage import Inspect
 
 
 def quarantine(draft: Draft, phase: Phase) -> None:
@@ -28,6 +29,28 @@ def quarantine(draft: Draft, phase: Phase) -> None:
                 reason=f"it is generation {old.generation}, the newest is {old.newest}"
                 + ("" if is_superseded(draft.desired, draft.observed, old) else "; its disk stays"),
             )
+
+
+def inspect(draft: Draft, phase: Phase) -> None:
+    """What dead copies of the data hold is read once, after the walk: no shopper waits for it."""
+    carriers = carrier_names(draft.desired.site)
+    for old in draft.old:
+        host = draft.observed.host(old.host)
+        files = host.volumes if host is not None else ()
+        read = any(old.names.inspected(f) is not None for f in files)
+        if old.server not in carriers or old.names.disk not in files or read:
+            continue
+        key = draft.add(
+            phase,
+            f"{old.host}/{old.server}/inspect",
+            Inspect(old.host, old.names, carriers),
+            needs=[f"{old.host}/{old.server}/quarantine"],
+            host=old.host,
+            server=old.server,
+            action="inspect",
+            reason=f"its copy of generation {old.generation} may hold what the living data have not",
+        )
+        draft.follow(key, "journey")
 
 
 def put_away_all(draft: Draft, phase: Phase) -> None:

@@ -13,7 +13,7 @@ from pcloud.generations import has_run, note_holders, older_notes
 from pcloud.graph import Draft
 from pcloud.leftovers import leftovers
 from pcloud.model import Group
-from pcloud.pastphases import is_on, put_away, put_away_all, quarantine
+from pcloud.pastphases import inspect, is_on, put_away, put_away_all, quarantine
 from pcloud.playbook import Phase
 from pcloud.steps.gate import Ask, RunCommand, WalkJourney
 from pcloud.steps.image import PlaceImage
@@ -260,6 +260,7 @@ def _journey(draft: Draft, phase: Phase) -> None:
                 action="retire",
                 reason=d.reason,
             )
+    inspect(draft, phase)
     put_away_all(draft, phase)
 
 

@@ -159,7 +159,9 @@ def _loss(primary: Carrier, how: How, known: Sighting, heard: Mapping[str, float
         return None
     if how is How.PROMOTED:
         return measure(seen, known, heard)
-    lost = given_up(latest_of(seen), known.position)  # a copy would say more: these were some primary's own
+    lost = given_up(
+        latest_of(seen), known.position, seen.timeline
+    )  # a copy would say more: these were some primary's own
     return DataLoss(None, least=lost, since=seen.heard_at, why="a later position was seen") if lost else None
 
 

@@ -21,6 +21,7 @@ DEFAULT_S: Mapping[str, float] = {
     "retire": 1.5,
     "quarantine": 1.5,
     "put away": 1.5,
+    "inspect": 5.0,
     "fence": 3.0,
     "note": 0.5,
     "discard": 1.0,

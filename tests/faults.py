@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 from pcloud.desired import Dump, Names
-from pcloud.observed import Mark, Power
+from pcloud.observed import Power
 from tests.simulated_data import SimData
 from tests.simulated_power import Bmc
 from tests.simulation import SimDomain, SimWorld
@@ -155,32 +155,15 @@ def _slow(world: SimWorld, server: str) -> str:
 
 
 def _semi_sync_off(world: SimWorld, server: str) -> str:
+    """By hand: what is acknowledged before anybody looks at the site again, nobody can know of."""
     _data(world, server).semi_sync = False
+    world.by_hand.append((world.clock.now(), float("inf")))
     return f"{server}'s commits wait for nobody"
 
 
 def _file(world: SimWorld, host: str, name: str) -> str:
     world.hosts[host].files[f"{world.host(host).pool}/{name}"] = "left"
     return f"{host} has a file {name}"
-
-
-def _inspect(world: SimWorld, host: str) -> str:
-    """The positions of the copies of the data that did not run on are read from their disks, as notes say."""
-    at, pool = world.hosts[host], world.host(host).pool
-    newest = {s: max(m.generation for m in _marks(world, s)) for s in world.carriers() if any(_marks(world, s))}
-    found = []
-    for domain in at.domains.values():
-        if domain.mark is None or domain.mark.generation >= newest.get(domain.mark.server, 0):
-            continue
-        names = Names(world.site.site, domain.mark.server, domain.mark.generation)
-        data = world.disks.get((host, names.disk), SimData())
-        found.append(f"{names.server} g{names.generation} at {data.position}")
-        at.files[f"{pool}/{names.inspection(data.reached)}"] = "note"
-    return f"{host} was inspected: {', '.join(found) or 'no copy of the data'}"
-
-
-def _marks(world: SimWorld, server: str) -> list[Mark]:
-    return [d.mark for h in world.hosts.values() for d in h.domains.values() if d.mark and d.mark.server == server]
 
 
 def _truth(world: SimWorld, host: str) -> str:
@@ -218,7 +201,6 @@ FAULTS: Mapping[str, Callable[..., str]] = {
     "slow": _slow,
     "semi-sync-off": _semi_sync_off,
     "file": _file,
-    "inspect": _inspect,
     "truth": _truth,
     "lose-orders": _lose_orders,
 }

@@ -23,6 +23,7 @@ from pcloud.events import (
     StepDone,
     StepFailed,
     StepProgress,
+    StepStarted,
 )
 from pcloud.execute import _Reporter, _Run, run_step
 from pcloud.failover import find_unfenced, finds_replica, leave_alone, plan_failover
@@ -54,6 +55,8 @@ class Operator:
     states: list[RunState] = field(default_factory=list)
     said: list[str] = field(default_factory=list)
     """What was said to be lost, before it was: the reasons of the promotions and restores that took place."""
+    begun: set[str] = field(default_factory=set)
+    """Steps that have begun and not ended."""
     reasons: dict[str, str] = field(default_factory=dict)
     """The same for all that the plan that runs may do."""
     nexts: list[str] = field(default_factory=list)
@@ -75,6 +78,7 @@ class Operator:
         except Died:
             self.time.bury()
             self.outcome = "killed"
+            self.said += [self.reasons[s] for s in sorted(self.begun) if s in self.reasons]
             self.say(f"pcloud is killed at effect {self.world.effects}, event {self.events}")
         except PcloudError as error:
             self.outcome, self.nexts = EXIT_NAMES.get(error.exit_code, "failed"), [error.next]
@@ -89,6 +93,8 @@ class Operator:
         seen = [(n, d) for n, d in observed.data.databases.items() if d.writable]
         if len(seen) != 1:
             return
+        now = world.clock.now()
+        world.by_hand = [(since, min(until, now)) for since, until in world.by_hand]
         for note in plan_sighting(world.site, observed, *seen[0], world.clock.wall()):
             pool, files = world.host(note.host).pool, world.hosts[note.host].files
             files[f"{pool}/{note.name}"] = "empty"
@@ -143,6 +149,7 @@ class Operator:
     def _run(self, made: Plan) -> RunState:
         for line in summary(made):
             self.say(f"plan: {line}")
+        self.begun = set()
         self.reasons = {n.key: n.info.reason for n in made.nodes if n.info.action in ("promote", "restore")}
         run = _Run(made, self.world, self, self, _started(made))
         run.inbox = cast(Any, Inbox(self.time))
@@ -169,10 +176,14 @@ class Operator:
         self.states[-1] = state
 
     def _tell(self, event: Event) -> None:
+        if isinstance(event, StepStarted):
+            self.begun.add(event.step)
+        elif isinstance(event, StepDone | StepFailed | StepBlocked):
+            self.begun.discard(event.step)
         match event:
             case StepDone(step=step, changed=True, facts=facts):
                 self.said += [self.reasons[step]] if step in self.reasons else []
-                told = [str(facts[k]) for k in ("proof", "received", "last") if facts.get(k)]
+                told = [str(facts[k]) for k in ("proof", "received", "last", "found", "unread") if facts.get(k)]
                 self.say(f"  {step}{f' ({told[0]})' if told else ''}")
             case StepFailed(step=step, what=what, next=following):
                 self.nexts.append(following)

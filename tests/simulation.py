@@ -58,6 +58,8 @@ class SimWorld:
     lock: threading.RLock = field(default_factory=threading.RLock)
     wires: dict[str, queue.SimpleQueue[bytes | None]] = field(default_factory=dict)
     """Where hosts listen for one another, by address, port and token."""
+    by_hand: list[tuple[float, float]] = field(default_factory=list)
+    """From when to when a person had switched the waiting for a replica off and nobody had seen it."""
     lied: set[str] = field(default_factory=set)
     """Hosts that have power, of which a person said that they have none: nothing can be promised then."""
     shelves: tuple[Shelf, ...] = ()

@@ -328,7 +328,7 @@ PLANS: list[tuple[str, HostFacts, list[str]]] = [
         [
             "read the package lists",
             "install qemu-system-x86 qemu-utils libvirt-daemon-system libvirt-daemon-driver-qemu libvirt-clients "
-            "mariadb-client",
+            "mariadb-client e2fsprogs",
             "make the folder /var/lib/pcloud/pool (0711, root)",
             "start libvirtd, now and at boot",
         ],

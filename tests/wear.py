@@ -70,7 +70,6 @@ def _fail_once(course: Course, host: str) -> bool:
     gone_well = course.operator.outcome == "converged"
     course.strike(f"return {host}")
     course.operator.time.sleep(40)
-    course.strike(f"inspect {host}")
     course.command("recover")
     return gone_well and course.operator.outcome == "converged"
 

@@ -14,6 +14,7 @@ from rich.table import Table
 
 from pcloud.cli.console import attach
 from pcloud.cli.recover import Json, SiteName
+from pcloud.cli.salvage import dead_copies, findings_of
 from pcloud.cli.session import Session, open_session, out, site_of
 from pcloud.decide import find_quarantined
 from pcloud.desired import Names
@@ -35,6 +36,7 @@ def status(site: SiteName = "demo", json: Json = False) -> None:
         rows = _rows(session, found)
         remember(session.desired, session.world)
         cost = _cost(session, found)
+        lost = findings_of(session, found, dead_copies(session, found))
     alarms = find_alarms(session.desired, found.data)
     if json:
         hosts = [{"host": h.name, "reachable": h.reachable, "problem": h.problem} for h in found.hosts]
@@ -48,6 +50,7 @@ def status(site: SiteName = "demo", json: Json = False) -> None:
                     "semi_sync": session.site.database.semi_sync.model_dump(),
                     "alarms": alarms,
                     "tombstones": asdict(cost) | {"next": cost.next(session.site.site)} if cost is not None else None,
+                    "lost": [asdict(f) for f in lost],
                 },
                 indent=2,
             )
@@ -72,6 +75,8 @@ def status(site: SiteName = "demo", json: Json = False) -> None:
         out.print(cost.words(session.site.site), soft_wrap=True)
     for alarm in alarms:
         out.print(f"! {alarm}", style="bold red", soft_wrap=True)
+    for finding in lost:
+        out.print(f"! {finding.text}: {finding.next}", style="bold red", soft_wrap=True)
     for host in found.hosts:
         if not host.reachable:
             out.print(f"host {host.name} does not answer: {host.problem}", markup=False, soft_wrap=True)

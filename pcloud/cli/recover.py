@@ -372,7 +372,8 @@ def _closing(made: Plan, state: RunState) -> RenderableType:
     idle = made.operation == "recover" and not made.changes
     if not idle or state.finished is None or state.finished.outcome != "converged":
         return render_report(report_of(state))
-    return f"{made.site}: nothing was changed, {len(made.kept)} servers are healthy, and a shopper could buy"
+    lines = [f"{made.site}: nothing was changed, {len(made.kept)} servers are healthy, and a shopper could buy"]
+    return "\n".join([*lines, *report_of(state).findings])
 
 
 def _question(made: Plan) -> str:

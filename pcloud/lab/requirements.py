@@ -12,6 +12,7 @@ from pcloud.model import Site
 # Program -> Debian package.
 PROGRAMS = {
     "busybox": "busybox-static",
+    "debugfs": "e2fsprogs",
     "ip": "iproute2",
     "libvirtd": "libvirt-daemon-system",
     "mariadb-binlog": "mariadb-client",

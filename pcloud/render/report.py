@@ -98,6 +98,8 @@ class Report:
     proofs: tuple[ProofReport, ...]
     problems: tuple[Trouble, ...]
     kept: Mapping[str, str]
+    findings: tuple[str, ...]
+    """What dead copies hold that the living data have not, or why that could not be read; a sentence each."""
     steps: tuple[StepReport, ...]
     facts: Mapping[str, Any] = field(default_factory=dict)
     next: str = ""
@@ -130,6 +132,7 @@ def report_of(state: RunState, outcome: str | None = None) -> Report:
         proofs=_proofs(state),
         problems=view.troubles,
         kept=started.kept,
+        findings=_findings(state),
         steps=_steps(state, set(path), dead=outcome != "running"),
         facts=finished.facts if finished else {},
         next=_next(state, view, outcome),
@@ -186,6 +189,12 @@ def _proofs(state: RunState) -> tuple[ProofReport, ...]:
         for step in state.steps.values()
         if step.status is Status.DONE and "proof" in step.facts
     )
+
+
+def _findings(state: RunState) -> tuple[str, ...]:
+    facts = [s.facts for s in state.steps.values() if s.info.action == "inspect" and s.status is Status.DONE]
+    found = [str(f["found"]) for f in facts if "found" in f]
+    return (*found, *(f"not read: {f['unread']}. Next: {f.get('next', '')}" for f in facts if "unread" in f))
 
 
 def _steps(state: RunState, critical: set[str], dead: bool) -> tuple[StepReport, ...]:

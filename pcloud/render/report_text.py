@@ -72,6 +72,8 @@ def _head(report: Report) -> Text:
 def _sections(report: Report) -> Iterator[tuple[str, RenderableType]]:
     if report.problems:
         yield "Problems", Group(*(_problem(problem) for problem in report.problems))
+    if report.findings:
+        yield "Dead copies of the data", Text("\n".join(map(one_line, report.findings)))
     if report.phases:
         yield "Phases", _phases(report)
     if report.servers:

@@ -69,6 +69,7 @@ _DOING: Mapping[str, str] = {
     "restore": "restoring the database",
     "index": "building the search index",
     "journey": "walking as a shopper",
+    "inspect": "reading what a dead copy holds",
     "run": "running the playbook's command",
     "ask": "waiting for a person's answer",
     "fence": "cutting its power",

@@ -17,10 +17,10 @@ from pcloud.backups import TIME, expired, read_shelf
 from pcloud.clock import Deadline
 from pcloud.errors import CheckFailed, CommandFailed
 from pcloud.gtid import behind
-from pcloud.inventory import defaults_dir
 from pcloud.kept import Backup, Shelf
 from pcloud.model import SecretRef
 from pcloud.steps.base import Met, Report, Unmet, World, path_in
+from pcloud.steps.hostscript import host_script
 from pcloud.steps.pipe import pipe
 from pcloud.steps.replication import position, sql
 
@@ -112,7 +112,7 @@ def _streamed(shelf: Shelf) -> str:
 
 
 def _text() -> str:
-    return (defaults_dir("templates") / "hosts" / "keep.sh").read_text("utf-8")
+    return host_script("keep.sh")
 
 
 @dataclass(frozen=True)

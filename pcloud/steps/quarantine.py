@@ -119,6 +119,8 @@ class NoteFilled:
     hosts: tuple[str, ...]
     names: Names
     database: str = ""
+    older: tuple[tuple[str, tuple[str, ...]], ...] = ()
+    """Hosts and their notes of older generations, which go once this one is known to hold data."""
     waits: ClassVar[bool] = False
 
     def check(self, world: World) -> Met | Unmet:
@@ -132,6 +134,10 @@ class NoteFilled:
     def do(self, world: World, report: Report) -> Mapping[str, Any]:
         text = f"generation {self.names.generation} of {self.names.server} holds data: older copies are of the past\n"
         _write(world, report, self.hosts, self.names.filled, text)
+        for host, notes in self.older:
+            with suppress(PcloudError):  # tidying up: whoever reads them meets the newer one, too
+                paths = [path_in(world.host(host).pool, note) for note in notes]
+                world.shell(host).run(["rm", "-f", *paths], deadline_s=10, check=False)
         return {}
 
 

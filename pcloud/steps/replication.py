@@ -14,7 +14,7 @@ from typing import Any, ClassVar
 
 from pcloud.clock import Deadline
 from pcloud.errors import Blocked, CheckFailed, PcloudError
-from pcloud.gtid import behind, rank
+from pcloud.gtid import behind, given_up, rank
 from pcloud.model import SemiSync as SemiSyncPolicy
 from pcloud.steps.base import Answer, Met, Report, Unmet, World
 from pcloud.steps.database import CLIENT, holds_data
@@ -53,6 +53,19 @@ def is_primary(world: World, server: str) -> bool:
 
 def position(world: World, server: str) -> str:
     return sql(world, server, "SELECT @@gtid_current_pos")[0][0]
+
+
+def timeline(world: World, server: str) -> int:
+    """The domain of the newest timeline of the server's data; 0 where none was ever begun."""
+    rows = sql(world, server, _TIMELINE)
+    return int(rows[0][0]) if rows and rows[0][0].isdigit() else 0
+
+
+_TIMELINE = (
+    "SET @named = (SELECT COUNT(*) FROM information_schema.tables"
+    " WHERE table_schema = 'pcloud' AND table_name = 'timelines'); "
+    "EXECUTE IMMEDIATE IF(@named, 'SELECT COALESCE(MAX(domain), 0) FROM pcloud.timelines', 'SELECT 0');"
+)
 
 
 def replication(world: World, server: str) -> Mapping[str, str]:
@@ -108,7 +121,8 @@ def say_commits(said: str) -> str:
 class Take:
     """One of the servers accepts writes at the service address: who does already, by its own disk, or who has most.
 
-    Not a replica: it is promoted, with its loss measured and said, once it answers. `timeout_ms` is how long its
+    Neither a replica nor data that end before `known`, the last position that was seen: those take the role
+    with their loss measured and said, once they answer. `timeout_ms` is how long its
     commits wait for a replica (None: as it was made, or told last); `alone` says that there is none to wait for,
     which a policy that waits for ever does not hear.
     """
@@ -117,6 +131,7 @@ class Take:
     database: str
     timeout_ms: int | None = None
     alone: bool = False
+    known: str = ""
     waits: ClassVar[bool] = False
 
     def check(self, world: World) -> Met | Unmet:
@@ -132,10 +147,12 @@ class Take:
         positions = {s: position(world, s) for s in holding}
         copies = {s for s in holding if replication(world, s)}
         best = max(holding, key=lambda s: (rank(positions[s]), s not in copies, -self.servers.index(s)))
-        if best in copies:
+        short = given_up(positions[best], self.known, timeline(world, best))
+        if best in copies or short:
+            what = f"its data end {short} transactions before what was seen" if short else "it is a replica"
             raise Blocked(
-                "it is a replica, and no disk that is left says that it was the primary's: what a promotion gives up "
-                "is measured now that it answers",
+                f"{what}, and no disk that is left says that it was the primary's: what is given up with it is "
+                "measured now that it answers",
                 where=best,
                 next=f"pcloud recover {world.site.site}",
             )

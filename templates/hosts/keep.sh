@@ -28,38 +28,7 @@ die() { echo "keep: $*" >&2; exit 1; }
 
 sql() { timeout 10 mariadb --defaults-file=client.cnf --connect-timeout=5 -BN -e "$1"; }
 
-# START, END and the time of END, of binary log files of one server in order. What was not
-# committed when the file ended does not count.
-span() {
-    mariadb-binlog --no-defaults "$@" 2>/dev/null | awk '
-        function done_() { if (open) { end[domain] = gtid; at = when; open = 0 } }
-        listing { list = list $0; if (/\]/) { listing = 0; first() } next }
-        /^#[0-9]+ +[0-9:]+ server id [0-9]+ +end_log_pos / {
-            if (/\tGtid list \[/) {
-                list = $0
-                if (/\]/) first(); else listing = 1
-            } else if (/\tGTID /) {
-                done_()
-                gtid = $0; sub(/.*\tGTID /, "", gtid); sub(/ .*/, "", gtid)
-                split(gtid, part, "-"); domain = part[1]
-                split($2, clock, ":")
-                day = substr($1, 2)
-                when = sprintf("20%s-%s-%sT%02d:%s:%sZ", substr(day, 1, 2), substr(day, 3, 2), substr(day, 5, 2),
-                    clock[1], clock[2], clock[3])
-                open = 1
-            } else if (/\tXid = / || /\tQuery\t/) done_()
-        }
-        function first(  n, words, i, part) {
-            sub(/.*\[/, "", list); sub(/\].*/, "", list); gsub(/[# \n]/, "", list)
-            n = split(list, words, ",")
-            for (i = 1; i <= n; i++) { split(words[i], part, "-"); end[part[1]] = words[i] }
-            if (start == "") start = list == "" ? "-" : list
-        }
-        END {
-            for (domain in end) all = all (all == "" ? "" : ",") end[domain]
-            print (start == "" ? "-" : start), (all == "" ? "-" : all), (at == "" ? "-" : at)
-        }'
-}
+#include span.sh
 
 # The span of a session: the start of its first file, the end of its last. Only the session that
 # is being written to is read again.
