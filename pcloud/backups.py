@@ -11,7 +11,7 @@ Safety, as sentences:
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from datetime import datetime, timedelta
 
@@ -187,10 +187,21 @@ def _goal(backup: Backup, stretches: Sequence[tuple[str, Stretch]], target: Targ
 
 
 def _legs(backup: Backup, shelves: Iterable[Shelf], target: Target) -> Iterable[Leg]:
-    """Stretches one after the other, each the one that leads furthest, until the target or the end of what is kept."""
-    at = backup.position
+    """What continues the backup, until the target or the end of what is kept."""
     stretches = [(s.host, t) for s in shelves for t in s.stretches if t.line == backup.line]
-    goal = _goal(backup, stretches, target)
+    return _walk(backup.position, stretches, _goal(backup, stretches, target), target)
+
+
+def continuation(position: str, line: str, shelves: Iterable[Shelf]) -> tuple[Leg, ...]:
+    """What hosts streamed of these data beyond `position`, on the timeline that it is of."""
+    stretches = [(s.host, t) for s in shelves for t in s.stretches if t.line == line]
+    own = newest_domain(position)
+    goal = max((t.end for _, t in stretches if newest_domain(t.end) == own), key=rank, default="")
+    return tuple(_walk(position, stretches, goal, LATEST))
+
+
+def _walk(at: str, stretches: Sequence[tuple[str, Stretch]], goal: str, target: Target) -> Iterator[Leg]:
+    """Stretches one after the other, each the one that leads furthest, with no transaction missing between."""
     while behind(at, goal):
         usable = [(cap(t.end, goal), t.ended, host, t) for host, t in stretches if not behind(at, t.start)]
         usable = [leg for leg in usable if behind(at, leg[0])]

@@ -15,9 +15,9 @@ from pcloud.desired import ServerSpec, liveness
 from pcloud.graph import Draft
 from pcloud.gtid import newest_domain
 from pcloud.kept import Timeline
-from pcloud.loss import UNKNOWN, DataLoss, latest_of
+from pcloud.loss import UNKNOWN, DataLoss, latest_of, measure
 from pcloud.playbook import Phase
-from pcloud.recall import find_choice, last_known, missing_backup
+from pcloud.recall import find_choice, find_streams, last_known, missing_backup
 from pcloud.replicas import Carrier, Fate, How, Roles, carriers_of, resolve
 from pcloud.sightings import all_notes, holders
 from pcloud.steps.base import Step
@@ -29,6 +29,7 @@ from pcloud.steps.replication import Follow, Seed, SemiSync, Take, wait_ms
 from pcloud.steps.restoring import NoBackup, RestoreBackup
 from pcloud.steps.sighting import NoteAlone
 from pcloud.steps.stop import Consent, Stop
+from pcloud.steps.stream import TakeStream
 from pcloud.suspicion import judge
 from pcloud.timelines import next_domain
 
@@ -89,6 +90,9 @@ def _roles(draft: Draft) -> Roles:
         return Roles()  # nobody asked for the data
     data, anew = draft.observed.data, options.from_scratch or options.until is not None
     roles = resolve(site.site, _address(draft), carriers, data.known, data.heard, anew=anew)
+    if roles.how is How.PROMOTED and (legs := find_streams(draft.desired, draft.observed, roles.primary)):
+        further = replace(data.databases[roles.primary], received=legs[-1].reaches)
+        roles = replace(roles, streams=legs, loss=measure(further, data.known, data.heard))
     if roles.loss is not None and not roles.loss.accepted(options.accept_loss):
         return _ask(site.site, roles.primary, roles.loss)
     seeded, joined = (tuple(n for n in names if n not in left) for names in (roles.seeded, roles.joined))
@@ -206,6 +210,7 @@ def _enthrone(draft: Draft, phase: Phase, roles: Roles) -> None:
     if roles.loss is not None:
         others = (c.name for c in carriers_of(draft.desired) if c.name != name)
         needs = [*proofs, *(f"{draft.decisions[o].host}/{o}/retire" for o in others)]
+        needs += _take_streams(draft, phase, name, roles, needs)
         noted = [*note_past(draft, phase, roles, needs), *note_filled(draft, phase, name, "filled", [])]
         what = f"{roles.loss} ({_positions(draft, name)})"
         begun = _timeline(draft, name, latest_of(draft.observed.data.databases[name]), f"promoted: {roles.loss}")
@@ -226,6 +231,16 @@ def _enthrone(draft: Draft, phase: Phase, roles: Roles) -> None:
     longest_ms, known = wait_ms(draft.desired.site.database.semi_sync), draft.observed.data.known.position
     take = Take(servers, database, longest_ms, alone=True, known=known if settles else "")
     _follow_all(draft, _add(draft, phase, name, "primary", take, needs, reason), past)
+
+
+def _take_streams(draft: Draft, phase: Phase, name: str, roles: Roles, needs: list[str]) -> list[str]:
+    """The server gets, before it is promoted, what hosts streamed of its primary further than it received."""
+    limit_s, keys = draft.desired.site.database.restore_timeout_s, list[str]()
+    for number, leg in enumerate(roles.streams):
+        reason = f"{leg.host} streamed its primary's binary log up to {leg.reaches}"
+        step, verb = TakeStream(name, leg, limit_s), f"stream-{number}"
+        keys.append(_add(draft, phase, name, verb, step, [*needs, *keys[-1:]], reason))
+    return keys
 
 
 def _follow_all(draft: Draft, key: str, others: Iterable[str]) -> None:

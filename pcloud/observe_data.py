@@ -60,21 +60,23 @@ def observe_data(desired: Desired, world: World, found: Observed, up: set[str], 
     tokens = [d.restored for d in sorted(databases.values(), key=lambda d: not d.writable) if d.restored]
     refused = tuple(name for name, (_, refused) in answers.items() if refused)
     writing = any(d.writable for d in databases.values())
-    looked = looks_at_shelves(desired.options, databases)
+    known = NEVER_SEEN if writing else _last_known(site.site, found, world)
+    frontends = {s.name: s.address for s in desired.everyone if s.role == "frontend" and s.name in up}
+    heard = {} if writing else ask_all(frontends, pool)
+    looked = looks_at_shelves(desired.options, databases, known, heard)
     shelves = tuple(s for s in pool.map(lambda h: _look(world, h), near if looked else ()) if s is not None)
     bare = looked and not any(s.backups for s in shelves)
-    frontends = {s.name: s.address for s in desired.everyone if s.role == "frontend" and s.name in up}
     return Data(
         restored=tokens[0] if tokens else "",
         indexed=indexed,
         databases=databases,
         # Nobody else can have it where nobody writes, and a dead address takes long to say so.
         holder=_holder(world, databases, refused) if writing else "",
-        known=NEVER_SEEN if writing else _last_known(site.site, found, world),
+        known=known,
         shelves=shelves,
         keeping=find_keepers(site.site) if bare else (),
         refused=refused,
-        heard={} if writing else ask_all(frontends, pool),
+        heard=heard,
     )
 
 

@@ -27,7 +27,9 @@ from pcloud.steps.promotion import Promote
 from pcloud.steps.quarantine import NoteFilled, NotePast
 from pcloud.steps.replication import Follow, Seed, SemiSync, Take
 from pcloud.steps.server import Cycle
+from pcloud.steps.sighting import NoteAlone
 from pcloud.steps.stop import Stop
+from pcloud.steps.stream import TakeStream
 
 
 @dataclass(frozen=True)
@@ -128,7 +130,22 @@ def _join(draft: Draft, phase: Phase, keys: list[str]) -> None:
 _ALL = frozenset({"images", "servers", "ready", "restore", "index", "replicate", "journey", "run", "ask"})
 _OWN = frozenset({"run", "ask"})
 _LOOSE: dict[type, frozenset[str]] = dict.fromkeys(
-    (Ready, Stop, BuildIndex, NoteFilled, NotePast, Take, Promote, AwaitSale, Seed, Follow, SemiSync), _OWN
+    (
+        Ready,
+        Stop,
+        BuildIndex,
+        NoteFilled,
+        NotePast,
+        NoteAlone,
+        Take,
+        TakeStream,
+        Promote,
+        AwaitSale,
+        Seed,
+        Follow,
+        SemiSync,
+    ),
+    _OWN,
 ) | {Restore: _ALL - {"servers"}}
 """Which kinds of phases hold up a step that has a chain of its own; all others are held up by all."""
 

@@ -1,18 +1,32 @@
-"""What an empty database is filled with where hosts keep backups: they come before the inventory's dump."""
+"""What is used of that which hosts keep: an empty database is filled with it, and a replica that is promoted takes
+what they streamed of its primary further than it received itself."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
-from pcloud.backups import Choice, choose
+from pcloud.backups import Choice, Leg, choose, continuation
 from pcloud.desired import Desired, Options
-from pcloud.kept import LATEST, Shelf
+from pcloud.kept import LATEST, Shelf, Sighting
+from pcloud.loss import latest_of, measure
 from pcloud.observed import Observed, SeenDatabase
 
 
-def looks_at_shelves(options: Options, databases: Mapping[str, SeenDatabase]) -> bool:
-    """Whether hosts are asked what they keep: servers that answer may hold nothing, and then it decides."""
-    return options.kept or not any(d.restored for d in databases.values())
+def looks_at_shelves(
+    options: Options, databases: Mapping[str, SeenDatabase], known: Sighting, heard: Mapping[str, float]
+) -> bool:
+    """Whether hosts are asked what they keep: where servers that answer hold nothing, or would give something up."""
+    holding = [d for d in databases.values() if d.restored]
+    if options.kept or not holding:
+        return True
+    writing = any(d.writable for d in databases.values())
+    return not writing and any(d.source and not measure(d, known, heard).none for d in holding)
+
+
+def find_streams(desired: Desired, observed: Observed, server: str) -> tuple[Leg, ...]:
+    """What hosts streamed of the primary of this replica, beyond what it received."""
+    seen = observed.data.databases[server]
+    return continuation(latest_of(seen), seen.restored, shelves_of(desired, observed))
 
 
 def shelves_of(desired: Desired, observed: Observed) -> tuple[Shelf, ...]:

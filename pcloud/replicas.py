@@ -23,6 +23,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from types import MappingProxyType
 
+from pcloud.backups import Leg
 from pcloud.desired import Desired, ServerSpec
 from pcloud.gtid import given_up, rank
 from pcloud.identity import carrier_names
@@ -96,6 +97,8 @@ class Roles:
     """Get a copy of the primary's data."""
     joined: tuple[str, ...] = ()
     """Are made to follow the primary."""
+    streams: tuple[Leg, ...] = ()
+    """What hosts streamed of the old primary further than the new one received."""
     alone: bool = False
     """The primary's commits would wait for a replica that is gone."""
     problem: str = ""

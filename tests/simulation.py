@@ -330,16 +330,18 @@ class SimWorld:
         idx_up = all(self.answering(s.name) for s in self.desired.members(self.site.search.group))
         tokens = [d.restored for d in seen.values() if d.restored]
         writing = any(d.writable for d in seen.values())
-        looked = looks_at_shelves(self.desired.options, seen)
+        known = NEVER_SEEN if writing else last_sighting(self.site.site, Observed(hosts), wall)
+        heard = {} if writing else self.hearing.told()
+        looked = looks_at_shelves(self.desired.options, seen, known, heard)
         return Data(
             tokens[0] if tokens else "",
             indexed=self.indexed and idx_up,
             databases=seen,
             holder=next((h for h in holders if h in up), ""),
-            known=NEVER_SEEN if writing else last_sighting(self.site.site, Observed(hosts), wall),
+            known=known,
             shelves=self.shelves if looked else (),
             keeping=self.keeping if looked else (),
-            heard={} if writing else self.hearing.told(),
+            heard=heard,
             refused=tuple(s for s in up if self.refuses(s)),
         )
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 from pcloud.backupplan import plan_backup, question_of
-from pcloud.backups import CLOCKS_S, TIME, choose, expired, keepers, loss, read_shelf
+from pcloud.backups import CLOCKS_S, TIME, choose, continuation, expired, keepers, loss, read_shelf
 from pcloud.cli import make_app
 from pcloud.cli.backup import read_target
 from pcloud.desired import Options
@@ -403,3 +403,35 @@ def test_of_two_branches_backed_up_the_one_that_lives_is_restored() -> None:
     found = choose([Shelf("h7", (dead, living), (DEAD, LIVING))])
     assert found is not None
     assert (found.backup.id, found.end) == ("2", "0-1-60,1417-2-30")
+
+
+@pytest.mark.parametrize(
+    ("at", "reaches"),
+    [
+        pytest.param("0-1-60", ["0-1-72"], id="what the old primary wrote alone"),
+        pytest.param("0-1-72", [], id="nothing further"),
+        pytest.param("0-1-3", [], id="not over a hole"),
+        pytest.param("0-1-60,1417-2-10", ["0-1-60,1417-2-30"], id="of its own timeline only"),
+    ],
+)
+def test_a_replica_takes_what_hosts_streamed_of_its_timeline(at: str, reaches: list[str]) -> None:
+    shelves = [Shelf("h7", (), (DEAD, LIVING)), Shelf("h5", (), (replace(DEAD, line="other", end="0-1-99"),))]
+    assert [leg.reaches for leg in continuation(at, "t", shelves)] == reaches
+
+
+def test_a_promotion_is_preceded_by_the_streams(whole: SimWorld) -> None:
+    """The replica was cut off; a host streamed further. What still may be lost is unknown, and asked for."""
+    replica = whole.find_data("idx-1")
+    assert replica is not None
+    replica.position = 5
+    replica.received = 0
+    replica.heard = whole.clock.now() - 300
+    stretch = Stretch(replica.token, "20121117-010000", "", f"{replica.domain}-1-90", at(95))
+    whole.shelves = (Shelf("h7", (), (stretch,)),)
+    whole.cut(next(iter(marks_of(whole)["db-1"])))
+    seen = whole.observe()
+    assert any(n.key == "idx-1/consent" for n in plan(whole.desired, seen, DATE).nodes)
+    made = plan(with_options(whole.desired, accept_loss="unknown"), seen, DATE)
+    nodes = {n.key: n for n in made.nodes}
+    assert "idx-1/stream-0" in nodes["idx-1/promote"].info.needs
+    assert f"h7 streamed its primary's binary log up to {replica.domain}-1-90" in nodes["idx-1/stream-0"].info.reason

@@ -502,3 +502,28 @@ def test_the_timeline_of_a_dump_is_in_the_data_and_in_no_binary_log(pair: Pair) 
     pair.idx.sql("CREATE TABLE shop.a (id INT)")
     assert position(pair.idx).startswith(f"{SECOND}-")
     assert RESTORED
+
+
+def test_what_a_host_streamed_further_is_applied_too(pair: Pair) -> None:
+    """The replica was cut off, its primary went on alone, and a host streamed what that wrote."""
+    receive_only(pair, 2)
+    cable(pair.idx, "down")
+    pair.db.run(PRIMARY, "alone")
+    for number in (3, 4, 5):
+        place_order(pair.db, number)
+    end = position(pair.db)
+    tar = subprocess.run(
+        ["nsenter", "--target", str(pair.db.pid), "--mount", "sh", "-c", "cd /var/lib/mysql && tar -cf - binlog.0*"],
+        check=True,
+        capture_output=True,
+    ).stdout
+    cable(pair.db, "down")
+    cable(pair.idx, "up")
+    assert pair.idx.run(REPLICA, "has", end, check=False).returncode != 0
+    for _ in range(2):  # whoever is interrupted does it again
+        command = ["nsenter", "--target", str(pair.idx.pid), "--all", REPLICA, "add", end]
+        subprocess.run(command, input=tar, check=True)
+    assert pair.idx.run(REPLICA, "has", end).returncode == 0
+    promote(pair)
+    assert orders(pair.idx) == names(1, 2, 3, 4, 5)
+    assert not behind(position(pair.idx), end)
