@@ -156,7 +156,7 @@ def place(tmp_path: Path, data: Path) -> Iterator[Place]:
             guest.run("sh", "-c", "chown mysql:mysql /var/lib/mysql; install -d -o mysql -g mysql /run/mysqld")
             stack.enter_context(made.running(guest))
         restore(db)
-        db.run(PRIMARY, "take")
+        db.run(PRIMARY, "take", "alone")
         place_order(db, 1)
         for host in ("h3", "h7"):
             prepare(made, host)
@@ -301,7 +301,7 @@ def test_a_restored_pair_goes_on_where_the_data_end(place: Place) -> None:
     for server in ("db-1", "idx-1"):
         do(place, RestoreBackup(server, "shop", choice, "demo.backup-1.g2", LIMIT_S))
     assert position(place.db) == position(place.idx) == last
-    place.db.run(PRIMARY, "take")
+    place.db.run(PRIMARY, "take", "alone")
     place_order(place.db, 3)
     assert int(position(place.db).split("-")[2]) == int(last.split("-")[2]) + 1
     place.idx.run("/usr/lib/pcloud/follow", SERVICE)
