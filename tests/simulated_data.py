@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 from pcloud.errors import CommandFailed, HostUnreachable
 from pcloud.observed import SeenDatabase
-from pcloud.steps.replication import COPY_FROM, FOLLOW, FOREVER_MS, PRIMARY, TAKEN
+from pcloud.steps.replication import COPY_FROM, FOLLOW, FOREVER_MS, PRIMARY, ROLE_S, TAKEN
 
 if TYPE_CHECKING:
     from tests.simulation import SimWorld
@@ -144,6 +144,8 @@ class SimGuest:
                 self.world.effect()
                 self.data.timeout, self.data.semi_sync = timeout or self.data.timeout, verb == "waits"
                 self.world.effect()
+                if verb == "waits" and not self.world.followers(self.name):
+                    self.world.clock.work(ROLE_S)
             case "status":
                 return Said(0, "primary\n" if self.data.primary else "replica\n")
             case "take" | "promote":
@@ -159,7 +161,6 @@ class SimGuest:
                 if self.world.site.database.semi_sync.alone == "wait":
                     self.data.timeout, self.data.semi_sync = str(FOREVER_MS), True
                 self.world.effect()
-                return Said(0, f"{gtid(self.data.position)}\n")
             case "release":
                 self.world.effect()
                 self.data.primary = self.data.semi_sync = False

@@ -81,7 +81,7 @@ class Promote:
                 raise self._given_up(world, found, now - moved)
         if answer.exit_code != 0:
             raise refused(world, self.server, answer)
-        received, *commits = answer.stdout.splitlines()
+        received, *commits = answer.stdout.splitlines() or [""]
         return {"received": received, **({"commits": say_commits(commits[0])} if commits else {})}
 
     def _run(self, world: World) -> Answer:
