@@ -14,8 +14,9 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from pcloud.errors import CommandFailed, HostUnreachable
+from pcloud.gtid import behind
 from pcloud.observed import SeenDatabase
-from pcloud.steps.replication import COPY_FROM, FOLLOW, FOREVER_MS, PRIMARY, TAKEN
+from pcloud.steps.replication import COPY_FROM, FOLLOW, FOREVER_MS, PRIMARY, ROLE_S, TAKEN
 
 if TYPE_CHECKING:
     from tests.simulation import SimWorld
@@ -162,7 +163,7 @@ class SimGuest:
     def tail(self, path: str, **_: Any) -> str:
         raise AssertionError(f"no step reads the end of a server's {path}")
 
-    def _role(self, verb: str, rest: list[str], timeout: str = "") -> Said:
+    def _role(self, verb: str, rest: list[str], timeout: str = "") -> Said:  # noqa: C901 (a verb each)
         match verb:
             case "commits":
                 return self._commits()
@@ -170,6 +171,8 @@ class SimGuest:
                 self.world.effect()
                 self.data.timeout, self.data.semi_sync = timeout or self.data.timeout, verb == "waits"
                 self.world.effect()
+                if verb == "waits" and not self.world.followers(self.name):
+                    self.world.clock.work(ROLE_S)
             case "status":
                 return Said(0, "primary\n" if self.data.primary else "replica\n")
             case "take" | "promote":
@@ -188,7 +191,6 @@ class SimGuest:
                 if self.world.site.database.semi_sync.alone == "wait":
                     self.data.timeout, self.data.semi_sync = str(FOREVER_MS), True
                 self.world.effect()
-                return Said(0, f"{self.data.reached}\n")
             case "release":
                 self.world.effect()
                 self.data.primary = self.data.semi_sync = False
@@ -252,10 +254,10 @@ class SimGuest:
             return Said(0, f"{data.tables}\n{data.state}\n" if text.startswith("SELECT") else f"{data.state}\n")
         if "@@gtid_current_pos" in text:
             return Said(0, f"{data.reached}\n")
-        if wanted := re.search(r"MASTER_GTID_WAIT\('0-1-(\d+)'", text):
+        if wanted := re.search(r"MASTER_GTID_WAIT\('([0-9,-]*)'", text):
             if not data.slow:
                 data.apply()
-            return Said(0, "0\n" if data.position >= int(wanted[1]) else "-1\n")
+            return Said(0, "-1\n" if behind(data.reached, wanted[1]) else "0\n")
         self._change(text)
         return Said()
 

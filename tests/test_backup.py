@@ -20,7 +20,7 @@ from pcloud.backups import choose
 from pcloud.clock import SystemClock
 from pcloud.errors import CheckFailed, CommandFailed
 from pcloud.inventory import defaults_dir, load_inventory
-from pcloud.kept import Backup, Target
+from pcloud.kept import Backup, Target, Timeline
 from pcloud.model import SecretRef, Site
 from pcloud.steps.backup import Drop, Keep, Stream, Take, Thin, folder_of, look
 from pcloud.steps.base import Met, Unmet
@@ -156,7 +156,7 @@ def place(tmp_path: Path, data: Path) -> Iterator[Place]:
             guest.run("sh", "-c", "chown mysql:mysql /var/lib/mysql; install -d -o mysql -g mysql /run/mysqld")
             stack.enter_context(made.running(guest))
         restore(db)
-        db.run(PRIMARY, "take")
+        db.run(PRIMARY, "take", "alone")
         place_order(db, 1)
         for host in ("h3", "h7"):
             prepare(made, host)
@@ -287,7 +287,8 @@ def test_a_restore_to_a_transaction_and_to_the_last_one(place: Place) -> None:
 
 
 def test_a_restored_pair_goes_on_where_the_data_end(place: Place) -> None:
-    """Both servers made from the same backup: one takes the role, the other follows, and orders go on."""
+    """Both servers made from the same backup: one takes the role, the other follows, and orders go on, in a
+    timeline of their own."""
     with place.streaming("h3"):
         eventually(lambda: caught_up(place))
         back_up(place, "1")
@@ -298,12 +299,18 @@ def test_a_restored_pair_goes_on_where_the_data_end(place: Place) -> None:
         place.db.sql("DROP DATABASE pcloud; DROP DATABASE shop; CREATE DATABASE shop")
     choice = choose(kept(place))
     assert choice is not None
+    timeline = Timeline(1417, 0, last, "db-1", "both hosts were lost; it's restored")
     for server in ("db-1", "idx-1"):
-        do(place, RestoreBackup(server, "shop", choice, "demo.backup-1.g2", LIMIT_S))
+        do(place, RestoreBackup(server, "shop", choice, "demo.backup-1.g2", LIMIT_S, timeline=timeline))
+        row = place.server_shell(server).guest.sql(
+            "SELECT CONCAT_WS('|', domain, parent, branched, why) FROM pcloud.timelines"
+        )
+        assert row == f"1417|0|{last}|both hosts were lost; it s restored"
     assert position(place.db) == position(place.idx) == last
-    place.db.run(PRIMARY, "take")
+    place.db.run(PRIMARY, "take", "alone")
     place_order(place.db, 3)
-    assert int(position(place.db).split("-")[2]) == int(last.split("-")[2]) + 1
+    assert position(place.db).startswith(f"{last},1417-")
+    assert place.db.sql("SELECT @@gtid_binlog_pos") == position(place.db)
     place.idx.run("/usr/lib/pcloud/follow", SERVICE)
     place_order(place.db, 4)
     eventually(lambda: orders(place.idx) == {"order-1", "order-2", "order-3", "order-4"})

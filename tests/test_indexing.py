@@ -91,7 +91,7 @@ def test_the_database_lets_in_whom_it_should(indexer: Indexer) -> None:
     assert indexer.rows("shop", "SELECT COUNT(*) FROM order_order") == [0]
     with pytest.raises(pymysql.MySQLError, match="read-only"):
         indexer.rows("shop", "DELETE FROM catalogue_product")
-    indexer.guest.run("/usr/lib/pcloud/primary", "take")
+    indexer.guest.run("/usr/lib/pcloud/primary", "take", "alone")
     for user in ("sphinx", "monitor"):
         with pytest.raises(pymysql.MySQLError, match="denied"):
             indexer.rows(user, "DELETE FROM catalogue_product")

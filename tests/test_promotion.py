@@ -253,12 +253,15 @@ def test_a_transaction_that_cannot_be_applied_is_said_at_once(pair: Pair, both: 
 
 
 def test_a_person_may_leave_the_rest_and_it_is_kept(pair: Pair) -> None:
+    """Only what cannot be applied is left."""
     receive_only(pair, 2, 3)
+    conflict = "SELECT MAX(id) + 2, 'mine', 'x' FROM shop.partner_partner"
+    pair.idx.sql(f"SET sql_log_bin=0; INSERT INTO shop.partner_partner (id, code, name) {conflict}")
     cable(pair.db, "down")
     pair.idx.sql("STOP SLAVE")
     timeline = Timeline(int(FIRST), 0, "", "idx-1", "what was received is lost: unknown")
     Promote("idx-1", "", 120, timeline, leaves=True).do(place(pair), Quiet())
-    assert orders(pair.idx) == names(1)
+    assert orders(pair.idx) == names(1, 2)
     assert "relay." in pair.idx.run("find", LEFT).stdout
     place_order(pair.idx, 9)
 
@@ -482,10 +485,8 @@ def test_a_replica_says_when_it_was_level_with_its_primary(pair: Pair) -> None:
         eventually(lambda: heard(pair.idx)[1] == position(pair.db))
         assert pair.db.sql("SELECT COUNT(*) FROM information_schema.tables WHERE table_name='heard'") == "0"
         pair.idx.sql("STOP SLAVE SQL_THREAD")
-        stopped = heard(pair.idx)
         place_order(pair.db, 4)
-        time.sleep(5)
-        assert heard(pair.idx)[0] - stopped[0] <= 2.5
+        eventually(lambda: heard(pair.idx)[1] == position(pair.db))  # received counts, applied or not
 
 
 def test_the_timeline_of_a_dump_is_in_the_data_and_in_no_binary_log(pair: Pair) -> None:
@@ -512,17 +513,13 @@ def test_what_a_host_streamed_further_is_applied_too(pair: Pair) -> None:
     for number in (3, 4, 5):
         place_order(pair.db, number)
     end = position(pair.db)
-    tar = subprocess.run(
-        ["nsenter", "--target", str(pair.db.pid), "--mount", "sh", "-c", "cd /var/lib/mysql && tar -cf - binlog.0*"],
-        check=True,
-        capture_output=True,
-    ).stdout
+    packed = pair.db.argv("sh", "-c", "cd /var/lib/mysql && tar -cf - binlog.0*")
+    tar = subprocess.run(packed, check=True, capture_output=True).stdout
     cable(pair.db, "down")
     cable(pair.idx, "up")
     assert pair.idx.run(REPLICA, "has", end, check=False).returncode != 0
     for _ in range(2):  # whoever is interrupted does it again
-        command = ["nsenter", "--target", str(pair.idx.pid), "--all", REPLICA, "add", end]
-        subprocess.run(command, input=tar, check=True)
+        subprocess.run(pair.idx.argv(REPLICA, "add", end), input=tar, check=True)
     assert pair.idx.run(REPLICA, "has", end).returncode == 0
     promote(pair)
     assert orders(pair.idx) == names(1, 2, 3, 4, 5)

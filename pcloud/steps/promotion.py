@@ -85,7 +85,7 @@ class Promote:
             answer = self._run(world, rest=False)
         if answer.exit_code != 0:
             raise refused(world, self.server, answer)
-        received, *commits = answer.stdout.splitlines()
+        received, *commits = answer.stdout.splitlines() or [""]
         return {"received": received, **({"commits": say_commits(commits[0])} if commits else {}), **left}
 
     def _run(self, world: World, *, rest: bool = True) -> Answer:

@@ -139,7 +139,7 @@ def shop(libraries: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
         made = Shop(frontend, db, stack, folder)
         made.start_database(mariadb_data(tmp_path_factory.mktemp("data")))
         db.sql(f"SET sql_log_bin=0; USE shop;\n{gzip.decompress(DUMP.read_bytes()).decode()}")
-        db.run("/usr/lib/pcloud/primary", "take")
+        db.run("/usr/lib/pcloud/primary", "take", "alone")
         opt = Path(f"/proc/{frontend.pid}/root/opt/shop")
         shutil.copytree(libraries / "lib", opt / "lib")
         shutil.copytree(libraries / "dist-packages", opt / "dist")
