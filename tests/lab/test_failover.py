@@ -253,3 +253,36 @@ def test_a_host_is_lost_and_no_order(fire: Fire, fault: Fault) -> None:
     assert copies == fault.copies
     assert gaps[0] < WITHIN_S
     fire.expect_whole()
+
+
+ALONE_S = 40
+"""The primary waits 30 s for a replica that is gone, then it goes on alone."""
+
+
+def test_what_only_a_lost_primary_had_is_said_agreed_to_and_found_again(fire: Fire) -> None:
+    """The replica's cable is cut, orders go on without it, the primary's host dies, the cable is mended."""
+    lost_host, cut_host = fire.at("db-1"), fire.at("idx-1")
+    with fire.shoppers("only-a-lost-primary") as crowd:
+        crowd.wait_for_orders(WARM_ORDERS, 0)
+        fire.lab("cut", cut_host)
+        time.sleep(ALONE_S)
+        crowd.wait_for_orders(WARM_ORDERS, time.time())
+        fire.switch_off(lost_host)
+        fire.lab("mend", cut_host)
+        time.sleep(5)
+        blocked = fire.operator.recover()
+        assert blocked.code == 3, told(blocked)
+        stop = blocked.state.steps["idx-1/consent"].problem
+        assert isinstance(stop, StepBlocked)
+        assert "how much is lost is unknown, since 20" in stop.what
+        assert "pcloud recover demo --accept-loss unknown" in stop.next
+        agreed = fire.operator.recover("--accept-loss", "unknown")
+        assert agreed.code == 0, told(agreed)
+        crowd.wait_for_orders(1, time.time())
+    lost = fire.audit(crowd)
+    assert lost > 0, "the shop went on alone, and nothing is missing?"
+    fire.restore()
+    salvaged = fire.operator.run("salvage", "demo", "--json")
+    assert salvaged.code == 0, salvaged.err
+    assert salvaged.out.count("order_order") >= lost, salvaged.out
+    fire.expect_whole()
