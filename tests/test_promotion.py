@@ -1,4 +1,4 @@
-"""A promotion takes everything that anybody received; its timeline is in the data, and commits wait before the first write.
+"""A promotion takes all that was received, begins a timeline in the data, and lets commits wait before the first write.
 
 Two real MariaDBs, as in test_mariadb.py. What is received and not applied is made by stopping the replica's
 SQL thread; the primary is gone when its cable is cut.
@@ -40,12 +40,14 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return mariadb_data(tmp_path_factory.mktemp("data"))
 
 
-@pytest.fixture
-def pair(tmp_path: Path, data: Path) -> Iterator[Pair]:
-    """db-1 is the primary, idx-1 follows it; both have order-1."""
+@pytest.fixture(params=["copied"])
+def pair(request: pytest.FixtureRequest, tmp_path: Path, data: Path) -> Iterator[Pair]:
+    """db-1 is the primary, idx-1 follows it; both have order-1. `linked`: its folders are of one file system."""
     with ExitStack() as stack:
         db, idx = stack.enter_context(guests(tmp_path, rendered(tmp_path), ("db-1", "idx-1"), ("mariadb",)))
         made = Pair(db, idx, tmp_path, stack)
+        if request.param == "linked":
+            idx.run("umount", "/var/lib/mysql", "/var/lib/pcloud")
         for guest in (db, idx):
             made.start(guest, data)
         restore(db)
@@ -175,7 +177,7 @@ def test_what_was_received_is_applied_though_the_sql_thread_stood(pair: Pair) ->
     promote(pair)
     assert time.monotonic() - began < 15
     assert orders(pair.idx) == names(1, 2, 3)
-    assert pair.idx.sql(f"SELECT COUNT(*) FROM shop.partner_partner WHERE code IN ('order-2')") == "1"
+    assert pair.idx.sql("SELECT COUNT(*) FROM shop.partner_partner WHERE code IN ('order-2')") == "1"
 
 
 def test_what_was_received_is_applied_though_both_threads_stood(pair: Pair) -> None:
@@ -190,6 +192,7 @@ def test_what_was_received_is_applied_though_both_threads_stood(pair: Pair) -> N
     place_order(pair.idx, 4)
 
 
+@pytest.mark.parametrize("pair", ["copied", "linked"], indirect=True)
 def test_a_person_who_starts_the_threads_loses_nothing(pair: Pair) -> None:
     """MariaDB throws the relay log away when both threads stood and one is started."""
     with watching(pair, pair.idx):
@@ -205,6 +208,7 @@ def test_a_person_who_starts_the_threads_loses_nothing(pair: Pair) -> None:
     assert orders(pair.idx) == names(1, 2, 3)
 
 
+@pytest.mark.parametrize("pair", ["copied", "linked"], indirect=True)
 def test_a_restart_of_the_lagging_replica_loses_nothing(pair: Pair) -> None:
     receive_only(pair, 2, 3)
     cable(pair.db, "down")
@@ -218,6 +222,7 @@ def test_a_restart_of_the_lagging_replica_loses_nothing(pair: Pair) -> None:
     assert orders(pair.idx) == names(1, 2, 3)
 
 
+@pytest.mark.parametrize("pair", ["copied", "linked"], indirect=True)
 def test_the_threads_start_once_the_primary_answers(pair: Pair) -> None:
     with watching(pair, pair.idx):
         receive_only(pair, 2, 3)
@@ -339,7 +344,7 @@ def test_a_relay_log_that_is_damaged_in_the_middle_is_said(pair: Pair) -> None:
     cable(pair.db, "down")
     pair.crash(pair.idx)
     log = relay_log(pair.idx)
-    rows = [n for n in events(pair.idx, log)][-9]
+    rows = list(events(pair.idx, log))[-9]
     pair.idx.run("sh", "-c", f"printf 'damaged' | dd of={log} bs=1 seek={rows + 24} conv=notrunc status=none")
     pair.start(pair.idx)
     with pytest.raises(Blocked) as refused:
