@@ -1,4 +1,4 @@
-"""A promotion takes everything that anybody received; commits wait before the first write.
+"""A promotion takes all that was received, begins a timeline in the data, and lets commits wait before the first write.
 
 Two real MariaDBs, as in test_mariadb.py. What is received and not applied is made by stopping the replica's
 SQL thread; the primary is gone when its cable is cut.
@@ -40,12 +40,14 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return mariadb_data(tmp_path_factory.mktemp("data"))
 
 
-@pytest.fixture
-def pair(tmp_path: Path, data: Path) -> Iterator[Pair]:
-    """db-1 is the primary, idx-1 follows it; both have order-1."""
+@pytest.fixture(params=["copied"])
+def pair(request: pytest.FixtureRequest, tmp_path: Path, data: Path) -> Iterator[Pair]:
+    """db-1 is the primary, idx-1 follows it; both have order-1. `linked`: its folders are of one file system."""
     with ExitStack() as stack:
         db, idx = stack.enter_context(guests(tmp_path, rendered(tmp_path), ("db-1", "idx-1"), ("mariadb",)))
         made = Pair(db, idx, tmp_path, stack)
+        if request.param == "linked":
+            idx.run("umount", "/var/lib/mysql", "/var/lib/pcloud")
         for guest in (db, idx):
             made.start(guest, data)
         restore(db)
@@ -183,6 +185,7 @@ def test_what_was_received_is_applied_though_both_threads_stood(pair: Pair) -> N
     place_order(pair.idx, 4)
 
 
+@pytest.mark.parametrize("pair", ["copied", "linked"], indirect=True)
 def test_a_person_who_starts_the_threads_loses_nothing(pair: Pair) -> None:
     """MariaDB throws the relay log away when both threads stood and one is started."""
     with watching(pair, pair.idx):
@@ -198,6 +201,7 @@ def test_a_person_who_starts_the_threads_loses_nothing(pair: Pair) -> None:
     assert orders(pair.idx) == names(1, 2, 3)
 
 
+@pytest.mark.parametrize("pair", ["copied", "linked"], indirect=True)
 def test_a_restart_of_the_lagging_replica_loses_nothing(pair: Pair) -> None:
     receive_only(pair, 2, 3)
     cable(pair.db, "down")
@@ -211,6 +215,7 @@ def test_a_restart_of_the_lagging_replica_loses_nothing(pair: Pair) -> None:
     assert orders(pair.idx) == names(1, 2, 3)
 
 
+@pytest.mark.parametrize("pair", ["copied", "linked"], indirect=True)
 def test_the_threads_start_once_the_primary_answers(pair: Pair) -> None:
     with watching(pair, pair.idx):
         receive_only(pair, 2, 3)
