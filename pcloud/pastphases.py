@@ -64,6 +64,8 @@ def put_away_all(draft: Draft, phase: Phase) -> None:
         d = draft.decisions.get(old.server)
         if d is None or is_on(old, d) or not (d.will_answer or d.act is Act.RETIRE):
             continue
+        if not d.answers and d.act is not Act.RETIRE and f"{old.server}/ready" not in draft.nodes:
+            continue  # nothing in this run shows that its server answers
         read = f"{old.host}/{old.server}/inspect"
         may = read in draft.nodes or may_be_superseded(draft.desired, draft.observed, old)
         if may and was_asked(draft, old.server):

@@ -76,7 +76,8 @@ def arrange_data(world: SimWorld, case: dict[str, Any]) -> None:
 
     `heard`: frontends, and how many seconds ago the database last answered each.
     """
-    copies = [(s, d) for s in world.carriers() for h in world.hosts if (d := _disk(world, h, s)) is not None]
+    found = [(s, d) for s in world.carriers() for h in world.hosts if (d := _disk(world, h, s)) is not None]
+    copies = sorted(found, key=lambda c: int(c[1][1].split(".g")[1].split(".")[0]))  # the newest one of each counts
     for _, at in copies:
         world.disks.setdefault(at, SimData())
     disks = dict(copies)
