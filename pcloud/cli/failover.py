@@ -6,7 +6,8 @@ from typing import Annotated
 
 import typer
 
-from pcloud.cli.recover import AcceptLoss, Json, Yes, price_of, run
+from pcloud.cli.consent import AcceptLoss, price_of
+from pcloud.cli.recover import Json, Yes, run
 from pcloud.cli.session import Session, stamp
 from pcloud.desired import Options
 from pcloud.failover import describe_loss, plan_failover

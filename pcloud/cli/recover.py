@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import sys
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -16,16 +15,16 @@ import typer
 from rich.console import RenderableType
 
 from pcloud import places, timing
+from pcloud.cli.consent import AcceptLoss, accept, find_question, price_of
 from pcloud.cli.session import Session, confirm, err, hosts_of, open_session, out, stamp
 from pcloud.clock import SystemClock
-from pcloud.desired import Desired, Options
+from pcloud.desired import Options
 from pcloud.errors import BadInput
 from pcloud.events import RunState
 from pcloud.execute import execute
 from pcloud.failover import find_unfenced, finds_replica, leave_alone
 from pcloud.inventory import find_inventory, load_site
 from pcloud.journal import Journal, RunLock, list_runs, new_run_id, read_run
-from pcloud.loss import UNKNOWN
 from pcloud.model import Site
 from pcloud.observe import observe
 from pcloud.plan import Plan, check_same, plan
@@ -35,11 +34,10 @@ from pcloud.render.plan import render_plan
 from pcloud.render.report import report_of
 from pcloud.render.report_text import render_report
 from pcloud.steps.restoring import RestoreBackup
-from pcloud.steps.stop import Consent, Stop
+from pcloud.steps.stop import Stop
 from pcloud.teardown import plan_destroy, plan_purge
 from pcloud.tombstones import cutoff, parse_age
 from pcloud.whatif import as_lost
-from pcloud.wording import show
 
 app = typer.Typer()
 
@@ -55,15 +53,6 @@ FromScratch = Annotated[
     bool, typer.Option("--from-scratch", help="Make every server anew; old disks become tombstones.")
 ]
 Empty = Annotated[bool, typer.Option("--empty-database", help="Accept a shop without data when there is no dump.")]
-AcceptLoss = Annotated[
-    str,
-    typer.Option(
-        "--accept-loss",
-        help="Accept that a promotion gives up this many transactions, or `unknown`. Without it a person is asked; "
-        "--yes is not enough.",
-        metavar="N|unknown",
-    ),
-]
 Lose = Annotated[
     list[str] | None,
     typer.Option("--lose", help="As if this host were lost; may be repeated. Nothing is cut off.", metavar="HOST"),
@@ -80,16 +69,6 @@ def _options(
 ) -> Options:
     rebuilt, asked = tuple(sorted(rebuild or ())), tuple(sorted(only or ()))
     return Options(scratch, rebuilt, asked, empty, accept_loss=price_of(accept_loss))
-
-
-def price_of(text: str) -> str:
-    """A loss that a person accepts, as it was typed. Raises `BadInput` for what is none."""
-    if text and text != UNKNOWN and not (text.isascii() and text.isdigit() and len(text) < 19):
-        raise BadInput(
-            f"--accept-loss {show(text)} is no number of transactions, nor `unknown`",
-            next="name what the plan says: --accept-loss 12, or --accept-loss unknown",
-        )
-    return text
 
 
 PAST_RUNS = 10
@@ -304,7 +283,7 @@ def _run_once(
         made = make(session)
         if not way.json:
             out.print(_show_plan(made, past_runs(made.site)), end="\n\n")
-        if (asked := _asks_for_consent(made, way)) is not None:
+        if (asked := find_question(made, asks=not way.yes and not way.json)) is not None:
             confirm(f"{asked.what}. Accept that?", yes=False, command=asked.next)
             session = replace(session, desired=accept(session.desired, asked.price))
             made = make(session)
@@ -315,17 +294,6 @@ def _run_once(
             out.print("nothing to do") if not way.json else None
             return None
         return _run_plan(made, session, run_id, way)
-
-
-def _asks_for_consent(made: Plan, way: _Way) -> Consent | None:
-    """The loss that the person at the terminal is asked about; one that nobody can be asked about blocks."""
-    if way.yes or way.json or not sys.stdin.isatty():
-        return None
-    return next((n.step for n in made.nodes if isinstance(n.step, Consent)), None)
-
-
-def accept(desired: Desired, price: str) -> Desired:
-    return replace(desired, options=replace(desired.options, accept_loss=price))
 
 
 def _run_without(session: Session, unfenced: tuple[str, ...], way: _Way) -> RunState | None:
