@@ -239,10 +239,12 @@ def _journey(draft: Draft, phase: Phase) -> None:
     """The walk, where a shopper could get through; then whoever stood in for others may go."""
     journey = draft.desired.site.journey
     if all(_has_answer(draft, group) for group in draft.desired.site.groups):
+        waits = draft.desired.site.database.semi_sync.alone == "wait"  # then nobody can order before a replica follows
         draft.add(
             phase,
             "journey",
             WalkJourney(journey),
+            needs=[k for k in draft.nodes if waits and k.endswith("/semi-sync")],
             action="walk the journey",
             reason=f"{len(journey.steps)} steps of a shopper prove it",
         )

@@ -23,6 +23,7 @@ from pathlib import Path
 from pcloud.desired import Desired
 from pcloud.inventory import defaults_dir, load_site
 from pcloud.leftovers import leftovers
+from pcloud.model import SemiSync
 from pcloud.plan import plan
 from pcloud.playbook import load_playbook
 from tests.conftest import make_desired
@@ -52,15 +53,18 @@ class Told:
 
 
 @cache
-def _desired(image_file: Path) -> Desired:
+def _desired(image_file: Path, wait: bool = False) -> Desired:
     site = load_site(defaults_dir("inventory") / "demo.yaml")
+    if wait:
+        database = site.database.model_copy(update={"semi_sync": SemiSync(alone="wait")})
+        site = site.model_copy(update={"database": database})
     return make_desired(site, load_playbook(defaults_dir("playbooks") / "recover.yaml"), image_file)
 
 
 @cache
-def _whole(image_file: Path) -> SimWorld:
+def _whole(image_file: Path, wait: bool) -> SimWorld:
     """A site that was recovered from nothing, its images on every host, long ago."""
-    desired = _desired(image_file)
+    desired = _desired(image_file, wait)
     time = VirtualTime()
     world = SimWorld(desired, image_file, time)
     for host in world.hosts:
@@ -75,10 +79,10 @@ def _whole(image_file: Path) -> SimWorld:
 
 
 def new_world(image_file: Path, *, whole: bool, wait: bool = False) -> tuple[SimWorld, VirtualTime]:
-    desired, time = _desired(image_file), VirtualTime()
+    desired, time = _desired(image_file, wait), VirtualTime()
     if not whole:
         return SimWorld(desired, image_file, time), time
-    old = _whole(image_file)
+    old = _whole(image_file, wait)
     hosts: dict[str, SimHost] = copy.deepcopy(old.hosts)
     for host in hosts.values():
         for domain in host.domains.values():
@@ -90,7 +94,7 @@ def new_world(image_file: Path, *, whole: bool, wait: bool = False) -> tuple[Sim
 
 @dataclass
 class Scenario:
-    """`what` is a sentence; `start` is `whole` or `nothing`."""
+    """`what` is a sentence; `start` is `whole`, `nothing`, or `waiting`: whole, and no order without a replica."""
 
     name: str
     what: str
@@ -244,6 +248,8 @@ class Course:
         least = min(missing, key=len, default=[])
         known = [n for n in least if not any(a <= shoppers.acknowledged_at[n] <= b for a, b in world.by_hand)]
         times = {n: EPOCH + shoppers.acknowledged_at[n] for n in known}
+        if world.site.database.semi_sync.alone == "wait" and shoppers.on_one_disk:
+            self.operator.broken.append(f"{len(shoppers.on_one_disk)} orders were acknowledged on one disk only")
         if silent := unsaid(times, self.operator.said):
             self.operator.broken.append(f"{len(silent)} acknowledged orders are missing, and nobody said so")
 
@@ -278,7 +284,7 @@ class Course:
 
 def play(scenario: Scenario, image_file: Path) -> Told:
     """Takes the scenario's course on virtual time; the same every time."""
-    world, time = new_world(image_file, whole=scenario.start == "whole")
+    world, time = new_world(image_file, whole=scenario.start != "nothing", wait=scenario.start == "waiting")
     shoppers = Shoppers(world)
     operator = Operator(world, shoppers, time)
     course = Course(operator)

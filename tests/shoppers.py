@@ -21,6 +21,8 @@ class Shoppers:
     refused_at: list[float] = field(default_factory=list)
     waiting: dict[int, tuple[int, float]] = field(default_factory=dict)
     """A primary's data (by identity) to its order that waits for a replica, and since when."""
+    on_one_disk: list[int] = field(default_factory=list)
+    """Orders that no other server had when they were acknowledged."""
     alone: set[int] = field(default_factory=set)
     """Primaries that gave up waiting."""
 
@@ -59,6 +61,7 @@ class Shoppers:
                 return
             self.alone.add(id(source))
         del self.waiting[id(source)]
+        self.on_one_disk += [] if has_it else [number]
         self.acknowledged.append(number)
         self.acknowledged_at[number] = now
 

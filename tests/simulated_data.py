@@ -78,8 +78,8 @@ class SimData:
     """Its primary waited for its acknowledgement then."""
 
     def starts(self) -> None:
-        """A boot: the role comes from the disk, replication and semi-sync do not start by themselves."""
-        self.running, self.semi_sync, self.slow = False, False, False
+        """A boot: the role comes from the disk, and a primary's commits wait as before; replication does not start."""
+        self.running, self.semi_sync, self.slow = False, self.semi_sync and self.primary, False
 
     @property
     def reached(self) -> str:
