@@ -18,7 +18,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from pcloud.gtid import given_up, rank
+from pcloud.gtid import behind, given_up, rank
 from pcloud.kept import Sighting
 from pcloud.observed import SeenDatabase
 
@@ -78,8 +78,12 @@ def measure(seen: SeenDatabase, known: Sighting, heard: Mapping[str, float]) -> 
     lacks = given_up(latest_of(seen), known.position, seen.timeline)
     if known.answers:
         return _measure_leaving(seen, known, lacks)
-    if seen.stuck:
-        return DataLoss(None, since=seen.heard_at, least=lacks, why=f"it cannot apply what it received ({seen.stuck})")
+    if seen.stuck:  # since its error, which may be long ago
+        left = behind(seen.position, latest_of(seen)) + lacks
+        return DataLoss(None, least=left, why=f"it cannot apply what it received ({seen.stuck})")
+    if dropped := behind(latest_of(seen), seen.heard_position):
+        why = f"what it received shortly before {seen.heard_at} went with its host's power"
+        return DataLoss(None, least=max(lacks, dropped), why=why)
     if lacks:
         last = min(heard.values(), default=0.0)
         if known.age_s <= last - MARGIN_S:  # it was seen after it had answered for the last time

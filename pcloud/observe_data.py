@@ -42,7 +42,7 @@ _WAITS = "SELECT @@rpl_semi_sync_master_enabled AS waits, @@rpl_semi_sync_master
 _TIMELINE = "SELECT MAX(domain) AS domain FROM pcloud.timelines"
 _HEARD = (
     "SELECT TIMESTAMPDIFF(MICROSECOND, at, UTC_TIMESTAMP(3)) / 1000000 AS age,"
-    " DATE_FORMAT(at, '%Y-%m-%dT%H:%i:%sZ') AS moment, acked FROM pcloud.heard WHERE id = 1"
+    " DATE_FORMAT(at, '%Y-%m-%dT%H:%i:%sZ') AS moment, position, acked FROM pcloud.heard WHERE id = 1"
 )
 
 
@@ -194,6 +194,7 @@ def _read_heard(rows: NamedRows) -> dict[str, Any]:
     return {
         "heard_s": max(0.0, float(rows[0]["age"])),
         "heard_at": str(rows[0]["moment"]),
+        "heard_position": str(rows[0]["position"] or ""),
         "acknowledges": None if acked is None else bool(int(acked)),
     }
 

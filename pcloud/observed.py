@@ -132,6 +132,8 @@ class SeenDatabase:
     """On a replica: how many seconds ago it was last level with a primary that answered it. None: it does not say."""
     heard_at: str = ""
     """The same as a time, by its own clock (ISO 8601, UTC)."""
+    heard_position: str = ""
+    """What it had received then: less than that now was lost with its host's power."""
     acknowledges: bool | None = None
     """On a replica: the primary waited for its acknowledgement of the last that it received. None: it received none."""
     error: str = ""
@@ -260,7 +262,7 @@ class Observed:
         for health in data["health"].values():
             health.pop("detail")
         for database in data["data"]["databases"].values():
-            for noise in ("position", "received", "behind_s", "heard_s", "heard_at"):
+            for noise in ("position", "received", "behind_s", "heard_s", "heard_at", "heard_position"):
                 database.pop(noise)
         data["data"].pop("known")
         data["data"].pop("heard")

@@ -33,6 +33,13 @@ SEEN = Sighting("0-1-50", 600, 30_000)
             replace(LEVEL, heard_s=40), SEEN, {"fe-1": 90.0, "fe-2": 5.0}, "unknown", id="the last answer counts"
         ),
         pytest.param(LEVEL, SEEN, {}, "unknown", id="no frontend says anything"),
+        pytest.param(
+            replace(LEVEL, heard_position="0-1-59"),
+            SEEN,
+            {"fe-1": 11.0},
+            "unknown",
+            id="its host lost power before the relay log was on its disk",
+        ),
         pytest.param(replace(LEVEL, heard_s=None), SEEN, {"fe-1": 11.0}, "unknown", id="the replica says nothing"),
         pytest.param(replace(LEVEL, acknowledges=False), SEEN, {"fe-1": 11.0}, "unknown", id="semi-sync was off"),
         pytest.param(LEVEL, NEVER_SEEN, {"fe-1": 11.0}, "unknown", id="nobody knows how long commits waited"),
@@ -107,3 +114,11 @@ def test_the_ledger_reads_sentences() -> None:
     assert unsaid(orders, ["how much is lost is unknown, since 1970-01-01T00:03:20Z"]) == [1]
     with pytest.raises(ValueError, match="no word about what is lost"):
         unsaid(orders, ["nothing is missing, unless it is"])
+
+
+def test_what_cannot_be_applied_may_be_older_than_the_last_that_was_heard() -> None:
+    """The SQL thread stopped at an error hours ago, and the replica goes on receiving."""
+    stuck = replace(LEVEL, position="0-1-20", received="0-1-57", stuck="error 1062: Duplicate entry '…'")
+    loss = measure(stuck, SEEN, {"fe-1": 11.0})
+    assert (loss.price, loss.since, loss.least) == ("unknown", "", 37)
+    assert "error 1062" in str(loss)
