@@ -34,7 +34,8 @@ def status(site: SiteName = "demo", json: Json = False) -> None:
     with open_session(site) as session:
         found = observe(session.desired, session.world)
         rows = _rows(session, found)
-        remember(session.desired, session.world)
+        if found.data.holder:
+            remember(session.desired, session.world)
         cost = _cost(session, found)
         lost = findings_of(session, found, dead_copies(session, found))
     alarms = find_alarms(session.desired, found.data)

@@ -265,7 +265,8 @@ def run(
         if state is not None and again and finds_replica(state):
             out.print("\nOnce more: the replica answers, and what its promotion gives up can be measured.\n")
             state = _run_once(session, make, question, way) or state
-        remember(session.desired, session.world)
+        if state is None or _sells(state):  # else nobody may be at the database's address, which takes long to show
+            remember(session.desired, session.world)
         if state is None:
             return
         unfenced = find_unfenced(state) if again else ()
@@ -375,6 +376,11 @@ def _execute(made: Plan, session: Session, journal: Journal, face: Face, run_id:
         for number, old in before.items():
             signal.signal(number, old)
         face.close()
+
+
+def _sells(state: RunState) -> bool:
+    finished = state.finished is not None and state.finished.outcome == "converged"
+    return finished or timing.journey_s(state) is not None
 
 
 def _exit(state: RunState, command: str) -> None:
