@@ -265,7 +265,9 @@ def run(
         if state is not None and again and finds_replica(state):
             out.print("\nOnce more: the replica answers, and what its promotion gives up can be measured.\n")
             state = _run_once(session, make, question, way) or state
-        if state is None or _sells(state):  # else nobody may be at the database's address, which takes long to show
+        if state is not None and _sells(
+            state
+        ):  # else nobody may be at the database's address, which takes long to show
             remember(session.desired, session.world)
         if state is None:
             return
