@@ -330,16 +330,8 @@ def replicate(draft: Draft, phase: Phase) -> None:
         told = holders(draft.desired.site, draft.observed, draft.decisions[roles.primary].host)
         note, reason = NoteAlone(roles.primary, told), f"{' and '.join(told)} remember that its commits wait for nobody"
         noted = _add(draft, phase, roles.primary, "alone", note, fences, reason) if told else ""
-        step = SemiSync(roles.primary, False, longest_ms)
-        _add(
-            draft,
-            phase,
-            roles.primary,
-            "degrade",
-            step,
-            [*fences, noted],
-            "its replica is gone: orders go on without one",
-        )
+        step, why = SemiSync(roles.primary, False, longest_ms), "its replica is gone: orders go on without one"
+        draft.follow(_add(draft, phase, roles.primary, "degrade", step, fences, why), noted)
     everybody = {roles.primary, *roles.joined}
     followed = [_follow(draft, phase, name, roles) for name in roles.joined if everybody - {name}]
     seen = draft.observed.data.databases.get(roles.primary)

@@ -90,5 +90,5 @@ def holders(site: Site, observed: Observed, primary_host: str) -> tuple[str, ...
 
 
 def last_note(site: str, names: Iterable[str]) -> SightingNote | None:
-    """The one that says most: the furthest on the newest timeline, and of equals the latest."""
-    return max(read_notes(site, names), key=lambda n: (rank(n.position), n.at), default=None)
+    """The one that says most: the furthest on the newest timeline, of equals the latest, of one second the worst."""
+    return max(read_notes(site, names), key=lambda n: (rank(n.position), n.at, -n.waits_ms), default=None)
