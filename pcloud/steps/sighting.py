@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 from pcloud.sightings import last_note, name_of
 from pcloud.steps.base import Met, Report, Unmet, World, path_in
-from pcloud.steps.replication import position
+from pcloud.steps.replication import position, timeline
 
 SHORT_S = 10
 
@@ -44,7 +44,8 @@ class NoteAlone:
         return Met()
 
     def do(self, world: World, report: Report) -> Mapping[str, Any]:
-        name = name_of(world.site.site, position(world, self.server), 0, world.clock.wall(), -1)
+        at, newest = position(world, self.server), timeline(world, self.server)
+        name = name_of(world.site.site, at, newest, world.clock.wall(), -1)
         for host in self.hosts:
             report.progress(f"telling {host}")
             NoteSighting(host, name, ()).tell(world)
