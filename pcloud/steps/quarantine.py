@@ -150,16 +150,16 @@ class NotePast:
 
     hosts: tuple[str, ...]
     names: Names
-    heir: str
+    successor: str
     waits: ClassVar[bool] = False
 
     def check(self, world: World) -> Met | Unmet:
         missing = _without(world, self.hosts, self.names.past)
-        return Unmet(f"{missing[0]} does not know that {self.heir} takes over") if missing else Met()
+        return Unmet(f"{missing[0]} does not know that {self.successor} takes over") if missing else Met()
 
     def do(self, world: World, report: Report) -> Mapping[str, Any]:
         older = f"what generations of {self.names.server} before {self.names.generation} hold"
-        _write(world, report, self.hosts, self.names.past, f"{self.heir} takes over: {older} is of the past\n")
+        _write(world, report, self.hosts, self.names.past, f"{self.successor} takes over: {older} is of the past\n")
         return {}
 
 
