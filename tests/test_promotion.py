@@ -529,3 +529,28 @@ def test_what_a_host_streamed_further_is_applied_too(pair: Pair) -> None:
     promote(pair)
     assert orders(pair.idx) == names(1, 2, 3, 4, 5)
     assert not behind(position(pair.idx), end)
+
+
+OLDER = """#!/bin/sh
+# What `primary` took before timelines: one number for a promotion, and none of the later words.
+case "$1" in -t | commits | waits | alone) exit 2 ;; esac
+[ "$1" != promote ] || [ $# -le 3 ] || exit 1
+exec /usr/lib/pcloud/primary.now "$@"
+"""
+
+
+def test_a_server_that_an_earlier_pcloud_made_is_promoted(pair: Pair) -> None:
+    for guest in (pair.db, pair.idx):
+        guest.run("mv", PRIMARY, f"{PRIMARY}.now")
+        guest.run("sh", "-c", f"cat >{PRIMARY} && chmod 755 {PRIMARY}", stdin=OLDER)
+    step = SemiSync("db-1", True, 30_000)
+    assert isinstance(step.check(place(pair)), Met)
+    receive_only(pair, 2, 3)
+    cable(pair.db, "down")
+    timeline = Timeline(int(FIRST), 0, "", "idx-1", "promoted")
+    Promote("idx-1", "", 120, timeline, timeout_ms=30_000).do(place(pair), Quiet())
+    assert orders(pair.idx) == names(1, 2, 3)
+    assert role(pair.idx) == "primary"
+    off = SemiSync("idx-1", False, 30_000)
+    off.do(place(pair), Quiet())
+    assert isinstance(off.check(place(pair)), Met)

@@ -15,7 +15,7 @@ from pcloud.gtid import behind
 from pcloud.kept import Timeline
 from pcloud.steps.base import Answer, Met, Report, Unmet, World
 from pcloud.steps.database import plain
-from pcloud.steps.replication import ROLE_S, STUCK, is_primary, position, refused, say_commits, timed
+from pcloud.steps.replication import OLDER, PRIMARY, ROLE_S, STUCK, is_primary, position, refused, say_commits, timed
 
 GOING = 5
 """How `primary promote` ends when it has not applied everything yet; it is run again."""
@@ -96,8 +96,12 @@ class Promote:
             words.append("-" if rest else APPLIED)
         if t is not None:
             words += [str(t.domain), plain(t.why)]
-        argv = [*timed(self.timeout_ms), *words]
-        return world.server_shell(self.server).run(argv, deadline_s=slice_s + ROLE_S, check=False)
+        machine = world.server_shell(self.server)
+        answer = machine.run([*timed(self.timeout_ms), *words], deadline_s=slice_s + ROLE_S, check=False)
+        if answer.exit_code != OLDER:
+            return answer
+        older = [PRIMARY, "promote", f"{self.timeout_s:g}"]  # made by an earlier pcloud: it begins no timeline
+        return machine.run(older, deadline_s=self.timeout_s + ROLE_S, check=False)
 
     def _tell(self, report: Report, first: Progress, found: Progress, elapsed_s: float) -> None:
         """How much is applied, of how much, and how long the rest takes at this pace."""

@@ -24,6 +24,8 @@ COPY_FROM = "/usr/lib/pcloud/copy-from"
 FOLLOW = "/usr/lib/pcloud/follow"
 TAKEN = 4
 """How `primary take` ends when somebody else holds the address."""
+OLDER = 2
+"""How `primary` ends when it does not know a word: the server was made by an earlier pcloud."""
 STUCK = 6
 """How `primary promote` ends when a transaction cannot be applied."""
 
@@ -104,7 +106,11 @@ def timed(timeout_ms: int | None) -> list[str]:
 
 def _become(world: World, server: str, argv: list[str], deadline_s: float = ROLE_S) -> list[str]:
     """Gives the server the role; the lines that it prints."""
-    answer = world.server_shell(server).run(argv, deadline_s=deadline_s, check=False)
+    machine = world.server_shell(server)
+    answer = machine.run(argv, deadline_s=deadline_s, check=False)
+    if answer.exit_code == OLDER:
+        words = [w for w in argv[argv.index("take") if "take" in argv else 1 :] if w != "alone"]
+        answer = machine.run([PRIMARY, *words], deadline_s=deadline_s, check=False)
     if answer.exit_code != 0:
         raise refused(world, server, answer)
     return answer.stdout.splitlines()
@@ -260,10 +266,27 @@ class Commits:
 
 
 def commits(world: World, server: str) -> Commits:
-    said = world.server_shell(server).run([PRIMARY, "commits"], deadline_s=SQL_S).stdout.split()
+    answer = world.server_shell(server).run([PRIMARY, "commits"], deadline_s=SQL_S, check=False)
+    if answer.exit_code == OLDER:
+        return _ask_commits(world, server)
+    if answer.exit_code != 0:
+        raise CheckFailed(f"it does not say whether commits wait: {answer.stderr.strip()}", where=server)
+    said = answer.stdout.split()
     role, enabled, timeout, status, replicas, memory = said
     waited = status == "ON" and replicas != "0"
     return Commits(role == "primary", enabled == "1", int(timeout), waited, memory == "alone")
+
+
+def _ask_commits(world: World, server: str) -> Commits:
+    """Of a server that an earlier pcloud made: what its MariaDB says. It remembers nothing over a start."""
+    rows = sql(
+        world,
+        server,
+        "SELECT @@rpl_semi_sync_master_enabled, @@rpl_semi_sync_master_timeout;"
+        " SHOW STATUS LIKE 'Rpl_semi_sync_master_status'",
+    )
+    enabled = rows[0][0] == "1"
+    return Commits(is_primary(world, server), enabled, int(rows[0][1]), rows[1][1] == "ON", not enabled)
 
 
 @dataclass(frozen=True)
@@ -290,13 +313,23 @@ class SemiSync:
 
     def do(self, world: World, report: Report) -> Mapping[str, Any]:
         shell = world.server_shell(self.server)
-        if not self.on:
-            shell.run([PRIMARY, "alone"], deadline_s=ROLE_S)
-            return {}
-        report.progress("waiting for the replica's acknowledgement")
-        argv = [*timed(self.timeout_ms), "waits", f"{ROLE_S}"]
-        shell.run(argv, deadline_s=2 * ROLE_S, check=False)  # the check says what it came to
+        if self.on:
+            report.progress("waiting for the replica's acknowledgement")
+        argv = [*timed(self.timeout_ms), "waits", f"{ROLE_S}"] if self.on else [PRIMARY, "alone"]
+        answer = shell.run(argv, deadline_s=2 * ROLE_S, check=False)  # the check says what it came to
+        if answer.exit_code == OLDER:
+            self._set(world, report)
         return {}
+
+    def _set(self, world: World, report: Report) -> None:
+        """On a server that an earlier pcloud made."""
+        values = f"rpl_semi_sync_master_timeout={self.timeout_ms}, GLOBAL rpl_semi_sync_master_enabled={self.on:d}"
+        sql(world, self.server, f"SET GLOBAL {values}")
+        deadline = Deadline.after(ROLE_S, world.clock)
+        while self.on and not commits(world, self.server).acknowledged and not deadline.passed():
+            if report.stopping():
+                return
+            world.clock.sleep(POLL_S)
 
 
 @dataclass(frozen=True)
