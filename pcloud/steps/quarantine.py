@@ -182,13 +182,26 @@ class NoteVoid:
 
 
 def _without(world: World, hosts: tuple[str, ...], file: str) -> list[str]:
-    """The hosts that lack it."""
-    paths = {h: path_in(world.host(h).pool, file) for h in hosts}
-    asked = {h: world.shell(h).run(["test", "-e", path], deadline_s=10, check=False) for h, path in paths.items()}
-    return [h for h, answer in asked.items() if answer.exit_code != 0]
+    """The hosts that lack it, or do not say."""
+    return [h for h in hosts if not _has(world, h, file)]
+
+
+def _has(world: World, host: str, file: str) -> bool:
+    try:
+        path = path_in(world.host(host).pool, file)
+        return world.shell(host).run(["test", "-e", path], deadline_s=10, check=False).exit_code == 0
+    except PcloudError:
+        return False
 
 
 def _write(world: World, report: Report, hosts: tuple[str, ...], file: str, text: str) -> None:
+    """On every host that answers: one that does not keeps no other from knowing. Raises its error in the end."""
+    failed: PcloudError | None = None
     for host in hosts:
         report.progress(f"telling {host}")
-        world.shell(host).write(path_in(world.host(host).pool, file), text.encode())
+        try:
+            world.shell(host).write(path_in(world.host(host).pool, file), text.encode())
+        except PcloudError as error:
+            failed = failed or error
+    if failed is not None:
+        raise failed
