@@ -94,7 +94,7 @@ def _roles(draft: Draft) -> Roles:
         further = replace(data.databases[roles.primary], received=legs[-1].reaches)
         roles = replace(roles, streams=legs, loss=measure(further, data.known, data.heard))
     if roles.loss is not None and not roles.loss.accepted(options.accept_loss):
-        return _ask(site.site, roles.primary, roles.loss)
+        return _ask(site.site, options.lost, roles.primary, roles.loss)
     seeded, joined = (tuple(n for n in names if n not in left) for names in (roles.seeded, roles.joined))
     return replace(roles, seeded=seeded, joined=joined)
 
@@ -107,12 +107,13 @@ class _Undecided(Roles):
     price: str = ""
 
 
-def _ask(site: str, server: str, loss: DataLoss) -> _Undecided:
-    """A loss is a person's to accept: `--yes` is not enough."""
-    command = f"pcloud recover {site} --accept-loss {loss.price}"
+def _ask(site: str, lost: tuple[str, ...], server: str, loss: DataLoss) -> _Undecided:
+    """A loss is a person's to accept: `--yes` is not enough. `lost` names the hosts that he leaves."""
+    command = f"pcloud failover {site} {' '.join(lost)}" if lost else f"pcloud recover {site}"
+    first = f"bring the primary's disk back, then pcloud recover {site}"
     return _Undecided(
         problem=f"{server} can take over, but {loss}",
-        next=f"bring the primary's disk back, then pcloud recover {site}; or accept the loss: {command}",
+        next=f"{first}; or accept the loss: {command} --accept-loss {loss.price}",
         server=server,
         price=loss.price,
     )

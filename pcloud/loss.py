@@ -21,11 +21,10 @@ from dataclasses import dataclass
 from pcloud.gtid import behind, given_up, rank
 from pcloud.kept import Sighting
 from pcloud.observed import SeenDatabase
+from pcloud.steps.replication import FOREVER_MS
 
 UNKNOWN = "unknown"
 """What a person accepts when a loss cannot be counted (`--accept-loss unknown`)."""
-FOREVER_MS = 2**31 - 1
-"""A commit that waits this long (24 days) waits for a person."""
 MARGIN_S = 3.0
 """The recorders on the servers look every two seconds."""
 

@@ -16,12 +16,16 @@ from pcloud.steps.sighting import NoteSighting
 from pcloud.world import World
 
 
-def remember(desired: Desired, world: World) -> None:
-    """Best effort: what cannot be told now is told by the next command."""
-    primary = observe_primary(desired, world)
+def remember(desired: Desired, world: World, found: Observed | None = None) -> None:
+    """Best effort: what cannot be told now is told by the next command. `found`: what was just observed."""
+    if found is None:
+        primary, hosts = observe_primary(desired, world), Observed(tuple(_hosts(world)))
+    else:
+        seen, hosts = found.data.databases.get(found.data.holder), found
+        primary = (found.data.holder, seen) if seen is not None and seen.writable else None
     if primary is None:
         return
-    for note in plan_sighting(desired.site, Observed(tuple(_hosts(world))), *primary, world.clock.wall()):
+    for note in plan_sighting(desired.site, hosts, *primary, world.clock.wall()):
         with suppress(PcloudError):
             note.tell(world)
 

@@ -162,9 +162,8 @@ def _loss(primary: Carrier, how: How, known: Sighting, heard: Mapping[str, float
         return None
     if how is How.PROMOTED:
         return measure(seen, known, heard)
-    lost = given_up(
-        latest_of(seen), known.position, seen.timeline
-    )  # a copy would say more: these were some primary's own
+    # They were a primary's own; a replica's would say more.
+    lost = given_up(latest_of(seen), known.position, seen.timeline)
     return DataLoss(None, least=lost, since=seen.heard_at, why="a later position was seen") if lost else None
 
 

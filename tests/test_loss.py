@@ -9,8 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pcloud.kept import NEVER_SEEN, Sighting
-from pcloud.loss import FOREVER_MS, DataLoss, measure
+from pcloud.loss import DataLoss, measure
 from pcloud.observed import SeenDatabase
+from pcloud.steps.replication import FOREVER_MS
 from tests.ledger import read, unsaid
 
 AT = "2012-11-16T21:06:48Z"

@@ -34,7 +34,7 @@ def status(site: SiteName = "demo", json: Json = False) -> None:
     with open_session(site) as session:
         found = observe(session.desired, session.world)
         rows = _rows(session, found)
-        _remember(session, found)
+        remember(session.desired, session.world, found)
         cost = _cost(session, found)
         lost = findings_of(session, found, dead_copies(session, found))
     alarms = find_alarms(session.desired, found.data)
@@ -100,11 +100,6 @@ def _weigh(session: Session, host: str) -> int | None:
         return read_weight(site, said.stdout)
     except (PcloudError, ValueError):
         return None
-
-
-def _remember(session: Session, found: Observed) -> None:
-    if found.data.holder:
-        remember(session.desired, session.world)
 
 
 def _database_table(session: Session, found: Observed) -> Table:

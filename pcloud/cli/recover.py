@@ -263,14 +263,13 @@ def run(
     with open_session(name, options, makes=operation == "recover" or options.until is not None, ask=way.ask) as session:
         state = _run_once(session, make, question, way)
         if state is not None and again and finds_replica(state):
-            out.print("\nOnce more: the replica answers, and what its promotion gives up can be measured.\n")
+            if not json:
+                out.print("\nOnce more: the replica answers, and what its promotion gives up can be measured.\n")
             state = _run_once(session, make, question, way) or state
-        if state is not None and _sells(
-            state
-        ):  # else nobody may be at the database's address, which takes long to show
-            remember(session.desired, session.world)
         if state is None:
             return
+        if _sells(state):  # else a question at an address that nobody holds takes long
+            remember(session.desired, session.world)
         unfenced = find_unfenced(state) if again else ()
         if unfenced:
             state = _run_without(session, unfenced, way) or state
