@@ -18,7 +18,7 @@ from pcloud.events import Event, RunState, Status, StepBlocked
 from pcloud.execute import _Reporter, execute
 from pcloud.failover import describe_loss, find_unfenced, leave_alone, plan_failover
 from pcloud.inventory import defaults_dir, load_inventory
-from pcloud.kept import Backup, Shelf
+from pcloud.kept import NEVER_SEEN, Backup, Shelf
 from pcloud.observed import Observed
 from pcloud.plan import Plan, plan
 from pcloud.steps.gate import AwaitSale
@@ -245,3 +245,13 @@ def test_ctrl_c_ends_the_wait_for_a_sale(world: SimWorld) -> None:
     began = world.clock.now()
     AwaitSale(world.site.journey, 8).do(world, _Reporter("sale", lambda event: None, world.clock.now, stop))
     assert world.clock.now() - began < 1
+
+
+def test_a_failover_that_may_lose_orders_names_itself_as_the_next_command(whole: SimWorld) -> None:
+    host = host_of(whole, "db-1")
+    whole.hosts[host].powered = False
+    whole.clock.sleep(600)
+    seen = whole.observe()
+    unheard = replace(seen, data=replace(seen.data, known=NEVER_SEEN))
+    made = plan_failover(with_options(whole.desired, lost=(host,)), unheard, DATE)
+    assert f"accept the loss: pcloud failover demo {host} --accept-loss unknown" in str(made)
