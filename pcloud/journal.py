@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import getpass
+import itertools
 import json
 import os
 import re
@@ -46,9 +47,11 @@ _LOCK_PATIENCE_S = 0.5
 """A reader that asks who holds the lock holds it for microseconds: a run waits that out."""
 
 
-def new_run_id(date: datetime, operation: str) -> str:
-    """`20250301-031502-recover`: sorts by date (UTC), and says what it was."""
-    return f"{date.astimezone(UTC):%Y%m%d-%H%M%S}-{operation}"
+def new_run_id(runs_dir: Path, date: datetime, operation: str) -> str:
+    """`20250301-031502-recover`: sorts by date (UTC), and says what it was. The second one of a second ends in `-2`."""
+    first = f"{date.astimezone(UTC):%Y%m%d-%H%M%S}-{operation}"
+    names = itertools.chain([first], (f"{first}-{number}" for number in itertools.count(2)))
+    return next(name for name in names if not (runs_dir / name).exists())
 
 
 class Journal:

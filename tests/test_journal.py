@@ -97,8 +97,21 @@ def test_a_run_id_is_used_once_and_stays_in_its_folder() -> None:
 
 def test_run_ids_sort_by_date() -> None:
     east = timezone(timedelta(hours=2))
-    assert new_run_id(datetime(2025, 3, 1, 5, 15, 2, tzinfo=east), "recover") == "20250301-031502-recover"
-    assert new_run_id(datetime(2025, 12, 1, tzinfo=UTC), "a") > new_run_id(datetime(2025, 2, 1, tzinfo=UTC), "b")
+    at = runs_dir("demo")
+    assert new_run_id(at, datetime(2025, 3, 1, 5, 15, 2, tzinfo=east), "recover") == "20250301-031502-recover"
+    assert new_run_id(at, datetime(2025, 12, 1, tzinfo=UTC), "a") > new_run_id(
+        at, datetime(2025, 2, 1, tzinfo=UTC), "b"
+    )
+
+
+def test_runs_that_begin_within_one_second_each_have_their_own_journal() -> None:
+    date, made = datetime(2025, 3, 1, 3, 15, 2, tzinfo=UTC), []
+    for _ in range(3):
+        made.append(new_run_id(runs_dir("demo"), date, "recover"))
+        Journal.create(runs_dir("demo"), made[-1]).close()
+    assert made == ["20250301-031502-recover", "20250301-031502-recover-2", "20250301-031502-recover-3"]
+    assert made == sorted(made)
+    assert new_run_id(runs_dir("demo"), datetime(2025, 3, 1, 3, 15, 3, tzinfo=UTC), "backup") > made[-1]
 
 
 def test_a_journal_cut_anywhere_in_its_last_line_reads_as_if_that_line_were_not_there() -> None:

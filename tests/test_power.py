@@ -376,7 +376,7 @@ NOW = datetime(2012, 11, 16, 21, 40, tzinfo=UTC)
 def give_word(host: str, at: datetime, *, blocked: bool = False, operation: str = confirmations.OPERATION) -> Path:
     """A run as `pcloud fence confirm` leaves it."""
     key = confirmations.step_key(host)
-    run, date = new_run_id(at, operation), at.isoformat(timespec="seconds")
+    run, date = new_run_id(runs_dir("demo"), at, operation), at.isoformat(timespec="seconds")
     with Journal.create(runs_dir("demo"), run) as journal:
         journal.append(RunStarted(run, "demo", operation, "", date, (operation,), (StepInfo(key, operation),)))
         journal.append(StepStarted(key, 0.1))

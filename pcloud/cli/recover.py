@@ -280,7 +280,7 @@ def _run_once(
     session: Session, make: Callable[[Session], Plan], question: Callable[[Session, Plan], str] | None, way: _Way
 ) -> RunState | None:
     """One run, from its plan to its report; None when there was nothing to do."""
-    run_id = new_run_id(datetime.now(UTC), way.operation.replace(" ", "-"))
+    run_id = new_run_id(places.runs_dir(session.site.site), datetime.now(UTC), way.operation.replace(" ", "-"))
     with RunLock(session.site.site, run_id):
         made = make(session)
         if not way.json:
@@ -301,7 +301,7 @@ def _run_once(
 def _run_without(session: Session, unfenced: tuple[str, ...], way: _Way) -> RunState | None:
     """Once more, with these hosts left alone: who can stand in for what they have does. None when nobody can."""
     desired = replace(session.desired, options=leave_alone(session.desired.options, unfenced))
-    run_id = new_run_id(datetime.now(UTC), f"{way.operation}-again")
+    run_id = new_run_id(places.runs_dir(session.site.site), datetime.now(UTC), f"{way.operation}-again")
     with RunLock(session.site.site, run_id):
         made = plan(desired, observe(desired, session.world), stamp())
         if not made.changes:
