@@ -10,6 +10,7 @@ from __future__ import annotations
 import heapq
 import itertools
 import threading
+import time
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future
@@ -42,6 +43,7 @@ class SimClock:
     def sleep(self, seconds: float) -> None:
         with self._lock:
             self._now += seconds
+        time.sleep(0)  # else who polls uses up a deadline before another thread gets the processor
 
     def work(self, seconds: float) -> None:
         """How long an effect takes: nothing, where time is only added up."""

@@ -380,7 +380,7 @@ def test_a_port_that_says_nothing_or_nonsense(tmp_path: Path) -> None:
         with silent.shell(timeout_s=0.5) as shell, pytest.raises(HostUnreachable, match=r"was silent for 1\.5 s"):
             shell.run(["true"], deadline_s=60)
         assert time.monotonic() - started < 5
-        with silent.shell() as shell, pytest.raises(HostUnreachable, match="was silent for 1 s"):
+        with silent.shell() as shell, pytest.raises(HostUnreachable, match=r"was silent for (1|0\.\d) s"):
             shell.run(["true"], deadline_s=1)
 
         def answer() -> None:
