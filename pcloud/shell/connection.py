@@ -165,7 +165,8 @@ def _shake_hands(transport: paramiko.Transport, target: Target, limit: Deadline)
         ) from None
     except LOST as error:
         if limit.left() < _SLACK_S:
-            raise target.unreachable(f"accepted the connection, but its sshd was silent for {round(allowed, 1):g} s") from None
+            silence = f"{round(allowed, 1):g} s"
+            raise target.unreachable(f"accepted the connection, but its sshd was silent for {silence}") from None
         raise target.unreachable(f"ended the connection before the log-in ({first_line(error)})") from None
 
 
