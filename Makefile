@@ -69,9 +69,9 @@ test: setup
 	$(call install_debian,$(DEBIAN_TEST))
 	@$(MAKE) --no-print-directory lint
 	@echo "== pytest: cases, properties, real daemons and libvirt's test driver, on all cores"
-	@$(BIN)/pytest -n auto --dist worksteal -m "not lab and not chaos"
+	@$(BIN)/pytest -n auto --dist worksteal --durations 15 -m "not lab and not chaos"
 	@echo "== pytest: the lab with real guests, one story after the other"
-	@$(BIN)/pytest -m "lab and not chaos"
+	@$(BIN)/pytest --durations 30 -m "lab and not chaos"
 
 chaos: setup
 	$(call install_debian,$(DEBIAN_TEST))
