@@ -30,7 +30,7 @@ The map, each layer importing only what stands lower (import-linter enforces it)
     journal timing  a run's events on disk; what they say about time
     steps/          one effect each, with its own check
     desired         what the planner reads        inventory playbook   YAML -> checked models
-    templating      Jinja2, fenced in             seed     what makes a server itself
+    templating      templates, and the process (renderer) that runs them    seed    what makes a server itself
     document        YAML as hostile input         identity keys   derived, never stored
     model observed events                         frozen data, no I/O
     errors clock places

@@ -7,32 +7,32 @@ key is the site's identity secret, so that a digest on a host gives no password 
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import hmac
 import json
 import zlib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from ipaddress import IPv4Address
 from pathlib import Path
 from typing import Any
 
-from pcloud.desired import Desired, Dump, ImageSpec, Options, ServerSpec, spec_of
+from pcloud.desired import Desired, Dump, ImageSpec, Names, Options, ServerSpec, spec_of
+from pcloud.errors import BadInput
 from pcloud.identity import carrier_names, server_mac, server_names, server_uuid, servers_of, substitutes_of
 from pcloud.inventory import Inventory, defaults_dir
-from pcloud.keys import derive, keypair_from_seed, public_line
-from pcloud.model import Group, Site
+from pcloud.keys import SHORTEST, derive, keypair_from_seed, public_line
+from pcloud.model import Group, Host, Site
 from pcloud.playbook import Playbook
-from pcloud.seed import SeedFile
+from pcloud.seed import SeedFile, judge_files
 from pcloud.steps.database import open_dump
-from pcloud.templating import OwnView, ServerView, Templates
+from pcloud.templating import OwnView, Secret, ServerView, Templates
 
 IDENTITY = "site/identity"
 """The secret from which the servers' host keys and the key of all digests are derived."""
 
 DUMP_END = b"-- Dump completed"
-
-Secret = Callable[[str], str]
 
 
 @dataclass(frozen=True)
@@ -45,8 +45,9 @@ class Material:
 
 
 def templates_of(inventory: Inventory) -> Templates:
-    own = [inventory.resolve(inventory.site.templates)] if inventory.site.templates else []
-    return Templates([*own, defaults_dir("templates")])
+    site = inventory.site
+    own = [inventory.resolve(site.templates)] if site.templates else []
+    return Templates([*own, defaults_dir("templates")], _shared(site))
 
 
 def desire(
@@ -54,22 +55,46 @@ def desire(
 ) -> tuple[Desired, Material]:
     """`images` holds every image the groups name. Reads templates and the dump, no host."""
     site = inventory.site
-    templates = templates_of(inventory)
-    servers, substitutes = _views(servers_of(site)), _views(substitutes_of(site))
-    shared = _shared(site, servers, substitutes)
-    identity = secret(IDENTITY).encode()
+    identity = _identity(secret)
     authorized = public_line(secret(site.access.key.secret), f"pcloud@{site.site}")
-    specs, files, host_keys = [], {}, {}
-    for view in (*servers, *substitutes):
-        private, public = keypair_from_seed(derive(identity, site.site, view.name, "ssh"), f"{view.name}.{site.site}")
-        own = _own(site, view, site.group(view.group), private, public, authorized)
-        files[view.name] = templates.render_server(own, shared, secret)
-        host_keys[view.name] = public
-        specs.append(_spec(site, own, images[site.group(view.group).image], files[view.name], identity))
+    specs, files, host_keys = {}, {}, {}
+    for own, made in _servers(inventory, identity, authorized, secret):
+        specs[own.name] = _spec(site, own, images[site.group(own.group).image], made, identity)
+        files[own.name], host_keys[own.name] = made, own.ssh_host_key_public
     dump, problem = _dump(inventory)
-    members, stand_ins = tuple(specs[: len(servers)]), tuple(specs[len(servers) :])
+    members = tuple(specs[name] for _, name, _ in servers_of(site))
+    stand_ins = tuple(specs[name] for _, name, _ in substitutes_of(site))
     desired = Desired(site, playbook, members, dump, problem, options, stand_ins)
     return desired, Material(files, host_keys)
+
+
+def check_templates(inventory: Inventory) -> None:
+    """Renders every server's files with secrets that are none. Raises `BadInput`."""
+    for _ in _servers(inventory, b"nobody's identity", "ssh-ed25519 AAAA nobody", lambda name: f"the secret {name}"):
+        pass
+
+
+def _servers(
+    inventory: Inventory, identity: bytes, authorized: str, secret: Secret
+) -> Iterator[tuple[OwnView, tuple[SeedFile, ...]]]:
+    """Every server and substitute, with the files of its seed, which a seed can be made of."""
+    site = inventory.site
+    with contextlib.closing(templates_of(inventory)) as templates:
+        for view in (*_views(servers_of(site)), *_views(substitutes_of(site))):
+            seed = derive(identity, site.site, view.name, "ssh")
+            private, public = keypair_from_seed(seed, f"{view.name}.{site.site}")
+            own = _own(site, view, site.group(view.group), private, public, authorized)
+            files = templates.render_server(own, secret)
+            judge_files(files)
+            yield own, files
+
+
+def _identity(secret: Secret) -> bytes:
+    identity = secret(IDENTITY).encode()
+    if len(identity) < SHORTEST:
+        what = f"the secret {IDENTITY} is shorter than {SHORTEST} bytes: the servers' keys could be guessed"
+        raise BadInput(what, next="give it a long one: openssl rand -base64 32")
+    return identity
 
 
 def _views(addressed: Iterable[tuple[Group, str, IPv4Address]]) -> tuple[ServerView, ...]:
@@ -102,16 +127,38 @@ def _own(site: Site, view: ServerView, group: Group, private: str, public: str, 
     )
 
 
-def _shared(site: Site, servers: tuple[ServerView, ...], substitutes: tuple[ServerView, ...]) -> dict[str, Any]:
+def _shared(site: Site) -> dict[str, Any]:
     return {
         "site": site,
-        "servers": servers,
-        "substitutes": substitutes,
+        "network": {"address": str(site.network.cidr.network_address), "netmask": str(site.network.cidr.netmask)},
+        "servers": _views(servers_of(site)),
+        "substitutes": _views(substitutes_of(site)),
         "services": {
             name: {"address": str(s.address), "port": s.port, "group": s.group} for name, s in site.services.items()
         },
         "database": site.database.name,
         "search": site.search.index,
+    }
+
+
+def domain_context(spec: ServerSpec, names: Names, host: Host, accel: str) -> dict[str, Any]:
+    """What libvirt's XML of a server on `host` is rendered from. `accel` is `kvm` or `tcg`."""
+    image = spec.image
+    return {
+        "spec": spec,
+        "names": {
+            "site": names.site,
+            "generation": names.generation,
+            "domain": names.domain,
+            "disk": names.disk,
+            "seed": names.seed,
+            "console": names.console,
+        },
+        "kernel": image.on_host(host.pool, image.kernel) if image.kernel else None,
+        "initrd": image.on_host(host.pool, image.initrd) if image.initrd else None,
+        "pool": host.pool,
+        "bridge": host.bridge,
+        "accel": accel,
     }
 
 

@@ -22,7 +22,11 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from pcloud.errors import BadInput
 
 KEY_TYPE = "ssh-ed25519"
+REVOKED = "@revoked"
+"""What begins a line of known_hosts that forbids a key."""
 _SALT = b"pcloud/1"
+SHORTEST = 16
+"""Bytes of a master secret, at least."""
 
 
 def derive(master: bytes, *labels: str, length: int = 32) -> bytes:
@@ -31,8 +35,8 @@ def derive(master: bytes, *labels: str, length: int = 32) -> bytes:
     Labels are counted and length-prefixed: ("a", "bc") and ("ab", "c") differ. Raises
     `ValueError` for a master under 16 bytes: it would be guessed.
     """
-    if len(master) < 16:
-        raise ValueError("a master secret has at least 16 bytes")
+    if len(master) < SHORTEST:
+        raise ValueError(f"a master secret has at least {SHORTEST} bytes")
     info = b"".join(_string(label.encode()) for label in labels)
     return HKDF(algorithm=hashes.SHA256(), length=length, salt=_SALT, info=info).derive(master)
 
@@ -81,25 +85,33 @@ def fingerprint(blob: bytes) -> str:
 def load_pins(known_hosts: Path, address: str, *, port: int = 22) -> frozenset[bytes]:
     """The ed25519 key blobs that a known_hosts file pins for one address; none when it is missing.
 
-    Plain and hashed names count; wildcards and lines with a marker (`@cert-authority`,
-    `@revoked`) pin nothing. Raises `OSError` for a file that cannot be read.
+    Plain and hashed names count; wildcards and `@cert-authority` lines pin nothing. A key that a
+    `@revoked` line names, for whatever host, is no pin. Raises `OSError` for a file that cannot be read.
     """
     try:
-        text = known_hosts.read_text(errors="replace")
+        lines = known_hosts.read_text(errors="replace").splitlines()
     except FileNotFoundError:
         return frozenset()
     name = known_name(address, port)
-    pins = set()
-    for line in text.splitlines():
-        words = line.split()
-        if len(words) < 3 or words[1] != KEY_TYPE:
-            continue
-        if any(_names(pattern, name) for pattern in words[0].split(",")):
-            try:
-                pins.add(base64.b64decode(words[2], validate=True))
-            except ValueError:
-                continue
-    return frozenset(pins)
+    pinned, revoked = set(), set()
+    for words in map(str.split, lines):
+        marker = words.pop(0) if words and words[0].startswith("@") else ""
+        blob = _blob(words)
+        if marker == REVOKED:
+            revoked.add(blob)
+        elif blob and not marker and any(_names(pattern, name) for pattern in words[0].split(",")):
+            pinned.add(blob)
+    return frozenset(pinned - revoked - {b""})
+
+
+def _blob(words: list[str]) -> bytes:
+    """The key of a known_hosts line without its marker; nothing when it is none of ed25519."""
+    if len(words) < 3 or words[1] != KEY_TYPE:
+        return b""
+    try:
+        return base64.b64decode(words[2], validate=True)
+    except ValueError:
+        return b""
 
 
 def _names(pattern: str, name: str) -> bool:

@@ -19,6 +19,7 @@ from pcloud.values import (
     Argv,
     DomainName,
     FilePath,
+    HostKey,
     HttpStatus,
     Identifier,
     Name,
@@ -132,14 +133,7 @@ class Host(Frozen):
     """Takes servers only when the others cannot."""
     user: Name | None = None
     """Instead of `access.user`."""
-    host_key: (
-        Annotated[
-            str,
-            StringConstraints(pattern=r"^ssh-ed25519 [A-Za-z0-9+/=]{40,200}$"),
-            wants("one line of ssh-keyscan -t ed25519, from the key's type on", "ssh-ed25519 AAAAC3Nza..."),
-        ]
-        | None
-    ) = None
+    host_key: HostKey | None = None
     """The host's public key, pinned."""
     bmc: Bmc | None = None
     pool: AbsolutePath = "/var/lib/pcloud/pool"

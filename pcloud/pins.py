@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from pcloud import places
-from pcloud.errors import BadInput
+from pcloud.document import decode_text, read_file, show_path
 from pcloud.inventory import Inventory
-from pcloud.keys import known_hosts_line
+from pcloud.keys import REVOKED, known_hosts_line
 
 
 def find_pins_file(inventory: Inventory) -> Path | None:
@@ -19,15 +19,12 @@ def find_pins_file(inventory: Inventory) -> Path | None:
 
 
 def host_pins(inventory: Inventory) -> list[str]:
-    """Every line, without comments. Raises `BadInput` for a file that cannot be read."""
+    """Every line that pins or revokes a key, without comments. Raises `BadInput` for a file that cannot be read."""
     source = find_pins_file(inventory)
     lines: list[str] = []
     if source is not None:
-        try:
-            # paramiko refuses a whole file for one @cert-authority line.
-            lines = [x for x in source.read_text().splitlines() if x and not x.startswith(("#", "@"))]
-        except (OSError, UnicodeDecodeError) as error:
-            fix = "make it readable, or name another as access.known_hosts"
-            raise BadInput(f"the pinned host keys cannot be read: {error}", where=str(source), next=fix) from error
+        text = decode_text(read_file(source)[0], show_path(source))
+        # paramiko refuses a whole file for one @cert-authority line.
+        lines = [x for x in text.splitlines() if x and (x.startswith(REVOKED) or not x.startswith(("#", "@")))]
     hosts = inventory.site.hosts
     return lines + [known_hosts_line(str(h.address), h.host_key) for h in hosts if h.host_key]

@@ -16,6 +16,7 @@ import signal
 import stat
 import subprocess
 import threading
+import unicodedata
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -230,9 +231,26 @@ def _read_secrets_file(path: Path) -> dict[str, str]:
 def _usable(value: str, name: str, source: str) -> str:
     if not value:
         raise BadInput(f"the secret {name} is empty", where=source, next="give it a value there")
-    if "\0" in value:
-        raise BadInput(f"the secret {name} holds a NUL character", where=source, next="give it a text there")
-    return value
+    if _is_key(value):
+        return value
+    if _is_one_line(value):
+        return value
+    # It is written into option files and statements, where a line of its own would be an order.
+    how = (
+        "ends with a line break" if _is_one_line(value.rstrip("\r\n")) else "holds a line break or a control character"
+    )
+    raise BadInput(f"the secret {name} {how}", where=source, next="write it on one line, in quotes")
+
+
+def _is_one_line(value: str) -> bool:
+    return not any(unicodedata.category(c) in ("Cc", "Zl", "Zp") for c in value)
+
+
+def _is_key(value: str) -> bool:
+    """A private key's file, which has lines, and nothing but text in them."""
+    lines = value.splitlines()
+    armoured = lines[0].startswith("-----BEGIN ") and lines[-1].startswith("-----END ")
+    return armoured and all(line.isascii() and line.isprintable() for line in lines)
 
 
 def _run(command: tuple[str, ...], name: str) -> str:

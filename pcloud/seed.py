@@ -107,13 +107,19 @@ bootcmd:
 """
 
 
-def _tar(files: Sequence[SeedFile]) -> bytes:
-    buffer = io.BytesIO()
+def judge_files(files: Sequence[SeedFile]) -> None:
+    """Raises `BadInput` when a seed cannot be made of them."""
     seen: set[str] = set()
+    for file in sorted(files, key=lambda file: file.path):
+        _judge(file, seen)
+        seen.add(file.path)
+
+
+def _tar(files: Sequence[SeedFile]) -> bytes:
+    judge_files(files)
+    buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w", format=tarfile.GNU_FORMAT) as tar:
         for file in sorted(files, key=lambda file: file.path):
-            _judge(file, seen)
-            seen.add(file.path)
             info = tarfile.TarInfo(file.path.lstrip("/"))
             info.size, info.mode, info.mtime = len(file.content), file.mode, _EPOCH
             info.uname, _, info.gname = file.owner.partition(":")

@@ -1,44 +1,44 @@
-"""Jinja2, fenced in: sandboxed, strict about undefined names, bounded in output.
+"""Templates: where they lie, what a role's servers are given, and the process that renders them.
 
-Guest files are text and not escaped; libvirt XML is escaped. A sandbox stops code but not
-`'x' * 10**9`, so multiplying and raising to a power are refused for anything but small
-numbers, and a render ends at `OUTPUT_LIMIT` characters.
+A site's templates are a stranger's program: they run in `renderer.py`, a process of its own with
+an empty environment, which is sent plain data (`plain`), answered the secrets that it asks for, and
+ended after `DEADLINE_S`.
 """
 
 from __future__ import annotations
 
+import contextlib
+import json
+import os
+import selectors
+import subprocess
+import sys
+import threading
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, is_dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
-import jinja2
-from jinja2.sandbox import ImmutableSandboxedEnvironment
-from pydantic import Field, StringConstraints
+from pydantic import AfterValidator, BaseModel, Field, StringConstraints
 
+from pcloud import renderer
+from pcloud.clock import Deadline
 from pcloud.document import load_document, parse
 from pcloud.errors import BadInput
 from pcloud.model import Frozen
 from pcloud.seed import SeedFile
+from pcloud.values import plain_folders
 
-OUTPUT_LIMIT = 1 << 20
-_NUMBER_LIMIT = 1 << 40
+DEADLINE_S = 20.0
+"""How long the templates of one server may take. A second would do, on a machine that does nothing else."""
 
-
-class _Sandbox(ImmutableSandboxedEnvironment):
-    intercepted_binops = frozenset(["*", "**"])
-
-    def call_binop(self, context: jinja2.runtime.Context, operator: str, left: Any, right: Any) -> Any:
-        numbers = all(isinstance(side, int | float) and abs(side) < _NUMBER_LIMIT for side in (left, right))
-        if not numbers or (operator == "**" and abs(right) > 64):
-            raise jinja2.exceptions.SecurityError(f"a template may not compute this with {operator}")
-        return super().call_binop(context, operator, left, right)
+Secret = Callable[[str], str]
 
 
 class FileEntry(Frozen):
     """One file of a role's seed: where it goes in the guest, and the template that makes it."""
 
-    path: Annotated[str, StringConstraints(pattern=r"^/[A-Za-z0-9._/@-]{1,200}$")]
+    path: Annotated[str, StringConstraints(pattern=r"^/[A-Za-z0-9._/@-]{1,200}$"), AfterValidator(plain_folders)]
     template: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9._/-]{1,200}$")]
     mode: Annotated[str, StringConstraints(pattern=r"^0[0-7]{3}$")] = "0644"
     owner: Annotated[str, StringConstraints(pattern=r"^[a-z_][a-z0-9_-]{0,30}:[a-z_][a-z0-9_-]{0,30}$")] = "root:root"
@@ -78,45 +78,122 @@ class OwnView(ServerView):
     authorized_key: str
 
 
+def plain(value: object) -> Any:
+    """What JSON has: mappings, lists, texts, numbers. Models and dataclasses give their fields and no method."""
+    if isinstance(value, BaseModel):
+        return value.model_dump(mode="json")
+    if is_dataclass(value) and not isinstance(value, type):
+        return plain(asdict(value))
+    if isinstance(value, Mapping):
+        return {str(key): plain(entry) for key, entry in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(entry) for entry in value]
+    if value is None or isinstance(value, str | int | float):
+        return value
+    raise TypeError(f"a template cannot be given {type(value).__name__}")
+
+
+class Renderer:
+    """`renderer.py` as a process, started when it is first needed. One request at a time."""
+
+    def __init__(self, folders: Sequence[Path], shared: Mapping[str, Any]) -> None:
+        self._given = {"folders": [str(folder) for folder in folders], "shared": plain(shared)}
+        self._process: subprocess.Popen[bytes] | None = None
+        self._lock = threading.Lock()
+
+    def render(
+        self, templates: Sequence[str], context: Mapping[str, Any], *, xml: bool = False, secret: Secret | None = None
+    ) -> list[tuple[str, list[str]]]:
+        """Each template's text, and the names of the secrets that it asked for. Raises `BadInput`."""
+        request = {"templates": list(templates), "context": plain(context), "xml": xml}
+        with self._lock:
+            try:
+                process = self._process = self._process or self._start()
+                answer = self._converse(process, request, secret)
+            except BaseException:
+                self._end()
+                raise
+        if "error" in answer:
+            raise BadInput(answer["error"], where=answer["where"])
+        return list(zip(answer["texts"], answer["asked"], strict=True))
+
+    def close(self) -> None:
+        with self._lock:
+            self._end()
+
+    def _start(self) -> subprocess.Popen[bytes]:
+        argv = [sys.executable, "-I", renderer.__file__]
+        process = subprocess.Popen(
+            argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env={"LC_ALL": "C.UTF-8"}
+        )
+        _send(process, self._given)
+        return process
+
+    def _converse(
+        self, process: subprocess.Popen[bytes], request: Mapping[str, Any], secret: Secret | None
+    ) -> dict[str, Any]:
+        limit = Deadline.after(DEADLINE_S)
+        where = ", ".join(request["templates"][:1])
+        try:
+            _send(process, request)
+            while "secret" in (answer := _receive(process, limit, where)):
+                value = secret(answer["secret"]) if secret else ""
+                limit = Deadline.after(DEADLINE_S)  # a secret may be a command's, or a person's
+                _send(process, value)
+        except (BrokenPipeError, EOFError, json.JSONDecodeError) as error:
+            mib = renderer.MEMORY_LIMIT >> 20
+            raise BadInput(f"the templates' process ended: they may need more than {mib} MiB", where=where) from error
+        return answer
+
+    def _end(self) -> None:
+        if self._process is not None:
+            self._process.kill()
+            for pipe in (self._process.stdin, self._process.stdout):
+                with contextlib.suppress(OSError):
+                    pipe.close() if pipe else None
+            self._process.wait()
+            self._process = None
+
+    def __del__(self) -> None:
+        self._end()
+
+
+def _send(process: subprocess.Popen[bytes], document: object) -> None:
+    assert process.stdin is not None
+    process.stdin.write(json.dumps(document).encode() + b"\n")
+    process.stdin.flush()
+
+
+def _receive(process: subprocess.Popen[bytes], limit: Deadline, where: str) -> dict[str, Any]:
+    assert process.stdout is not None
+    line = bytearray()
+    with selectors.DefaultSelector() as ready:
+        ready.register(process.stdout, selectors.EVENT_READ)
+        while not line.endswith(b"\n"):
+            if not ready.select(max(0.0, limit.left())):
+                what = f"the templates take longer than {DEADLINE_S:g} s"
+                raise BadInput(what, where=where, next="look for a loop without end in what was changed last")
+            if not (part := os.read(process.stdout.fileno(), 1 << 20)):
+                raise EOFError
+            line += part
+    return dict(json.loads(line))
+
+
 class Templates:
-    """The template folders of a site: its own first, then those that come with pcloud."""
+    """The template folders of a site: its own first, then those that come with pcloud.
 
-    def __init__(self, folders: Sequence[Path]) -> None:
+    `shared` is what the templates of every server may see.
+    """
+
+    def __init__(self, folders: Sequence[Path], shared: Mapping[str, Any] | None = None) -> None:
         self.folders = tuple(folders)
-        loader = jinja2.FileSystemLoader([str(f) for f in folders])
-        options: dict[str, Any] = {
-            "loader": loader,
-            "undefined": jinja2.StrictUndefined,
-            "trim_blocks": True,
-            "lstrip_blocks": True,
-            "keep_trailing_newline": True,
-        }
-        self._text = _Sandbox(autoescape=False, **options)
-        self._xml = _Sandbox(autoescape=True, **options)
+        self._renderer = Renderer(folders, shared or {})
 
-    def render_text(self, template: str, context: Mapping[str, Any]) -> str:
-        return self._render(self._text, template, context)
+    def close(self) -> None:
+        self._renderer.close()
 
     def render_xml(self, template: str, context: Mapping[str, Any]) -> str:
-        return self._render(self._xml, template, context)
-
-    def _render(self, environment: jinja2.Environment, template: str, context: Mapping[str, Any]) -> str:
-        try:
-            parts: list[str] = []
-            length = 0
-            for part in environment.get_template(template).generate(**context):
-                length += len(part)
-                if length > OUTPUT_LIMIT:
-                    raise BadInput(f"the template writes more than {OUTPUT_LIMIT} characters", where=template)
-                parts.append(part)
-            return "".join(parts)
-        except jinja2.TemplateNotFound as error:
-            folders = ", ".join(str(f) for f in self.folders)
-            raise BadInput(f"there is no template {error.name} in {folders}", where=template) from error
-        except jinja2.TemplateSyntaxError as error:
-            raise BadInput(f"line {error.lineno}: {error.message}", where=error.name or template) from error
-        except (jinja2.TemplateError, ArithmeticError, TypeError, ValueError, LookupError) as error:
-            raise BadInput(f"cannot be rendered: {error}", where=template) from error
+        return self._renderer.render([template], context, xml=True)[0][0]
 
     def find_file(self, name: str) -> Path | None:
         """The first folder's file of that name."""
@@ -135,19 +212,13 @@ class Templates:
             entries |= {e.path: e for e in parse(load_document(path), FileIndex).files}
         return tuple(entries[path] for path in sorted(entries))
 
-    def render_server(
-        self, own: OwnView, shared: Mapping[str, Any], secret: Callable[[str], str]
-    ) -> tuple[SeedFile, ...]:
+    def render_server(self, own: OwnView, secret: Secret) -> tuple[SeedFile, ...]:
         """Every file of one server. A template that asks for a secret must be private (0600-like)."""
+        entries = self.index(own.role, carries=own.carries)
+        names = [f"servers/{entry.template}" for entry in entries]
+        rendered = self._renderer.render(names, {"server": own}, secret=secret)
         files = []
-        for entry in self.index(own.role, carries=own.carries):
-            asked: list[str] = []
-
-            def reveal(name: str, asked: list[str] = asked) -> str:
-                asked.append(name)
-                return secret(name)
-
-            text = self.render_text(f"servers/{entry.template}", {**shared, "server": own, "secret": reveal})
+        for entry, (text, asked) in zip(entries, rendered, strict=True):
             mode = int(entry.mode, 8)
             if asked and mode & 0o007:
                 raise BadInput(

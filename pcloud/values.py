@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import base64
 from ipaddress import IPv4Network
 from typing import Annotated, Any, Literal
 
@@ -27,7 +28,7 @@ def private(words: str, example: str) -> Any:
     return Field(examples=[example], json_schema_extra={"x-wants": words, "x-private": True})
 
 
-def _plain_folders(path: str) -> str:
+def plain_folders(path: str) -> str:
     if any(part in ("", ".", "..") for part in path.split("/")[1:]):
         raise ValueError(f'"{path}" must not hold //, /./, /../ or end in /; write the folder itself')
     return path
@@ -41,11 +42,22 @@ def _usable(network: IPv4Network) -> IPv4Network:
     return network
 
 
+def _ed25519(line: str) -> str:
+    """RFC 8709: the key's blob is two strings, its type and 32 bytes."""
+    try:
+        blob = base64.b64decode(line.split()[1], validate=True)
+    except ValueError:
+        blob = b""
+    if len(blob) != 51 or not blob.startswith(b"\0\0\0\x0bssh-ed25519\0\0\0\x20"):
+        raise ValueError("is no whole ed25519 key; copy the line anew: ssh-keyscan -t ed25519 ADDRESS")
+    return line
+
+
 Name = Annotated[str, StringConstraints(pattern=NAME), wants("small letters, digits and hyphens, at most 31", "web-1")]
 AbsolutePath = Annotated[
     str,
     StringConstraints(pattern=SAFE_PATH),
-    AfterValidator(_plain_folders),
+    AfterValidator(plain_folders),
     wants("an absolute path of letters, digits and . _ - /", "/var/lib/pcloud/pool"),
 ]
 UrlPath = Annotated[
@@ -55,6 +67,12 @@ UrlPath = Annotated[
 ]
 DomainName = Annotated[str, StringConstraints(pattern=DOMAIN), wants("a domain name in small letters", "shop.example")]
 SecretName = Annotated[str, StringConstraints(pattern=SECRET), private("the secret's name, never its value", "db/root")]
+HostKey = Annotated[
+    str,
+    StringConstraints(pattern=r"^ssh-ed25519 [A-Za-z0-9+/=]{40,200}$"),
+    AfterValidator(_ed25519),
+    wants("one line of ssh-keyscan -t ed25519, from the key's type on", "ssh-ed25519 AAAAC3Nza..."),
+]
 Identifier = Annotated[
     str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,60}$"), wants("small letters, digits and _", "products")
 ]

@@ -13,10 +13,11 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Self
+from xml.etree import ElementTree
 
 from pcloud import confirmations, places
 from pcloud.clock import Clock, SystemClock
-from pcloud.desire import Material, Secret, templates_of
+from pcloud.desire import Material, domain_context, templates_of
 from pcloud.desired import Desired, Names, ServerSpec
 from pcloud.errors import BadInput, LibvirtSilent, PcloudError
 from pcloud.hypervisor import NAMESPACE, Hypervisor, ssh_uri
@@ -29,9 +30,12 @@ from pcloud.power import PowerControl, control_of
 from pcloud.probe import Verdict, probe
 from pcloud.seed import build_seed
 from pcloud.shell import Shell, ssh_argv
+from pcloud.templating import Secret
 
 LOGIN_FACTOR = 3
 """A host has this many times `connect_timeout_s` until libvirt answers, as it has for a log-in."""
+
+_DEFINITION = "libvirt/domain.xml.j2"
 
 _WRAPPER = """#!/bin/sh
 # Written by pcloud: ssh that knows only this site's pinned keys (libvirt's transport runs it).
@@ -64,6 +68,7 @@ class World:
         self._image_folders = image_folders
         self._ask = ask
         self._templates = templates_of(inventory)
+        self._rehearse()
         self._lock = threading.Lock()
         self._locks: dict[str, threading.Lock] = {}
         self._hypervisors: dict[str, Hypervisor] = {}
@@ -93,6 +98,7 @@ class World:
         self.close()
 
     def close(self) -> None:
+        self._templates.close()
         for hypervisor in list(self._hypervisors.values()):
             hypervisor.close()
         for shell in list(self._shells.values()):
@@ -198,15 +204,20 @@ class World:
     def domain_xml(self, spec: ServerSpec, host: str, generation: int) -> str:
         place = self.site.host(host)
         accel = self._accel.setdefault(host, self.hypervisor(host).capacity(place.accel).accel)
-        context = {
-            "spec": spec,
-            "names": Names(self.site.site, spec.name, generation),
-            "pool": place.pool,
-            "bridge": place.bridge,
-            "accel": accel,
-            "namespace": NAMESPACE,
-        }
-        return self._templates.render_xml("libvirt/domain.xml.j2", context)
+        return self._definition(spec, place, accel, generation)
+
+    def _definition(self, spec: ServerSpec, host: Host, accel: str, generation: int) -> str:
+        context = domain_context(spec, Names(self.site.site, spec.name, generation), host, accel)
+        return self._templates.render_xml(_DEFINITION, {**context, "namespace": NAMESPACE})
+
+    def _rehearse(self) -> None:
+        """A definition that cannot be rendered is found before a server is put away for its successor."""
+        for spec in {s.group: s for s in self._desired.servers}.values():
+            for accel in ("kvm", "tcg"):
+                try:
+                    ElementTree.fromstring(self._definition(spec, self.site.hosts[0], accel, 1))  # noqa: S314 (ours)
+                except ElementTree.ParseError as error:
+                    raise BadInput(f"is no XML once rendered: {error}", where=_DEFINITION) from error
 
     # -- questions
 

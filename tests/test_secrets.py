@@ -121,10 +121,35 @@ def test_names_in_the_environment() -> None:
 
 
 def test_a_lab_has_its_own_file() -> None:
-    write(places.lab_dir("small") / "secrets.yaml", 'db/root: "from the lab"\nssh/operator: |\n  one\n  two\n')
+    key = "-----BEGIN OPENSSH PRIVATE KEY-----\nb3BlbnNzaC1rZXk=\n-----END OPENSSH PRIVATE KEY-----\n"
+    block = "".join(f"  {line}\n" for line in key.splitlines())
+    write(places.lab_dir("small") / "secrets.yaml", f'db/root: "from the lab"\nssh/operator: |\n{block}')
     secrets = secrets_of(site(lab=True))
     assert secrets.reveal("db/root") == "from the lab"
-    assert secrets.reveal("ssh/operator") == "one\ntwo\n"
+    assert secrets.reveal("ssh/operator") == key
+
+
+@pytest.mark.parametrize(
+    ("value", "says"),
+    [
+        ("pw\nssl=0\ninit-command=DROP DATABASE shop", "holds a line break"),
+        ("pw\n", "ends with a line break"),
+        ("pw\r\n", "ends with a line break"),
+        ("a\tb", "holds a line break or a control character"),
+        ("a\x1b[2Jb", "holds a line break or a control character"),
+        ("a\u2028b", "holds a line break or a control character"),
+        ("a\x85b", "holds a line break or a control character"),
+        ("-----BEGIN X-----\n\x1b[2J\n-----END X-----\n", "holds a line break or a control character"),
+        ("-----BEGIN X-----\ninit-command=DROP DATABASE shop", "holds a line break or a control character"),
+    ],
+)
+def test_a_secret_cannot_be_two_lines(value: str, says: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It goes into option files, where a line of its own is an order."""
+    monkeypatch.setenv("PCLOUD_SECRET_DB_ROOT", value)
+    with pytest.raises(BadInput, match=f"the secret db/root {says}"):
+        secrets_of(site()).get("db/root")
+    monkeypatch.setenv("PCLOUD_SECRET_DB_ROOT", "pâté 'n' \u00a0 \\ \" $(id) 🐟")
+    assert secrets_of(site()).reveal("db/root") == "pâté 'n' \u00a0 \\ \" $(id) 🐟"
 
 
 def test_a_file_given_by_a_person_takes_the_place_of_the_sites_own() -> None:
@@ -238,7 +263,7 @@ def test_an_empty_value_and_a_bad_name_are_refused(monkeypatch: pytest.MonkeyPat
         ("print('hun' 'ter2' * 100000)", "prints more than 64 KiB for the secret db/root"),
         ("sys.stdout.buffer.write(b'hun' b'ter2\\xff')", "prints no UTF-8 text for the secret db/root"),
         ("print()", "the secret db/root is empty"),
-        ("print('hun' 'ter2\\0')", "the secret db/root holds a NUL character"),
+        ("print('hun' 'ter2\\0')", "the secret db/root holds a line break or a control character"),
         ("os.kill(os.getpid(), 9)", "ended with -9 for the secret db/root"),
     ],
 )

@@ -6,6 +6,7 @@ import contextlib
 import hashlib
 import io
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -18,7 +19,9 @@ from pathlib import Path
 import pytest
 
 from pcloud.errors import BadInput, Blocked, CommandFailed, DeadlineExceeded, HostUnreachable
+from pcloud.inventory import defaults_dir, load_inventory
 from pcloud.keys import derive, keypair_from_seed, known_hosts_line
+from pcloud.pins import host_pins
 from pcloud.shell import Shell, connection, ssh_argv
 
 MASTER = b"a master secret for these tests only"
@@ -318,6 +321,30 @@ def test_a_changed_host_key_waits_for_a_person(sshd: Sshd, tmp_path: Path) -> No
     with sshd.shell(known_hosts=wrong) as shell, pytest.raises(Blocked, match="another machine answers"):
         shell.run(["true"], deadline_s=10)
     assert wrong.read_text() == known_hosts_line("127.0.0.1", STRANGER_LINE, port=sshd.port)
+
+
+@pytest.mark.parametrize("names", ["*", "elsewhere.example", "[127.0.0.1]:22"])
+def test_a_revoked_key_is_no_pin(names: str, sshd: Sshd, tmp_path: Path) -> None:
+    """Whatever order the lines have, and whatever host the ban names: who has the key may be anybody."""
+    ban, pin = f"@revoked {names} {HOST_LINE}", known_hosts_line("127.0.0.1", HOST_LINE, port=sshd.port)
+    for lines in ((ban, pin), (pin, ban)):
+        (tmp_path / "known_hosts").write_text("\n".join(lines))
+        with sshd.shell(known_hosts=tmp_path / "known_hosts") as shell, pytest.raises(Blocked, match="pins no ed25519"):
+            shell.run(["true"], deadline_s=10)
+
+
+def test_a_ban_reaches_the_file_that_libvirt_is_given(tmp_path: Path) -> None:
+    pinned = tmp_path / "known_hosts"
+    pinned.write_text(f"# mine\n@cert-authority * {HOST_LINE}\n@revoked * {STRANGER_LINE}\n10.0.0.1 {HOST_LINE}\n")
+    text = (defaults_dir("inventory") / "demo.yaml").read_text()
+    text = re.sub(r"(?m)^lab: .*$", "", text).replace("access:\n", f"access:\n  known_hosts: {pinned}\n")
+    (tmp_path / "demo.yaml").write_text(text)
+    inventory = load_inventory(tmp_path / "demo.yaml")
+    assert host_pins(inventory) == [f"@revoked * {STRANGER_LINE}", f"10.0.0.1 {HOST_LINE}"]
+    pinned.unlink()
+    os.mkfifo(pinned)
+    with pytest.raises(BadInput, match="is not a regular file"):
+        host_pins(inventory)
 
 
 def test_only_ed25519_host_keys_count(start_sshd: Callable[[str], Sshd], tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from typing import Annotated, Any
 import typer
 from pydantic import BaseModel
 
+from pcloud.desire import check_templates
 from pcloud.document import Document, load_document, parse, parse_document, show_path
 from pcloud.errors import BadDocument, BadInput, Problem
 from pcloud.images.recipe import Recipe, load_recipe
@@ -106,6 +107,7 @@ def _summary(path: Path) -> tuple[str, list[str]]:
     problems = check_playbook(playbook, site)
     if problems:
         raise BadDocument(problems)
+    check_templates(inventory)
     spare = sum(host.spare for host in site.hosts)
     parts = [
         f"{_count(sum(group.count for group in site.groups), 'server')} in {_count(len(site.groups), 'group')}",

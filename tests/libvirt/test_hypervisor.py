@@ -7,14 +7,17 @@ from __future__ import annotations
 
 import socket
 import time
+from ipaddress import IPv4Address
 from pathlib import Path
 
 import pytest
 
+from pcloud.desire import domain_context
 from pcloud.desired import ImageFile, ImageSpec, Names, ServerSpec
 from pcloud.errors import HostUnreachable, HypervisorError, LibvirtSilent
 from pcloud.hypervisor import NAMESPACE, Hypervisor
 from pcloud.inventory import defaults_dir
+from pcloud.model import Host
 from pcloud.observed import Mark, Power
 from pcloud.templating import Templates
 
@@ -47,19 +50,13 @@ SPEC = ServerSpec(
 )
 
 
+HOST = Host(name="h1", address=IPv4Address("10.77.0.11"), rack="a", pool="/pool", bridge="br0")
+
+
 def definition(generation: int = 1, kind: str = "test") -> str:
     templates = Templates([defaults_dir("templates")])
-    xml = templates.render_xml(
-        "libvirt/domain.xml.j2",
-        {
-            "spec": SPEC,
-            "names": Names("demo", "fe-1", generation),
-            "pool": "/pool",
-            "bridge": "br0",
-            "accel": "tcg",
-            "namespace": NAMESPACE,
-        },
-    )
+    context = domain_context(SPEC, Names("demo", "fe-1", generation), HOST, "tcg")
+    xml = templates.render_xml("libvirt/domain.xml.j2", {**context, "namespace": NAMESPACE})
     return xml.replace("<domain type='qemu'>", f"<domain type='{kind}'>")
 
 
