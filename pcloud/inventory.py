@@ -117,7 +117,7 @@ def find_playbook(inventory: Inventory, operation: str) -> Path:
     if inventory.site.playbooks is not None:
         own = inventory.resolve(inventory.site.playbooks) / f"{operation}.yaml"
         try:
-            if own.exists():
+            if own.exists() or own.is_symlink():  # a link that leads nowhere is an error, not the default
                 return own
         except OSError:
             return own  # it may be there: reading it will say why it cannot be read

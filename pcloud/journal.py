@@ -8,6 +8,7 @@ site at a time holds `sites/SITE/lock` with flock(2), which dies with its proces
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import getpass
 import itertools
@@ -28,6 +29,7 @@ from pydantic import TypeAdapter
 from pcloud.clock import Clock, Deadline, SystemClock
 from pcloud.errors import BadInput, Blocked, PcloudError
 from pcloud.events import Event, IllegalTransition, RunStarted, RunState, advance, begin, from_json, to_json
+from pcloud.files import make_own_folder
 from pcloud.kept import NEVER_SEEN, Sighting
 from pcloud.places import runs_dir, site_dir
 from pcloud.timing import journey_s
@@ -74,7 +76,8 @@ class Journal:
             for parent in (folder, runs_dir):
                 _sync_folder(parent)
         except FileExistsError as error:
-            raise PcloudError(f"run {run_id} exists already", where=str(folder), next="start it again") from error
+            what = f"run {run_id} exists already: another one began in the same second"
+            raise Blocked(what, where=str(folder), next="start it again") from error
         except OSError as error:
             raise _unwritable(folder, error) from error
         return cls(folder / EVENTS, fd)
@@ -294,8 +297,8 @@ class RunLock:
     def acquire(self) -> None:
         """Raises `Blocked`, naming the run that holds the lock."""
         path = _lock_path(self.site)
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        fd = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+        make_own_folder(path.parent)
+        fd = _open_lock(path, os.O_RDWR | os.O_CREAT)
         try:
             self._take(fd)
             mine = Holder(os.getpid(), self.run_id, _who(), self._clock.wall().isoformat(timespec="seconds"))
@@ -336,6 +339,16 @@ def _lock_path(site: str) -> Path:
     return site_dir(site) / "lock"
 
 
+def _open_lock(path: Path, flags: int) -> int:
+    """Raises `BadInput` for a link: what it leads to would be emptied."""
+    try:
+        return os.open(path, flags | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        if error.errno != errno.ELOOP:
+            raise
+        raise BadInput("the lock is a link", where=str(path), next="see who made it, and remove it") from error
+
+
 def _who() -> str:
     try:
         user = os.environ.get("SUDO_USER") or getpass.getuser()
@@ -365,7 +378,7 @@ def _busy(site: str, holder: Holder) -> Blocked:
 def find_holder(site: str) -> Holder | None:
     """Who works on the site from this machine right now."""
     try:
-        fd = os.open(_lock_path(site), os.O_RDONLY)
+        fd = _open_lock(_lock_path(site), os.O_RDONLY)
     except FileNotFoundError:
         return None
     try:

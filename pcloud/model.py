@@ -17,15 +17,18 @@ from pcloud.values import (
     AbsolutePath,
     AddressSpec,
     Argv,
+    DatabaseName,
     DomainName,
     FilePath,
     HostKey,
     HttpStatus,
     Identifier,
     Name,
+    PoolFolder,
     Port,
     Role,
     SecretName,
+    Selector,
     ServerNetwork,
     SqlName,
     Text,
@@ -136,7 +139,7 @@ class Host(Frozen):
     host_key: HostKey | None = None
     """The host's public key, pinned."""
     bmc: Bmc | None = None
-    pool: AbsolutePath = "/var/lib/pcloud/pool"
+    pool: PoolFolder = "/var/lib/pcloud/pool"
     """The folder of the storage pool, on the host."""
     bridge: Annotated[
         str, StringConstraints(pattern=r"^[a-z][a-z0-9.-]{0,14}$"), wants("a network interface of the host", "br0")
@@ -280,7 +283,7 @@ class Database(Frozen):
     """What the database holds, where its latest dump is, and which servers carry a replica of it."""
 
     group: Name
-    name: SqlName
+    name: DatabaseName
     service: Name = "db"
     """The service whose address moves with the primary."""
     replica: Name | None = None
@@ -319,13 +322,13 @@ class Visit(Frozen):
 
     name: Name
     get: UrlPath | None = None
-    follow: Text | None = None
-    submit: Text | None = None
+    follow: Selector | None = None
+    submit: Selector | None = None
     fields: dict[Text, Annotated[str, StringConstraints(max_length=2000)]] = Field(default_factory=dict, max_length=50)
     """What the form is filled with, as texts."""
     status: HttpStatus = 200
     contains: Annotated[tuple[Text, ...], Field(max_length=50)] = ()
-    finds: Text | None = None
+    finds: Selector | None = None
     at_least: Annotated[int, Field(ge=1, le=10_000)] = 1
 
     @model_validator(mode="after")

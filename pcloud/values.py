@@ -9,6 +9,7 @@ import base64
 from ipaddress import IPv4Network
 from typing import Annotated, Any, Literal
 
+import soupsieve
 from pydantic import AfterValidator, Field, StringConstraints
 
 NAME = r"^[a-z0-9][a-z0-9-]{0,30}$"
@@ -53,6 +54,36 @@ def _ed25519(line: str) -> str:
     return line
 
 
+SYSTEM_SCHEMAS = frozenset({"mysql", "information_schema", "performance_schema", "sys", "pcloud", "test"})
+_SYSTEM_FOLDERS = frozenset(
+    ["bin", "boot", "dev", "etc", "lib", "lib32", "lib64", "proc", "root", "run", "sbin", "sys", "tmp", "usr"]
+)
+
+
+def _not_a_system_schema(name: str) -> str:
+    if name in SYSTEM_SCHEMAS:
+        raise ValueError(f"\"{name}\" is MariaDB's own, or pcloud's; name the schema that the shop uses")
+    return name
+
+
+def _not_the_systems(path: str) -> str:
+    """A pool's files are deleted by their names, and must be there after the next boot."""
+    first, second = [*path.split("/"), ""][1:3]
+    if first in _SYSTEM_FOLDERS or (first, second) in (("var", "tmp"), ("var", "run"), ("var", "lock")):
+        where = f'"{path}" is the system\'s, or is emptied at its start'
+        raise ValueError(f"{where}; write a folder such as /var/lib/pcloud/pool")
+    return path
+
+
+def _selector(text: str) -> str:
+    try:
+        soupsieve.compile(text)
+    except (soupsieve.SelectorSyntaxError, ValueError) as error:
+        reason = str(error).splitlines()[0]
+        raise ValueError(f'"{text}" is no CSS selector ({reason}); write one such as form.checkout') from None
+    return text
+
+
 Name = Annotated[str, StringConstraints(pattern=NAME), wants("small letters, digits and hyphens, at most 31", "web-1")]
 AbsolutePath = Annotated[
     str,
@@ -79,6 +110,10 @@ Identifier = Annotated[
 SqlName = Annotated[
     str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,30}$"), wants("small letters, digits and _", "shop")
 ]
+Text = Annotated[str, StringConstraints(min_length=1, max_length=500)]
+DatabaseName = Annotated[SqlName, AfterValidator(_not_a_system_schema)]
+PoolFolder = Annotated[AbsolutePath, AfterValidator(_not_the_systems)]
+Selector = Annotated[Text, AfterValidator(_selector)]
 ServerNetwork = Annotated[IPv4Network, AfterValidator(_usable), wants("a network with its size", "10.77.0.0/24")]
 AddressSpec = Annotated[
     str,
@@ -93,7 +128,6 @@ Argv = Annotated[
     Field(min_length=1, max_length=64),
     wants("a command as a list of words", "[systemctl, is-active, nginx]"),
 ]
-Text = Annotated[str, StringConstraints(min_length=1, max_length=500)]
 FilePath = Annotated[
     str,
     StringConstraints(min_length=1, max_length=500),

@@ -20,6 +20,7 @@ from pcloud.clock import Clock, SystemClock
 from pcloud.desire import Material, domain_context, templates_of
 from pcloud.desired import Desired, Names, ServerSpec
 from pcloud.errors import BadInput, LibvirtSilent, PcloudError
+from pcloud.files import make_own_folder, write_atomically
 from pcloud.hypervisor import NAMESPACE, Hypervisor, ssh_uri
 from pcloud.inventory import Inventory
 from pcloud.journey import JourneyResult, walk
@@ -78,7 +79,7 @@ class World:
         self._key = secret(self.site.access.key.secret)
         self._key_fd = _anonymous_file(self._key)
         folder = places.site_dir(self.site.site)
-        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        make_own_folder(folder)
         self.known_hosts = folder / "known_hosts"
         self._pinned_in = str(find_pins_file(inventory) or inventory.path)
         _replace(self.known_hosts, "".join(f"{line}\n" for line in self._pins(inventory)), 0o600)
@@ -248,15 +249,9 @@ def _anonymous_file(text: str) -> int:
 
 
 def _replace(path: Path, text: str, mode: int) -> None:
-    part = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        with open(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode), "w") as file:  # noqa: PTH123 (mode)
-            os.fchmod(file.fileno(), mode)
-            file.write(text)
-        part.replace(path)
+        write_atomically(path, text, mode)
     except OSError as error:
-        with suppress(OSError):
-            part.unlink()
         raise PcloudError(
             f"cannot be written: {error.strerror}",
             where=str(path),

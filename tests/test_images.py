@@ -18,10 +18,21 @@ import pytest
 from pcloud.cli.session import refuse_small_disks
 from pcloud.errors import BadDocument, BadInput, DeadlineExceeded, ImageError
 from pcloud.images import boot, find_broken, find_image, find_leaves, find_recipes, list_images, store, tree, verify
-from pcloud.images.manifest import DISK, INITRD, KERNEL, MANIFEST, Image, Manifest, describe, read_manifest
+from pcloud.images.manifest import (
+    DISK,
+    INITRD,
+    KERNEL,
+    MANIFEST,
+    Image,
+    Manifest,
+    content_digest,
+    describe,
+    read_manifest,
+)
 from pcloud.images.recipe import Chain, load_recipe
 from pcloud.images.sandbox import Interrupted, Sandbox
 from pcloud.images.sources import find_sources
+from pcloud.images.tree import pip_environment
 from pcloud.inventory import defaults_dir, find_inventory, load_inventory
 
 BASE = "recipe: base\nsuite: bookworm\nkernel: {init: init, modules: [virtio_blk], cmdline: quiet}\n"
@@ -292,6 +303,16 @@ def test_a_program_that_hangs_or_is_not_wanted_any_more_is_ended(tmp_path: Path)
         sandbox.run(["sleep", "60"])
 
 
+def test_pip_sees_no_secret() -> None:
+    ours = {"PCLOUD_SECRET_DB_SHOP": "hunter2", "PIP_INDEX_URL": "http://x", "PIP_USER": "1", "PATH": "/bin"}
+    assert set(pip_environment(ours)) == {
+        "PIP_INDEX_URL",
+        "PATH",
+        "PIP_ROOT_USER_ACTION",
+        "PIP_DISABLE_PIP_VERSION_CHECK",
+    }
+
+
 # -- manifests and the store
 
 
@@ -315,6 +336,25 @@ def make_image(
         )
         (building / MANIFEST).write_text(manifest.model_dump_json())
         return store.publish(building, manifest, folder)
+
+
+def test_the_kernels_command_line_is_part_of_an_image(tmp_path: Path) -> None:
+    image = make_image(tmp_path)
+    path = image.folder / MANIFEST
+    path.write_text(path.read_text().replace('"cmdline":"quiet"', '"cmdline":"quiet init=/bin/sh"'))
+    with pytest.raises(ImageError, match="its files are those of"):
+        read_manifest(image.folder)
+
+
+def test_an_image_from_before_keeps_its_name(tmp_path: Path) -> None:
+    """Else an upgrade would make every server anew: its digest stands in the mark of each."""
+    image = make_image(tmp_path)
+    before = image.manifest.model_copy(update={"format": 1})
+    assert before.digest == content_digest(before.files, "")
+    assert before.digest != image.digest
+    folder = image.folder.rename(tmp_path / f"frontend-{before.digest[:12]}")
+    (folder / MANIFEST).write_text(before.model_dump_json())
+    assert read_manifest(folder).digest == before.digest
 
 
 def test_an_image_is_found_by_recipe_digest_and_name(tmp_path: Path) -> None:

@@ -27,7 +27,7 @@ from pcloud.inventory import (
     resolve_path,
 )
 from pcloud.model import Site
-from pcloud.playbook import PlaybookFile
+from pcloud.playbook import PlaybookFile, load_playbook
 from pcloud.wording import editor_schema
 from tests.data_cases import CASES, Case, load_cases
 
@@ -173,6 +173,11 @@ def test_a_site_may_bring_its_own_playbook(tmp_path: Path) -> None:
     assert find_playbook(load_inventory(path), "recover") == tmp_path / "ours" / "recover.yaml"
     with pytest.raises(BadInput, match="cannot be the name of a playbook"):
         find_playbook(load_inventory(path), "../recover")
+    (tmp_path / "ours" / "recover.yaml").unlink()
+    (tmp_path / "ours" / "recover.yaml").symlink_to("nowhere.yaml")
+    assert find_playbook(load_inventory(path), "recover") == tmp_path / "ours" / "recover.yaml"
+    with pytest.raises(BadInput, match="there is no such file"):
+        load_playbook(find_playbook(load_inventory(path), "recover"))
 
 
 # -- identity

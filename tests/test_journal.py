@@ -95,6 +95,34 @@ def test_a_run_id_is_used_once_and_stays_in_its_folder() -> None:
             find_run("demo", name)
 
 
+def test_a_lock_that_is_a_link_is_refused_and_what_it_leads_to_stays(tmp_path: Path) -> None:
+    precious = tmp_path / "precious"
+    precious.write_text("stay")
+    folder = runs_dir("demo").parent
+    folder.mkdir(parents=True, mode=0o700)
+    (folder / "lock").symlink_to(precious)
+    with pytest.raises(BadInput, match="the lock is a link"):
+        RunLock("demo", "r1").acquire()
+    with pytest.raises(BadInput, match="the lock is a link"):
+        find_holder("demo")
+    assert precious.read_text() == "stay"
+
+
+def test_a_folder_of_somebody_else_is_not_used() -> None:
+    folder = runs_dir("demo").parent
+    folder.mkdir(parents=True, mode=0o700)
+    os.chown(folder, 65534, 65534)
+    with pytest.raises(BadInput, match="belongs to user 65534"):
+        RunLock("demo", "r1").acquire()
+    os.chown(folder, 0, 0)
+    folder.chmod(0o777)
+    with pytest.raises(BadInput, match="may be changed by others"):
+        RunLock("demo", "r1").acquire()
+    folder.chmod(0o755)
+    with RunLock("demo", "r1"):
+        pass
+
+
 def test_run_ids_sort_by_date() -> None:
     east = timezone(timedelta(hours=2))
     at = runs_dir("demo")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -63,6 +64,10 @@ def test_a_bad_file_is_refused_with_its_line(tmp_path: Path, case: str) -> None:
         ("packages:", "commands: [reboot]\npackages:"),
         ("packages:", "mirror: http://example.org\npackages:"),
         ("packages:", "size_gib: 100000\npackages:"),
+        ("packages:", "pypi: {target: /../../../opt/x, packages: [six]}\npackages:"),
+        ("packages:", "remove: [/../../etc/*]\npackages:"),
+        ("source: motd", "source: ../../../../proc/kmsg"),
+        ("source: motd", "source: ../../../../dev/zero"),
     ],
 )
 def test_a_bad_recipe_is_refused(tmp_path: Path, old: str, new: str) -> None:
@@ -84,3 +89,11 @@ def test_the_recipes_that_come_with_it_load_and_stand_on_one_base() -> None:
     recipes = find_recipes(defaults_dir("templates") / "images")
     assert set(find_leaves(recipes)) == {"frontend", "balancer", "database", "indexer"}
     assert {load_recipe(p).layers[0].recipe.recipe for p in recipes.values()} == {"base"}
+
+
+def test_a_source_that_never_ends_is_refused_at_once(tmp_path: Path) -> None:
+    path = write(tmp_path, GOOD)
+    (tmp_path / "motd").unlink()
+    os.mkfifo(tmp_path / "motd")
+    with pytest.raises(BadInput, match="is not a regular file"):
+        load_recipe(path)

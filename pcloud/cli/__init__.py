@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import errno
+import sys
 from typing import Any
 
 import typer
 from typer.core import TyperGroup
 
-from pcloud.errors import PcloudError
+from pcloud.cli.screen import find_unprintable, say
+from pcloud.errors import BadInput, PcloudError
 
 HELP = """Rebuild a broken shop's servers from prepared images, and do not stop before a shopper could buy again.
 
@@ -30,17 +32,17 @@ class _Explained(TyperGroup):
         try:
             return super().invoke(ctx)
         except PcloudError as error:
-            typer.echo(f"pcloud: {error}", err=True)
+            say(f"pcloud: {error}", err=True)
             raise typer.Exit(error.exit_code) from None
         except BrokenPipeError:  # whoever read the output has left
             raise typer.Exit(1) from None
         except OSError as error:
             if error.errno not in _OF_THE_MACHINE:
                 raise
-            typer.echo(f"pcloud: {error.filename or 'this machine'}: {error.strerror}\n  next: {_ROOM}", err=True)
+            say(f"pcloud: {error.filename or 'this machine'}: {error.strerror}\n  next: {_ROOM}", err=True)
             raise typer.Exit(1) from None
         except KeyboardInterrupt:
-            typer.echo("pcloud: stopped", err=True)
+            say("pcloud: stopped", err=True)
             raise typer.Exit(1) from None
 
 
@@ -82,4 +84,7 @@ def make_app() -> typer.Typer:
 
 def main() -> None:
     """The console script."""
+    if (odd := find_unprintable(sys.argv[1:])) is not None:
+        say(f"pcloud: the argument {odd} holds a control character\n  next: type it again", err=True)
+        raise SystemExit(BadInput.exit_code)
     make_app()()

@@ -14,6 +14,7 @@ from rich.table import Table
 from pcloud.backupplan import plan_backup, plan_beside, plan_close, question_of
 from pcloud.backups import TIME, choose
 from pcloud.cli.recover import Json, SiteName, Yes, run
+from pcloud.cli.screen import say
 from pcloud.cli.session import Session, open_session, out, stamp
 from pcloud.desired import Options
 from pcloud.errors import BadInput, Blocked
@@ -62,7 +63,7 @@ def _list(name: str, json: bool) -> None:
         shelves = observe(session.desired, session.world).data.shelves
     kept = [s for s in shelves if s.backups or s.stretches or s.streaming or s.damaged]
     if json:
-        typer.echo(jsonlib.dumps([asdict(s) for s in kept], indent=2))
+        say(jsonlib.dumps([asdict(s) for s in kept], indent=2))
         return
     choice = choose(kept)
     if choice is None:

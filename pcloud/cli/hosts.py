@@ -13,6 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from pcloud import lab, places
+from pcloud.cli.screen import say
 from pcloud.cli.session import confirm, err, out
 from pcloud.clock import SystemClock
 from pcloud.errors import BadInput
@@ -242,7 +243,7 @@ def _print_json(
             {**_as_json(d.action), "elapsed_s": round(d.elapsed_s, 3), "problem": d.problem, "next": d.next}
             for d in results
         ]
-    typer.echo(jsonlib.dumps(data, ensure_ascii=False, indent=2))
+    say(jsonlib.dumps(data, ensure_ascii=False, indent=2))
 
 
 def _as_json(action: Action) -> dict[str, Any]:

@@ -10,6 +10,7 @@ import typer
 from rich.live import Live
 from rich.table import Table
 
+from pcloud.cli.screen import say
 from pcloud.cli.session import out
 from pcloud.errors import BadInput, ImageError
 from pcloud.images import (
@@ -117,7 +118,7 @@ def _show(images: list[Image], json: bool) -> None:
         for i in images
     ]
     if json:
-        typer.echo(jsonlib.dumps(rows, indent=2))
+        say(jsonlib.dumps(rows, indent=2))
         return
     table = Table(box=None, pad_edge=False, header_style="bold")
     for column in ("image", "MiB", "built (UTC)", "took", "packages"):
@@ -139,7 +140,7 @@ def verify_command(names: Names = None, json: Json = False) -> None:
         except ImageError as error:
             faults[image.name] = str(error)
     if json:
-        typer.echo(jsonlib.dumps({"verified": [i.name for i in images if i.name not in faults], "faults": faults}))
+        say(jsonlib.dumps({"verified": [i.name for i in images if i.name not in faults], "faults": faults}))
     else:
         for image in images:
             out.print(f"{'✗' if image.name in faults else '✓'} {image.name}")

@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from pcloud.cli.recover import Json, run
+from pcloud.cli.screen import say
 from pcloud.cli.session import Session, err, out
 from pcloud.desired import Options
 from pcloud.images.imported import import_image
@@ -29,7 +30,7 @@ def import_command(
     image = import_image(file, name=name, say=lambda doing: err.print(f"{file.name}: {doing}") if not json else None)
     if json:
         data = {"name": image.name, "recipe": image.recipe, "digest": image.digest, "size": image.size}
-        typer.echo(jsonlib.dumps({**data, "virtual_size": image.manifest.virtual_size, "folder": str(image.folder)}))
+        say(jsonlib.dumps({**data, "virtual_size": image.manifest.virtual_size, "folder": str(image.folder)}))
         return
     gib = -(-image.manifest.virtual_size // 2**30)
     out.print(f"{image.name}  {image.size / 1e6:.0f} MB, for servers with a disk_gib of {gib} or more")

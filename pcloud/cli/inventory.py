@@ -13,6 +13,7 @@ from typing import Annotated, Any
 import typer
 from pydantic import BaseModel
 
+from pcloud.cli.screen import say
 from pcloud.desire import check_templates
 from pcloud.document import Document, load_document, parse, parse_document, show_path
 from pcloud.errors import BadDocument, BadInput, Problem
@@ -60,7 +61,7 @@ def validate(
     results = [_validate(name) for name in names or list(find_sites())]
     ok = all(result["ok"] for result in results)
     if as_json:
-        typer.echo(json.dumps({"ok": ok, "results": results}, ensure_ascii=False, indent=2))
+        say(json.dumps({"ok": ok, "results": results}, ensure_ascii=False, indent=2))
     else:
         for result in results:
             _show(result)
@@ -70,13 +71,13 @@ def validate(
 
 def _show(result: dict[str, Any]) -> None:
     if result["ok"]:
-        typer.echo(f"OK {result['name']}: {result['summary']}")
+        say(f"OK {result['name']}: {result['summary']}")
     elif result["error"]:
-        typer.echo(result["error"])
+        say(result["error"])
     for problem in result["problems"]:
-        typer.echo(str(Problem(**problem)))
+        say(str(Problem(**problem)))
     for note in result["notes"]:
-        typer.echo(f"  note: {note}")
+        say(f"  note: {note}")
 
 
 def _validate(name: str) -> dict[str, Any]:
@@ -147,7 +148,7 @@ def schema(
     kind: Annotated[SchemaKind, typer.Argument(help="Which kind of file.")] = SchemaKind.SITE,
 ) -> None:
     """Print the JSON Schema of a kind of file, for editors."""
-    typer.echo(json.dumps(editor_schema(_MODELS[kind]), ensure_ascii=False, indent=2))
+    say(json.dumps(editor_schema(_MODELS[kind]), ensure_ascii=False, indent=2))
 
 
 @app.command()
@@ -174,12 +175,12 @@ def init(
         raise BadInput("is there already, and is not overwritten", where=str(path), next=next_step) from None
     except OSError as error:
         raise BadInput(f"cannot be written: {error.strerror}", where=str(path), next="choose another folder") from None
-    typer.echo(f"{path}: site {site}, copied from {show_path(origin.path)}")
+    say(f"{path}: site {site}, copied from {show_path(origin.path)}")
     if lab:
-        typer.echo(f"next: pcloud validate {site}, then pcloud recover {site}; or edit it first")
+        say(f"next: pcloud validate {site}, then pcloud recover {site}; or edit it first")
     else:
-        typer.echo("next: edit network, services, hosts (address, host_key, pool, bridge), the groups' addresses and")
-        typer.echo(f"      database.dump in {path}; then pcloud validate {site}")
+        say("next: edit network, services, hosts (address, host_key, pool, bridge), the groups' addresses and")
+        say(f"      database.dump in {path}; then pcloud validate {site}")
 
 
 def _copied(origin: Inventory, path: Path, site: str, lab: bool) -> str:

@@ -15,6 +15,7 @@ from rich.table import Table
 from pcloud.cli.console import attach
 from pcloud.cli.recover import Json, SiteName
 from pcloud.cli.salvage import dead_copies, findings_of
+from pcloud.cli.screen import say
 from pcloud.cli.session import Session, open_session, out, site_of
 from pcloud.decide import find_quarantined
 from pcloud.desired import Names
@@ -40,7 +41,7 @@ def status(site: SiteName = "demo", json: Json = False) -> None:
     alarms = find_alarms(session.desired, found.data)
     if json:
         hosts = [{"host": h.name, "reachable": h.reachable, "problem": h.problem} for h in found.hosts]
-        typer.echo(
+        say(
             jsonlib.dumps(
                 {
                     "site": session.site.site,
@@ -183,7 +184,7 @@ def _ask_all(session: Session) -> tuple[list[Answered], bool]:
 def _show_answers(site: str, answers: list[Answered], sells: bool, json: bool) -> None:
     if json:
         data = {"site": site, "ok": all(a.ok for a in answers), "sells": sells, "results": [asdict(a) for a in answers]}
-        typer.echo(jsonlib.dumps(data, ensure_ascii=False))
+        say(jsonlib.dumps(data, ensure_ascii=False))
         return
     for a in answers:
         mark = "✓" if a.ok else "✗"

@@ -10,6 +10,7 @@ import typer
 
 from pcloud import confirmations
 from pcloud.cli.recover import Json, Yes, run
+from pcloud.cli.screen import say
 from pcloud.cli.session import Session, open_session, out, site_of
 from pcloud.desired import Options
 from pcloud.errors import BadInput, Blocked, HostUnreachable, PcloudError
@@ -65,7 +66,7 @@ def _status(site: str, host: str, json: bool) -> None:
         except HostUnreachable as error:
             raise Blocked(error.what, where=host, next=error.next) from error
     if json:
-        typer.echo(jsonlib.dumps({"site": site, "host": host, "power": reading.power, "by": reading.way}))
+        say(jsonlib.dumps({"site": site, "host": host, "power": reading.power, "by": reading.way}))
     else:
         out.print(f"{host} is {reading.power}, says its controller ({reading.way})")
 

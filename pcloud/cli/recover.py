@@ -16,13 +16,16 @@ from rich.console import RenderableType
 
 from pcloud import places, timing
 from pcloud.cli.consent import AcceptLoss, accept, find_question, price_of
+from pcloud.cli.screen import say
 from pcloud.cli.session import Session, confirm, err, hosts_of, open_session, out, stamp
 from pcloud.clock import SystemClock
 from pcloud.desired import Options
+from pcloud.document import decode_text, read_file, show_path
 from pcloud.errors import BadInput
 from pcloud.events import RunState
 from pcloud.execute import execute
 from pcloud.failover import find_unfenced, finds_replica, leave_alone
+from pcloud.files import write_atomically
 from pcloud.inventory import find_inventory, load_site
 from pcloud.journal import Journal, RunLock, list_runs, new_run_id, read_run
 from pcloud.model import Site
@@ -40,6 +43,9 @@ from pcloud.tombstones import cutoff, parse_age
 from pcloud.whatif import as_lost
 
 app = typer.Typer()
+
+LARGEST_PLAN = 64 << 20
+"""Bytes of a saved plan; one of 7,000 servers is a tenth of it."""
 
 SiteName = Annotated[str, typer.Argument(help="A site: the name of its inventory, or a path to one.", metavar="SITE")]
 Only = Annotated[
@@ -125,7 +131,7 @@ def plan_command(
     if write is not None:
         _write_plan(write, made)
     if json:
-        typer.echo(made.to_json(), nl=False)
+        say(made.to_json(), nl=False)
     else:
         out.print(_show_plan(made, past_runs(made.site)))
         if write is not None:
@@ -133,10 +139,8 @@ def plan_command(
 
 
 def _write_plan(path: Path, made: Plan) -> None:
-    part = path.with_name(f".{path.name}.part")
     try:
-        part.write_text(made.to_json())
-        part.replace(path)
+        write_atomically(path, made.to_json(), 0o600)
     except OSError as error:
         raise BadInput(
             f"the plan cannot be written: {error.strerror}", where=str(path), next="name a file that can be"
@@ -164,23 +168,19 @@ def recover(
     your word: at the terminal, or by --accept-loss.
     """
     options = _options(only, rebuild, from_scratch, empty_database, accept_loss)
+    saved = _read_plan(plan_file) if plan_file is not None else ""
 
     def make(session: Session) -> Plan:
         made = plan(session.desired, observe(session.desired, session.world), stamp())
         if plan_file is not None:
-            check_same(_read_plan(plan_file), made, str(plan_file))
+            check_same(saved, made, str(plan_file))
         return made
 
     run(site, options, make, "recover", yes=yes or plan_file is not None, json=json, again=plan_file is None)
 
 
 def _read_plan(path: Path) -> str:
-    try:
-        return path.read_text()
-    except (OSError, UnicodeDecodeError) as error:
-        raise BadInput(
-            f"the plan cannot be read: {error}", where=str(path), next="pcloud plan SITE --out FILE"
-        ) from error
+    return decode_text(read_file(path, LARGEST_PLAN)[0], show_path(path))
 
 
 @app.command(epilog="Example: pcloud destroy demo")

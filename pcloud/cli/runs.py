@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
+from pcloud.cli.screen import say
+from pcloud.cli.session import out
 from pcloud.errors import BadInput
 from pcloud.journal import find_holder, find_run, list_runs, outcome, read_run, sites
 from pcloud.render.report import Report, report_of
@@ -32,12 +33,12 @@ def runs(
     if as_json:
         for run in found:
             fields = ("site", "run", "operation", "started", "outcome", "duration_s", "journey_s")
-            print(json.dumps({name: getattr(run, name) for name in fields}, ensure_ascii=False))
+            say(json.dumps({name: getattr(run, name) for name in fields}, ensure_ascii=False))
         return
     if not found:
         whose = f"site {site} has" if site else "there are"
         raise BadInput(f"{whose} no runs on this machine yet", next=f"pcloud recover {site or 'SITE'}")
-    Console().print(render_runs(found))
+    out.print(render_runs(found))
 
 
 @app.command()
@@ -54,11 +55,11 @@ def report(
     if html is not None:
         write_html(found, html)
     if as_json:
-        print(json.dumps(found.as_json(), indent=2, ensure_ascii=False))
+        say(json.dumps(found.as_json(), indent=2, ensure_ascii=False))
     elif html is not None:
-        Console().print(f"wrote {html}", markup=False, highlight=False, soft_wrap=True)
+        out.print(f"wrote {html}", soft_wrap=True)
     else:
-        Console().print(render_report(found))
+        out.print(render_report(found))
 
 
 def _load(site: str, run: str | None) -> Report:

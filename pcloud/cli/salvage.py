@@ -13,6 +13,7 @@ from rich.table import Table
 
 from pcloud.binlogtext import Transaction, TransactionReader
 from pcloud.cli.recover import Json, SiteName
+from pcloud.cli.screen import say
 from pcloud.cli.session import Session, check_hosts, err, open_session, out
 from pcloud.desired import Names
 from pcloud.errors import BadInput, Blocked, PcloudError
@@ -107,7 +108,7 @@ def salvage(
             )
         read = _read_all(session, chosen, folder)
     if json:
-        typer.echo(jsonlib.dumps({"site": session.site.site, "copies": [s.as_json() for s in read], "silent": silent}))
+        say(jsonlib.dumps({"site": session.site.site, "copies": [s.as_json() for s in read], "silent": silent}))
     else:
         _show(session.site.site, read, silent, put_away=len(asked) - len(chosen))
     raise typer.Exit(1 if any(s.problem for s in read) else 0)

@@ -9,9 +9,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from rich.console import Console
-
 from pcloud import lab, places
+from pcloud.cli.screen import Screen
 from pcloud.desire import desire
 from pcloud.desired import Desired, ImageFile, ImageSpec, Options
 from pcloud.errors import BadDocument, BadInput, Blocked
@@ -24,8 +23,8 @@ from pcloud.secrets import load_secrets
 from pcloud.wording import did_you_mean, show
 from pcloud.world import World
 
-out = Console(highlight=False, markup=False)
-err = Console(stderr=True, highlight=False, markup=False)
+out = Screen()
+err = Screen(stderr=True)
 
 
 PLAYBOOK = "recover"

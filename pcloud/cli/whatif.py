@@ -9,6 +9,7 @@ import typer
 
 from pcloud import timing
 from pcloud.cli.recover import Json, SiteName, past_runs
+from pcloud.cli.screen import say
 from pcloud.cli.session import open_session, out
 from pcloud.clock import Deadline, SystemClock
 from pcloud.observe import observe
@@ -59,7 +60,7 @@ def what_if(
             "unseen": [str(s) for s in unseen],
             "losses": [_as_data(loss, bool(durations)) for loss in losses],
         }
-        typer.echo(jsonlib.dumps(data, indent=2, ensure_ascii=False))
+        say(jsonlib.dumps(data, indent=2, ensure_ascii=False))
     else:
         out.print(render_what_if(outlook, losses, unseen, measured=bool(durations), why=why))
     raise typer.Exit(0 if survives else 1)

@@ -21,6 +21,7 @@ from pcloud.model import Frozen
 from pcloud.values import Name
 
 MANIFEST = "manifest.json"
+FORMAT = 2
 DISK, KERNEL, INITRD = "disk.qcow2", "vmlinuz", "initrd.img"
 
 _MAX_MANIFEST = 4 * 1024**2
@@ -41,7 +42,8 @@ class Content(Frozen):
 class Manifest(Frozen):
     """`manifest.json`. `virtual_size` is the disk's size in bytes as a guest sees it."""
 
-    format: Annotated[int, Field(ge=1, le=1)] = 1
+    format: Annotated[int, Field(ge=1, le=FORMAT)] = FORMAT
+    """1: made before the kernel's command line was part of the digest."""
     recipe: Name
     recipe_hash: Digest
     suite: Annotated[str, StringConstraints(pattern=r"^[a-z]{2,20}$")]
@@ -67,8 +69,8 @@ class Manifest(Frozen):
 
     @property
     def digest(self) -> str:
-        """The image's name by content: a sha256 over its files' digests, 64 hex digits."""
-        return content_digest(self.files)
+        """The image's name by content: a sha256 over its files' digests and its command line, 64 hex digits."""
+        return content_digest(self.files, self.cmdline if self.format > 1 else "")
 
 
 @dataclass(frozen=True)
@@ -111,8 +113,9 @@ def folder_name(recipe: str, digest: str) -> str:
     return f"{recipe}-{digest[:12]}"
 
 
-def content_digest(files: Mapping[str, Content]) -> str:
-    return hashlib.sha256("".join(f"{files[name].sha256}  {name}\n" for name in sorted(files)).encode()).hexdigest()
+def content_digest(files: Mapping[str, Content], cmdline: str) -> str:
+    lines = [f"{files[name].sha256}  {name}\n" for name in sorted(files)]
+    return hashlib.sha256("".join([*lines, f"cmdline {cmdline}\n" if cmdline else ""]).encode()).hexdigest()
 
 
 def hash_file(path: Path, tell: Callable[[int], None] = lambda _: None) -> str:

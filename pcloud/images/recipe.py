@@ -16,9 +16,9 @@ from fnmatch import fnmatch
 from pathlib import Path
 from typing import Annotated, Self
 
-from pydantic import Field, StringConstraints, model_validator
+from pydantic import AfterValidator, Field, StringConstraints, model_validator
 
-from pcloud.document import load_model
+from pcloud.document import load_model, read_file
 from pcloud.errors import BadInput
 from pcloud.model import Frozen
 from pcloud.values import Argv, Name
@@ -27,8 +27,17 @@ BUILDER_VERSION = 1
 """Raised when the builder makes something else of the same recipe."""
 
 MAX_LAYERS = 8
+LARGEST_SOURCE = 1 << 30
+"""Bytes of one file beside a recipe."""
 
-InImage = Annotated[str, StringConstraints(pattern=r"^/[A-Za-z0-9._@:+/\\-]{1,240}$")]
+
+def _inside(path: str) -> str:
+    if ".." in path.split("/"):
+        raise ValueError("the path must not contain ..")
+    return path
+
+
+InImage = Annotated[str, StringConstraints(pattern=r"^/[A-Za-z0-9._@:+/\\-]{1,240}$"), AfterValidator(_inside)]
 DebianPackage = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9+.-]{1,80}(=[A-Za-z0-9.+:~-]{1,60})?$")]
 PypiPackage = Annotated[
     str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._\[\],-]{0,80}([=<>!~]=?[A-Za-z0-9.*,<>=!~-]{1,60})?$")
@@ -42,7 +51,7 @@ Unit = Annotated[
         pattern=r"^[A-Za-z0-9@._:\\-]{1,100}\.(service|socket|timer|mount|automount|path|target|swap|slice)$"
     ),
 ]
-Pattern = Annotated[str, StringConstraints(pattern=r"^/[A-Za-z0-9._/*?!\[\]@+-]{1,200}$")]
+Pattern = Annotated[str, StringConstraints(pattern=r"^/[A-Za-z0-9._/*?!\[\]@+-]{1,200}$"), AfterValidator(_inside)]
 Module = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_-]{0,60}$")]
 CommandLine = Annotated[str, StringConstraints(pattern=r"^[ -~]{0,1000}$")]
 
@@ -69,8 +78,6 @@ class File(Frozen):
     def _one_origin(self) -> Self:
         if sum(origin is not None for origin in (self.content, self.source, self.link)) != 1:
             raise ValueError("say where the file comes from: content, source or link, one of the three")
-        if ".." in self.path.split("/"):
-            raise ValueError("the path must not contain ..")
         return self
 
 
@@ -228,9 +235,9 @@ def _hash_source(whole: hashlib._Hash, source: Path, exclude: tuple[str, ...]) -
     for name, path in entries:
         if path.is_symlink():
             whole.update(f"\0link {name} {path.readlink()}".encode())
-        elif path.is_file():
-            data = path.read_bytes()
-            executable = bool(path.stat().st_mode & stat.S_IXUSR)
+        elif not path.is_dir():
+            data, status = read_file(path, LARGEST_SOURCE)
+            executable = bool(status.st_mode & stat.S_IXUSR)
             whole.update(f"\0file {name} {executable} {hashlib.sha256(data).hexdigest()}".encode())
         else:
             whole.update(f"\0folder {name}".encode())

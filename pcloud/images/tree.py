@@ -13,7 +13,7 @@ import os
 import shutil
 import stat
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -178,14 +178,19 @@ def _add_pypi(pypi: Pypi, tree: Path, sandbox: Sandbox) -> None:
             where=f"recipe {sandbox.recipe}",
             next="add python3-minimal to its packages, or run pcloud with the image's Python version",
         )
-    target = tree / pypi.target.lstrip("/")
+    target = _inside(tree, tree / pypi.target.lstrip("/"))
     pip = [_find_pip(), "-m", "pip", "install", "--no-input", "--no-compile", "--no-warn-script-location"]
-    env = {**os.environ, "PIP_ROOT_USER_ACTION": "ignore", "PIP_DISABLE_PIP_VERSION_CHECK": "1"}
-    env.pop("PIP_USER", None)
+    env = pip_environment(os.environ)
     sandbox.run([*pip, "--target", str(target), *pypi.packages], env=env)
     # Hashes instead of dates: valid after copying, and never compared at the guest's expense.
     compileall = [sys.executable, "-m", "compileall", "-q", "--invalidation-mode", "unchecked-hash"]
     sandbox.run([*compileall, "-s", str(tree), "-p", "/", str(target)], env=env)
+
+
+def pip_environment(ours: Mapping[str, str]) -> dict[str, str]:
+    """What pip is given: a package's build script is a stranger's program, and sees no secret."""
+    inherited = {k: v for k, v in ours.items() if k != "PIP_USER" and not k.startswith("PCLOUD_SECRET_")}
+    return {**inherited, "PIP_ROOT_USER_ACTION": "ignore", "PIP_DISABLE_PIP_VERSION_CHECK": "1"}
 
 
 def _find_pip() -> str:

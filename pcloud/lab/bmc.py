@@ -32,8 +32,8 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from pcloud.clock import Deadline
 from pcloud.errors import CommandFailed, DeadlineExceeded
+from pcloud.files import write_atomically
 from pcloud.lab import network, processes
-from pcloud.lab.keys import write_atomically
 from pcloud.lab.layout import LabFolder
 from pcloud.lab.processes import BMC, Part
 from pcloud.model import Bmc, Host, SecretRef, Site

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
 import secrets
 from collections.abc import Iterator
-from pathlib import Path
 
 import yaml
 from cryptography.hazmat.primitives import serialization
@@ -14,23 +12,13 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from pydantic import BaseModel
 
 from pcloud.errors import BadInput
+from pcloud.files import write_atomically
 from pcloud.lab.disk import pinned_line, private_text, public_line
 from pcloud.lab.layout import LabFolder
 from pcloud.model import Host, SecretRef, Site
 
 OPERATOR = "ssh/operator"
 ALWAYS = ("site/identity", "db/shop", "db/sphinx", "db/monitor", "db/replica", "shop/django", "bmc/password")
-
-
-def write_atomically(path: Path, text: str, mode: int) -> None:
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
-    fd = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode)
-    with os.fdopen(fd, "w") as file:
-        os.fchmod(file.fileno(), mode)
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    beside.replace(path)
 
 
 def operator_line(folder: LabFolder) -> str:
