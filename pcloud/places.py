@@ -8,9 +8,13 @@ site from another machine: the inventory, its secrets and its images are.
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 
 import platformdirs
+
+from pcloud.errors import BadInput
+from pcloud.values import NAME
 
 
 def _base(kind: str) -> Path:
@@ -21,6 +25,12 @@ def _base(kind: str) -> Path:
     return Path({"state": dirs.user_state_dir, "cache": dirs.user_cache_dir, "config": dirs.user_config_dir}[kind])
 
 
+def _named(site: str) -> str:
+    if not re.fullmatch(NAME, site):
+        raise BadInput(f"{site!r} cannot be the name of a site", next="write small letters, digits and hyphens")
+    return site
+
+
 def images_dir() -> Path:
     """Built and imported images, one folder each, named by content."""
     return _base("cache") / "images"
@@ -28,7 +38,7 @@ def images_dir() -> Path:
 
 def site_dir(site: str) -> Path:
     """One site's pinned host keys and runs. Folders are made 0700 by whoever writes."""
-    return _base("state") / "sites" / site
+    return _base("state") / "sites" / _named(site)
 
 
 def runs_dir(site: str) -> Path:
@@ -38,7 +48,7 @@ def runs_dir(site: str) -> Path:
 
 def lab_dir(site: str) -> Path:
     """A lab's hosts (overlay, keys, known_hosts) and its state."""
-    return _base("state") / "labs" / site
+    return _base("state") / "labs" / _named(site)
 
 
 def config_dir() -> Path:

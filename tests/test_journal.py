@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+from pcloud.cli import make_app
 from pcloud.cli.runs import app
 from pcloud.errors import BadInput, Blocked, PcloudError
 from pcloud.events import (
@@ -121,6 +122,15 @@ def test_a_folder_of_somebody_else_is_not_used() -> None:
     folder.chmod(0o755)
     with RunLock("demo", "r1"):
         pass
+
+
+@pytest.mark.parametrize("site", ["../x", "a/b", "", ".", "/etc", "x\n"])
+def test_a_sites_name_leads_out_of_no_folder(site: str) -> None:
+    with pytest.raises(BadInput, match="cannot be the name of a site"):
+        site_dir(site)
+    if site:
+        done = CliRunner().invoke(make_app(), ["runs", site])
+        assert (done.exit_code, "cannot be the name of a site" in done.output) == (2, True)
 
 
 def test_run_ids_sort_by_date() -> None:
