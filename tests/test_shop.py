@@ -6,6 +6,7 @@ and search run for real in test_mariadb.py and test_indexing.py.
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import importlib
 import json
@@ -13,12 +14,14 @@ import re
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
+import httpx
 import pytest
 
 from pcloud.inventory import defaults_dir
@@ -188,6 +191,35 @@ def test_nginx_accepts_its_configuration(files: Files, tmp_path: Path) -> None:
         [program("nginx", "nginx-light"), "-t", "-c", str(path)], capture_output=True, text=True, timeout=60
     )
     assert checked.returncode == 0, checked.stderr
+
+
+def test_pages_are_framed_by_nobody_and_name_no_server(files: Files, tmp_path: Path) -> None:
+    """Asked of nginx itself; the shop is not there, so its own error page has to carry them, too."""
+    port = free_port()
+    config = text_of(files, "fe-1", "/etc/nginx/nginx.conf").replace("listen 80", f"listen 127.0.0.1:{port}")
+    (tmp_path / "nginx.conf").write_text(
+        config.replace("/run/", f"{tmp_path}/").replace("user www-data;", "user root;")
+    )
+    argv = [program("nginx", "nginx-light"), "-c", str(tmp_path / "nginx.conf"), "-g", "daemon off;"]
+    with subprocess.Popen(argv, stderr=subprocess.DEVNULL) as nginx:
+        try:
+            answer = ask(port)
+        finally:
+            nginx.terminate()
+    assert answer.status_code == 502
+    headers = answer.headers
+    assert (headers["X-Frame-Options"], headers["X-Content-Type-Options"]) == ("DENY", "nosniff")
+    assert "frame-ancestors 'none'" in headers["Content-Security-Policy"]
+    assert headers["Referrer-Policy"] == "same-origin"
+    assert "fe-1" not in str(headers)
+
+
+def ask(port: int) -> httpx.Response:
+    for _ in range(100):
+        with contextlib.suppress(httpx.ConnectError):
+            return httpx.get(f"http://127.0.0.1:{port}/", timeout=10)
+        time.sleep(0.1)
+    raise AssertionError("nginx did not start")
 
 
 def test_gunicorn_configuration_is_python(files: Files) -> None:
