@@ -17,7 +17,7 @@ DEBIAN := qemu-system-x86 qemu-utils libvirt-daemon-system libvirt-daemon-driver
   mmdebstrap e2fsprogs busybox-static cpio zstd xz-utils \
   libvirt-dev pkg-config gcc python3-venv python3-dev
 # What only the tests run: the shop's own daemons, to check its configuration files and queries.
-DEBIAN_TEST := haproxy nginx-light mariadb-server mariadb-backup sphinxsearch procps openipmi
+DEBIAN_TEST := haproxy nginx-light mariadb-server mariadb-backup sphinxsearch procps openipmi strace
 
 .PHONY: help setup demo test chaos soak bench lint lab-down clean lock
 

@@ -5,6 +5,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+FOREVER_MS = 2**31 - 1
+"""A commit that waits this long for a replica (24 days) waits for a person."""
+
 
 @dataclass(frozen=True)
 class Backup:

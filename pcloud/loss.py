@@ -18,10 +18,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from pcloud.gtid import behind, given_up, rank
-from pcloud.kept import Sighting
+from pcloud.gtid import behind, given_up, newest_domain, rank
+from pcloud.kept import FOREVER_MS, Sighting
 from pcloud.observed import SeenDatabase
-from pcloud.steps.replication import FOREVER_MS
 
 UNKNOWN = "unknown"
 """What a person accepts when a loss cannot be counted (`--accept-loss unknown`)."""
@@ -80,9 +79,6 @@ def measure(seen: SeenDatabase, known: Sighting, heard: Mapping[str, float]) -> 
     if seen.stuck:  # since its error, which may be long ago
         left = behind(seen.position, latest_of(seen)) + lacks
         return DataLoss(None, least=left, why=f"it cannot apply what it received ({seen.stuck})")
-    if dropped := behind(latest_of(seen), seen.heard_position):
-        why = f"what it received shortly before {seen.heard_at} went with its host's power"
-        return DataLoss(None, least=max(lacks, dropped), why=why)
     if lacks:
         last = min(heard.values(), default=0.0)
         if known.age_s <= last - MARGIN_S:  # it was seen after it had answered for the last time
@@ -98,8 +94,12 @@ def measure(seen: SeenDatabase, known: Sighting, heard: Mapping[str, float]) -> 
 
 
 def latest_of(seen: SeenDatabase) -> str:
-    """The latest transaction that it holds or has received."""
-    return max(seen.received, seen.position, key=rank)
+    """The latest transaction that it holds or has received, also before a restart: that is kept aside on its disk.
+
+    What it heard of a timeline before its own came with a backup of its data.
+    """
+    heard = seen.heard_position if seen.source and newest_domain(seen.heard_position) >= seen.timeline else ""
+    return max(seen.received, seen.position, heard, key=rank)
 
 
 def _measure_leaving(seen: SeenDatabase, known: Sighting, lacks: int) -> DataLoss:

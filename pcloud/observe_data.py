@@ -7,7 +7,6 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
-from typing import Any
 
 from pcloud.desired import Desired, ServerSpec
 from pcloud.errors import PcloudError
@@ -24,6 +23,7 @@ from pcloud.sightings import last_sighting
 from pcloud.sql import NamedRows, Refused, Row, ask_named
 from pcloud.steps.backup import look
 from pcloud.steps.database import CLIENT
+from pcloud.steps.replication import HEARD, read_heard
 from pcloud.web import Unanswered, one_line
 from pcloud.world import World
 
@@ -40,15 +40,11 @@ _TABLES = (
 _SEMI_SYNC = "SHOW STATUS LIKE 'Rpl_semi_sync_%_status'"
 _WAITS = "SELECT @@rpl_semi_sync_master_enabled AS waits, @@rpl_semi_sync_master_timeout AS longest"
 _TIMELINE = "SELECT MAX(domain) AS domain FROM pcloud.timelines"
-_HEARD = (
-    "SELECT TIMESTAMPDIFF(MICROSECOND, at, UTC_TIMESTAMP(3)) / 1000000 AS age,"
-    " DATE_FORMAT(at, '%Y-%m-%dT%H:%i:%sZ') AS moment, position, acked FROM pcloud.heard WHERE id = 1"
-)
 
 
 def observe_data(desired: Desired, world: World, found: Observed, up: set[str], pool: ThreadPoolExecutor) -> Data:
     """`found` is what the hosts say, `up` names the servers that run. All are asked at once."""
-    site = desired.site
+    site, began = desired.site, world.clock.now()
     near = tuple(h.name for h in found.hosts if h.reachable)
     running = [s for s in carriers_of(desired) if s.name in up]
     asked = {s.name: pool.submit(_observe_database, world, s) for s in running}
@@ -77,6 +73,7 @@ def observe_data(desired: Desired, world: World, found: Observed, up: set[str], 
         keeping=find_keepers(site.site) if bare else (),
         refused=refused,
         heard=heard,
+        asked_at=began,
     )
 
 
@@ -147,7 +144,7 @@ def _see(world: World, ask: _Ask) -> SeenDatabase:
     role, tables, acknowledged, waits, slave = ask(_ROLE, _TABLES, _SEMI_SYNC, _WAITS, "SHOW SLAVE STATUS")
     numbers = {row["part"]: int(row["number"]) for row in tables}
     named = next((str(row["named"] or "").split(",") for row in tables if row["part"] == "pcloud"), [])
-    own = {"restored": _RESTORED, "timelines": _TIMELINE, "heard": _HEARD}
+    own = {"restored": _RESTORED, "timelines": _TIMELINE, "heard": HEARD}
     asked = [table for table in own if table in named]
     answers = dict(zip(asked, ask(*(own[t] for t in asked)) if asked else (), strict=True))
     foreign = UNMARKED if numbers.get(world.site.database.name) and "restored" not in named else ""
@@ -157,7 +154,7 @@ def _see(world: World, ask: _Ask) -> SeenDatabase:
         seen,
         restored=str(restored[0]["token"]) if restored else foreign,
         timeline=max(newest_domain(seen.position), *(int(r["domain"] or 0) for r in answers.get("timelines", ())), 0),
-        **_read_heard(answers.get("heard", ())),
+        **(read_heard(heard[0]) if (heard := answers.get("heard")) else {}),
     )
 
 
@@ -184,19 +181,6 @@ def _without_values(number: object, text: str) -> str:
     """An error of MariaDB's, less what stands in quotes: a customer's row may be in it."""
     cleaned = one_line(re.sub(r"'[^']*'", "'…'", text))[:200]
     return f"error {number}: {cleaned}" if text else ""
-
-
-def _read_heard(rows: NamedRows) -> dict[str, Any]:
-    """What a replica noted of its primary (`pcloud.heard`)."""
-    if not rows:
-        return {}
-    acked = rows[0]["acked"]
-    return {
-        "heard_s": max(0.0, float(rows[0]["age"])),
-        "heard_at": str(rows[0]["moment"]),
-        "heard_position": str(rows[0]["position"] or ""),
-        "acknowledges": None if acked is None else bool(int(acked)),
-    }
 
 
 def observe_primary(desired: Desired, world: World) -> tuple[str, SeenDatabase] | None:

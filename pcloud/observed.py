@@ -133,7 +133,7 @@ class SeenDatabase:
     heard_at: str = ""
     """The same as a time, by its own clock (ISO 8601, UTC)."""
     heard_position: str = ""
-    """What it had received then: less than that now was lost with its host's power."""
+    """What it had received then, and has on its disk."""
     acknowledges: bool | None = None
     """On a replica: the primary waited for its acknowledgement of the last that it received. None: it received none."""
     error: str = ""
@@ -167,6 +167,8 @@ class Data:
     heard: Mapping[str, float] = field(default_factory=dict)
     """Frontend to seconds since it last got an answer from the database's address; asked when no server that
     answers accepts writes. Who does not know it for certain is not in it."""
+    asked_at: float = 0.0
+    """When that was, by the clock of the machine that asked (`Clock.now`): what is measured in seconds was then."""
     refused: tuple[str, ...] = ()
     """Servers whose MariaDB runs and does not let the monitor in; who could be asked from inside is in `databases`."""
 
@@ -266,6 +268,7 @@ class Observed:
                 database.pop(noise)
         data["data"].pop("known")
         data["data"].pop("heard")
+        data["data"].pop("asked_at")
         data["data"]["shelves"] = [(s["host"], [b["id"] for b in s["backups"]]) for s in data["data"]["shelves"]]
         text = json.dumps(data, sort_keys=True, default=str)
         return hashlib.sha256(text.encode()).hexdigest()[:16]

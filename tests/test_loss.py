@@ -8,10 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pcloud.kept import NEVER_SEEN, Sighting
+from pcloud.kept import FOREVER_MS, NEVER_SEEN, Sighting
 from pcloud.loss import DataLoss, measure
 from pcloud.observed import SeenDatabase
-from pcloud.steps.replication import FOREVER_MS
 from tests.ledger import read, unsaid
 
 AT = "2012-11-16T21:06:48Z"
@@ -36,10 +35,17 @@ SEEN = Sighting("0-1-50", 600, 30_000)
         pytest.param(LEVEL, SEEN, {}, "unknown", id="no frontend says anything"),
         pytest.param(
             replace(LEVEL, heard_position="0-1-59"),
-            SEEN,
+            Sighting("0-1-59", 600, 30_000),
+            {"fe-1": 11.0},
+            "0",
+            id="it was started again, and what it received is kept aside on its disk",
+        ),
+        pytest.param(
+            replace(LEVEL, heard_position="0-1-59", timeline=2100),
+            Sighting("2100-1-1", 600, 30_000),
             {"fe-1": 11.0},
             "unknown",
-            id="its host lost power before the relay log was on its disk",
+            id="what a backup says to have heard is not its own",
         ),
         pytest.param(replace(LEVEL, heard_s=None), SEEN, {"fe-1": 11.0}, "unknown", id="the replica says nothing"),
         pytest.param(replace(LEVEL, acknowledges=False), SEEN, {"fe-1": 11.0}, "unknown", id="semi-sync was off"),

@@ -6,9 +6,11 @@ SQL thread; the primary is gone when its cable is cut.
 
 from __future__ import annotations
 
+import re
 import subprocess
 import time
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
@@ -18,11 +20,11 @@ import pytest
 from pcloud.errors import Blocked, CheckFailed
 from pcloud.gtid import behind
 from pcloud.inventory import defaults_dir, load_inventory
-from pcloud.kept import Timeline
+from pcloud.kept import FOREVER_MS, Timeline
 from pcloud.steps.base import Met
 from pcloud.steps.database import Restore
 from pcloud.steps.promotion import Promote, parse_progress
-from pcloud.steps.replication import FOREVER_MS, SemiSync, Switch
+from pcloud.steps.replication import SemiSync, Switch
 from tests.guests import Guest, eventually, guests, mariadb_data, rendered
 from tests.test_backup import Place, Quiet
 from tests.test_mariadb import PRIMARY, RESTORED, SERVICE, Pair, orders, place_order, restore, role, slave
@@ -309,6 +311,52 @@ def test_progress_is_read_from_what_the_guest_prints() -> None:
     found = parse_progress("0-1-5 0-1-9,1417-2-1 77\n")
     assert (found.left, found.work) == (5, 77)
     assert parse_progress("- - x").left == 0
+
+
+def syncs(guest: Guest, log: Path, act: Callable[[], object]) -> Counter[str]:
+    """How often MariaDB makes sure that a file is on the disk, meanwhile; by the file's name, without a number."""
+    pid = guest.run("pgrep", "-x", "mariadbd").stdout.strip()
+    trace = ["strace", "-f", "-y", "-e", "trace=fsync,fdatasync", "-o", "/tmp/syncs", "-p", pid]
+    with guest.daemon(*trace, log=log):
+        eventually(lambda: "attached" in log.read_text())
+        act()
+        guest.run("pkill", "-INT", "-x", "strace")
+        eventually(lambda: guest.run("pgrep", "-x", "strace", check=False).returncode)
+    return Counter(re.findall(r"sync\(\d+<\S*/([a-z_.]*[a-z])[.0-9]*>", guest.run("cat", "/tmp/syncs").stdout))
+
+
+def test_what_a_replica_acknowledges_is_on_its_disk(pair: Pair) -> None:
+    """Each event of a transaction is; here it has four: its GTID, the table, the row, the commit."""
+    settings = "SELECT @@sync_relay_log, @@sync_master_info, @@sync_binlog, @@innodb_flush_log_at_trx_commit"
+    assert pair.idx.sql(settings).split() == ["1", "1", "1", "1"]
+    pair.idx.sql("STOP SLAVE SQL_THREAD")
+
+    def three() -> None:
+        for number in (2, 3, 4):
+            place_order(pair.db, number)
+
+    found = syncs(pair.idx, pair.folder / "order", three)
+    assert found["relay"] == 12
+    found = syncs(pair.idx, pair.folder / "follow", lambda: pair.idx.run(FOLLOW, SERVICE))
+    assert found["master.info"], "whom it follows is on its disk, too"
+
+
+@pytest.mark.parametrize("pair", ["linked"], indirect=True)
+def test_what_a_replica_had_received_is_not_given_up_unsaid(pair: Pair) -> None:
+    """Its disk lost what it had said to be there: nobody promotes it on a plan that counts on that."""
+    with watching(pair, pair.idx):
+        receive_only(pair, 2, 3)
+        eventually(lambda: heard(pair.idx)[1] == position(pair.db))
+        cable(pair.db, "down")
+    pair.crash(pair.idx)
+    pair.idx.run("sh", "-c", f"rm -rf {KEPT} /var/lib/mysql/relay.0*; : >/var/lib/mysql/relay.index")
+    pair.start(pair.idx)
+    with pytest.raises(Blocked) as refused:
+        Promote("idx-1", "", 120).do(place(pair), Quiet())
+    assert f"had received {position(pair.db)}, and no relay log that is left holds it" in refused.value.what
+    assert role(pair.idx) == "replica"
+    Promote("idx-1", "", 120, leaves=True).do(place(pair), Quiet())
+    assert (role(pair.idx), orders(pair.idx)) == ("primary", names(1))
 
 
 def relay_log(guest: Guest) -> str:

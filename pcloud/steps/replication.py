@@ -15,6 +15,7 @@ from typing import Any, ClassVar
 from pcloud.clock import Deadline
 from pcloud.errors import Blocked, CheckFailed, PcloudError
 from pcloud.gtid import behind, given_up, rank
+from pcloud.kept import FOREVER_MS
 from pcloud.model import SemiSync as SemiSyncPolicy
 from pcloud.steps.base import Answer, Met, Report, Unmet, World
 from pcloud.steps.database import CLIENT, holds_data
@@ -34,8 +35,22 @@ SQL_S = 30
 POLL_S = 0.5
 LATE_S = 10
 """A replica that follows under load is some seconds behind now and then; more is not caught up."""
-FOREVER_MS = 2**31 - 1
-"""A commit that waits this long (24 days) waits for a person."""
+HEARD = (
+    "SELECT TIMESTAMPDIFF(MICROSECOND, at, UTC_TIMESTAMP(3)) / 1000000 AS age,"
+    " DATE_FORMAT(at, '%Y-%m-%dT%H:%i:%sZ') AS moment, position, acked FROM pcloud.heard WHERE id = 1"
+)
+"""What a replica noted of its primary: how long ago, when, and where it was level with it; whether it acknowledged."""
+
+
+def read_heard(row: Mapping[str, Any]) -> dict[str, Any]:
+    """As fields of a `SeenDatabase`."""
+    acked = row["acked"]
+    return {
+        "heard_s": max(0.0, float(row["age"])),
+        "heard_at": str(row["moment"]),
+        "heard_position": str(row["position"] or ""),
+        "acknowledges": None if acked is None else bool(int(acked)),
+    }
 
 
 def wait_ms(policy: SemiSyncPolicy) -> int:
