@@ -16,6 +16,7 @@ from pcloud.graph import Draft
 from pcloud.gtid import newest_domain
 from pcloud.kept import Timeline
 from pcloud.loss import UNKNOWN, DataLoss, latest_of, measure
+from pcloud.observed import Health
 from pcloud.playbook import Phase
 from pcloud.recall import find_choice, find_streams, last_known, missing_backup
 from pcloud.replicas import Carrier, Fate, How, Roles, carriers_of, resolve
@@ -24,6 +25,7 @@ from pcloud.steps.base import Step
 from pcloud.steps.database import Restore
 from pcloud.steps.gate import AwaitSale, Ready
 from pcloud.steps.index import BuildIndex
+from pcloud.steps.measuring import Basis
 from pcloud.steps.promotion import Promote
 from pcloud.steps.replication import Follow, Seed, SemiSync, Take, wait_ms
 from pcloud.steps.restoring import NoBackup, RestoreBackup
@@ -35,6 +37,7 @@ from pcloud.timelines import next_domain
 
 APPLY_S = 120
 """How long a replica has to apply what it has received, before it is promoted."""
+DOWN = Health(ok=False)
 SALE_S = 8
 """How long what is heavy waits for the shop to sell again."""
 
@@ -216,7 +219,8 @@ def _enthrone(draft: Draft, phase: Phase, roles: Roles) -> None:
         what = f"{roles.loss} ({_positions(draft, name)})"
         begun = _timeline(draft, name, latest_of(draft.observed.data.databases[name]), f"promoted: {roles.loss}")
         leaves = draft.desired.options.accept_loss == UNKNOWN
-        promote = Promote(name, what, APPLY_S, begun, leaves, wait_ms(draft.desired.site.database.semi_sync))
+        basis = _basis(draft, name, roles) if roles.how is How.PROMOTED else None
+        promote = Promote(name, what, APPLY_S, begun, leaves, wait_ms(draft.desired.site.database.semi_sync), basis)
         key = _add(draft, phase, name, "promote", promote, needs, f"its primary is gone: {what}")
         _follow_all(draft, key, noted)
         _give_way(draft, _sale(draft, phase, key))
@@ -232,6 +236,17 @@ def _enthrone(draft: Draft, phase: Phase, roles: Roles) -> None:
     longest_ms, known = wait_ms(draft.desired.site.database.semi_sync), draft.observed.data.known.position
     take = Take(servers, database, longest_ms, alone=True, known=known if settles else "")
     _follow_all(draft, _add(draft, phase, name, "primary", take, needs, reason), past)
+
+
+def _basis(draft: Draft, name: str, roles: Roles) -> Basis:
+    """What its loss is measured from once more, when its primary is proven gone."""
+    observed, data = draft.observed, draft.observed.data
+    well = (s.name for s in draft.desired.everyone if s.role == "frontend" and observed.health.get(s.name, DOWN).ok)
+    seen = data.databases[name]
+    if roles.streams:
+        seen = replace(seen, received=roles.streams[-1].reaches)
+    assert roles.loss is not None
+    return Basis(roles.loss, seen, data.known, tuple(sorted(data.heard or well)), data.asked_at)
 
 
 def _take_streams(draft: Draft, phase: Phase, name: str, roles: Roles, needs: list[str]) -> list[str]:

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 from typing import Self
@@ -25,6 +26,7 @@ from pcloud.hypervisor import NAMESPACE, Hypervisor, ssh_uri
 from pcloud.inventory import Inventory
 from pcloud.journey import JourneyResult, walk
 from pcloud.keys import known_hosts_line
+from pcloud.last_answers import ask_all
 from pcloud.model import Check, Host, Journey, SecretRef, Site, Visit
 from pcloud.pins import find_pins_file, host_pins
 from pcloud.power import PowerControl, control_of
@@ -221,6 +223,11 @@ class World:
                     raise BadInput(f"is no XML once rendered: {error}", where=_DEFINITION) from error
 
     # -- questions
+
+    def last_answers(self, frontends: Iterable[str]) -> Mapping[str, float]:
+        addresses = {name: self._desired.server(name).address for name in frontends}
+        with ThreadPoolExecutor(len(addresses) or 1) as pool:
+            return ask_all(addresses, pool)
 
     def reveal(self, reference: SecretRef) -> str:
         return self._secret(reference.secret)

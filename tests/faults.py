@@ -161,6 +161,12 @@ def _semi_sync_off(world: SimWorld, server: str) -> str:
     return f"{server}'s commits wait for nobody"
 
 
+def _pause(world: SimWorld, seconds: str) -> str:
+    """Between the plan and the run, as the first event: a person reads it, and thinks."""
+    world.clock.sleep(float(seconds))
+    return f"{seconds} s have passed"
+
+
 def _file(world: SimWorld, host: str, name: str) -> str:
     world.hosts[host].files[f"{world.host(host).pool}/{name}"] = "left"
     return f"{host} has a file {name}"
@@ -200,6 +206,7 @@ FAULTS: Mapping[str, Callable[..., str]] = {
     "deaf": _deaf,
     "slow": _slow,
     "semi-sync-off": _semi_sync_off,
+    "pause": _pause,
     "file": _file,
     "truth": _truth,
     "lose-orders": _lose_orders,

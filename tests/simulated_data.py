@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 from pcloud.errors import CommandFailed, HostUnreachable
 from pcloud.gtid import behind
+from pcloud.kept import FOREVER_MS
 from pcloud.observed import SeenDatabase
-from pcloud.steps.replication import COPY_FROM, FOLLOW, FOREVER_MS, PRIMARY, ROLE_S, TAKEN
+from pcloud.steps.replication import COPY_FROM, FOLLOW, HEARD, PRIMARY, ROLE_S, TAKEN
 
 if TYPE_CHECKING:
     from tests.simulation import SimWorld
@@ -248,6 +249,8 @@ class SimGuest:
 
     def _sql(self, text: str) -> Said:
         data = self.data
+        if text.strip() == HEARD:
+            return Said(0, "" if data.heard is None else self._heard(data, data.heard))
         if "MAX(domain)" in text:
             return Said(0, f"{data.domain}\n")
         if "EXECUTE IMMEDIATE" in text:
@@ -260,6 +263,10 @@ class SimGuest:
             return Said(0, "-1\n" if behind(data.reached, wanted[1]) else "0\n")
         self._change(text)
         return Said()
+
+    def _heard(self, data: SimData, heard: float) -> str:
+        clock = self.world.clock
+        return f"{clock.now() - heard:.6f}\t{moment(clock.wall(), clock.now() - heard)}\tNULL\t{int(data.acked)}\n"
 
     def _change(self, text: str) -> None:
         data = self.data
@@ -281,6 +288,10 @@ class SimGuest:
         self.world.effect()
 
 
+def moment(wall: datetime, ago_s: float) -> str:
+    return (wall - timedelta(seconds=ago_s)).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
 def seen_database(data: SimData, *, follows: bool, now: float, wall: datetime) -> SeenDatabase:
     """What observation would find. `follows`: whoever it replicates from answers."""
     silent_s = None if data.heard is None else now - data.heard
@@ -296,6 +307,6 @@ def seen_database(data: SimData, *, follows: bool, now: float, wall: datetime) -
         timeline=data.domain,
         waits_ms=int(data.timeout) if data.primary and data.semi_sync else -1,
         heard_s=silent_s,
-        heard_at="" if silent_s is None else (wall - timedelta(seconds=silent_s)).strftime("%Y-%m-%dT%H:%M:%SZ"),
+        heard_at="" if silent_s is None else moment(wall, silent_s),
         acknowledges=data.acked,
     )

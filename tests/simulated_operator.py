@@ -108,7 +108,8 @@ class Operator:
                 wanted = _options(desired, rest)
                 self._plan_and_run(wanted, plan(wanted, self.world.observe(), DATE))
             case "failover":
-                given_up = replace(desired, options=Options(lost=tuple(rest)))
+                given_up = _options(desired, rest[1:])
+                given_up = replace(given_up, options=replace(given_up.options, lost=(rest[0],)))
                 self._plan_and_run(given_up, plan_failover(given_up, self.world.observe(), DATE))
             case "failback":
                 self._run(plan_failback(desired, self.world.observe(), rest[0] if rest else None, 10))

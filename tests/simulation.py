@@ -11,7 +11,7 @@ import hashlib
 import json
 import queue
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -289,6 +289,11 @@ class SimWorld:
         data = self.find_data(server)
         return data is not None and data.index >= 0
 
+    def last_answers(self, frontends: Iterable[str]) -> Mapping[str, float]:
+        self.hearing.answered()
+        told = self.hearing.told()
+        return {name: told[name] for name in frontends if name in told}
+
     def reveal(self, reference: SecretRef) -> str:
         return f"the secret {reference.secret}"
 
@@ -342,6 +347,7 @@ class SimWorld:
             shelves=self.shelves if looked else (),
             keeping=self.keeping if looked else (),
             heard=heard,
+            asked_at=now,
             refused=tuple(s for s in up if self.refuses(s)),
         )
 

@@ -15,6 +15,7 @@ from pcloud.gtid import behind
 from pcloud.kept import Timeline
 from pcloud.steps.base import Answer, Met, Report, Unmet, World
 from pcloud.steps.database import plain
+from pcloud.steps.measuring import Basis, check_loss
 from pcloud.steps.replication import OLDER, PRIMARY, ROLE_S, STUCK, is_primary, position, refused, say_commits, timed
 
 GOING = 5
@@ -59,6 +60,8 @@ class Promote:
     timeline: Timeline | None = None
     leaves: bool = False
     timeout_ms: int | None = None
+    basis: Basis | None = None
+    """What the loss was measured from."""
     waits: ClassVar[bool] = False
 
     def check(self, world: World) -> Met | Unmet:
@@ -67,6 +70,8 @@ class Promote:
         return Unmet("it is a replica")
 
     def do(self, world: World, report: Report) -> Mapping[str, Any]:
+        if self.basis is not None:
+            check_loss(world, self.server, self.basis)
         report.progress("applying what was received, and taking the address")
         began = moved = world.clock.now()
         first: Progress | None = None
