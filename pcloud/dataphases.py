@@ -352,7 +352,7 @@ def replicate(draft: Draft, phase: Phase) -> None:
     followed = [_follow(draft, phase, name, roles) for name in roles.joined if everybody - {name}]
     seen = draft.observed.data.databases.get(roles.primary)
     others = [c for c in carriers_of(draft.desired) if c.name != roles.primary]
-    waits = seen is not None and seen.semi_sync and seen.writable
+    waits = seen is not None and seen.semi_sync and seen.writable and seen.waits_ms == longest_ms
     if followed or (others and not waits and any(_replicates(draft, c.name) for c in others)):
         before = [f"{roles.primary}/{verb}" for verb in ("degrade", "promote", "primary")]
         for name in [roles.primary, *(roles.joined if roles.how is How.SETTLES else ())]:

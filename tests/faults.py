@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 from pcloud.desired import Dump, Names
+from pcloud.model import SemiSync
 from pcloud.observed import Power
 from tests.simulated_data import SimData
 from tests.simulated_power import Bmc
@@ -161,6 +162,14 @@ def _semi_sync_off(world: SimWorld, server: str) -> str:
     return f"{server}'s commits wait for nobody"
 
 
+def _policy(world: SimWorld, alone: str) -> str:
+    """A person changes the inventory: `wait`, or how many seconds a commit waits."""
+    policy = SemiSync(alone="wait") if alone == "wait" else SemiSync(timeout_s=float(alone))
+    database = world.site.database.model_copy(update={"semi_sync": policy})
+    world.desired = replace(world.desired, site=world.site.model_copy(update={"database": database}))
+    return f"the inventory says now: {f'commits wait {alone} s' if alone != 'wait' else 'no order without a replica'}"
+
+
 def _pause(world: SimWorld, seconds: str) -> str:
     """Between the plan and the run, as the first event: a person reads it, and thinks."""
     world.clock.sleep(float(seconds))
@@ -206,6 +215,7 @@ FAULTS: Mapping[str, Callable[..., str]] = {
     "deaf": _deaf,
     "slow": _slow,
     "semi-sync-off": _semi_sync_off,
+    "policy": _policy,
     "pause": _pause,
     "file": _file,
     "truth": _truth,

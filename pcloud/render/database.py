@@ -6,6 +6,7 @@ from pcloud.desired import Desired
 from pcloud.holding import REFUSES
 from pcloud.observed import Data, SeenDatabase
 from pcloud.replicas import carriers_of
+from pcloud.steps.replication import say_commits, wait_ms
 
 COLUMNS = ("database", "role", "timeline", "position", "behind", "commits wait")
 
@@ -53,6 +54,9 @@ def _find_alarms(desired: Desired, data: Data) -> list[str]:
             alarms.append(f"no replica acknowledges: each order is on {primaries[0]} alone. Next: {mend}")
     elif not primary.semi_sync:
         alarms.append(f"orders are acknowledged before the replica has them (semi-sync is off). Next: {mend}")
+    elif primary.waits_ms != wait_ms(policy):
+        now, then = (say_commits(str(ms)) for ms in (primary.waits_ms, wait_ms(policy)))
+        alarms.append(f"commits {now}; by the inventory they {then}. Next: {mend}")
     return alarms
 
 
