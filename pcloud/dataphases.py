@@ -29,7 +29,7 @@ from pcloud.steps.measuring import Basis
 from pcloud.steps.promotion import Promote
 from pcloud.steps.replication import Follow, Seed, SemiSync, Take, wait_ms
 from pcloud.steps.restoring import NoBackup, RestoreBackup
-from pcloud.steps.sighting import NoteAlone
+from pcloud.steps.sighting import NoteWaits
 from pcloud.steps.stop import Consent, Stop
 from pcloud.steps.stream import TakeStream
 from pcloud.suspicion import judge
@@ -235,7 +235,8 @@ def _enthrone(draft: Draft, phase: Phase, roles: Roles) -> None:
     past = note_past(draft, phase, roles, needs) if roles.how is not How.FRESH else []
     longest_ms, known = wait_ms(draft.desired.site.database.semi_sync), draft.observed.data.known.position
     take = Take(servers, database, longest_ms, alone=True, known=known if settles else "")
-    _follow_all(draft, _add(draft, phase, name, "primary", take, needs, reason), past)
+    alone = _note_waits(draft, phase, name, -1, needs) if roles.how is How.TAKES else []
+    _follow_all(draft, _add(draft, phase, name, "primary", take, needs, reason), [*past, *alone])
 
 
 def _basis(draft: Draft, name: str, roles: Roles) -> Basis:
@@ -343,11 +344,9 @@ def replicate(draft: Draft, phase: Phase) -> None:
     longest_ms = wait_ms(policy)
     if roles.alone and policy.alone == "degrade":
         fences = [f"{h}/fence" for h in draft.observed.unreachable()]
-        told = holders(draft.desired.site, draft.observed, draft.decisions[roles.primary].host)
-        note, reason = NoteAlone(roles.primary, told), f"{' and '.join(told)} remember that its commits wait for nobody"
-        noted = _add(draft, phase, roles.primary, "alone", note, fences, reason) if told else ""
+        noted = _note_waits(draft, phase, roles.primary, -1, fences)
         step, why = SemiSync(roles.primary, False, longest_ms), "its replica is gone: orders go on without one"
-        draft.follow(_add(draft, phase, roles.primary, "degrade", step, fences, why), noted)
+        _follow_all(draft, _add(draft, phase, roles.primary, "degrade", step, fences, why), noted)
     everybody = {roles.primary, *roles.joined}
     followed = [_follow(draft, phase, name, roles) for name in roles.joined if everybody - {name}]
     seen = draft.observed.data.databases.get(roles.primary)
@@ -355,9 +354,20 @@ def replicate(draft: Draft, phase: Phase) -> None:
     waits = seen is not None and seen.semi_sync and seen.writable and seen.waits_ms == longest_ms
     if followed or (others and not waits and any(_replicates(draft, c.name) for c in others)):
         before = [f"{roles.primary}/{verb}" for verb in ("degrade", "promote", "primary")]
+        believed = seen.waits_ms if seen is not None and seen.writable else draft.observed.data.known.waits_ms
+        noted = _note_waits(draft, phase, roles.primary, longest_ms, before) if longest_ms < believed else []
         for name in [roles.primary, *(roles.joined if roles.how is How.SETTLES else ())]:
             step = SemiSync(name, True, longest_ms)
-            _add(draft, phase, name, "semi-sync", step, [*followed, *before], "an order counts when both have it")
+            key = _add(draft, phase, name, "semi-sync", step, [*followed, *before], "an order counts when both have it")
+            _follow_all(draft, key, noted)
+
+
+def _note_waits(draft: Draft, phase: Phase, primary: str, waits_ms: int, needs: list[str]) -> list[str]:
+    """Hosts know that its commits wait for nobody, or no longer than that, before the first one that does not."""
+    told = holders(draft.desired.site, draft.observed, draft.decisions[primary].host)
+    what = "wait for nobody" if waits_ms < 0 else f"wait no longer than {waits_ms / 1000:g} s"
+    step, reason = NoteWaits(primary, told, waits_ms), f"{' and '.join(told)} remember that its commits {what}"
+    return [_add(draft, phase, primary, "alone" if waits_ms < 0 else "waits", step, needs, reason)] if told else []
 
 
 def _follow(draft: Draft, phase: Phase, name: str, roles: Roles) -> str:

@@ -16,7 +16,7 @@ A primary that died is thereby told from one that only the replica had lost.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from pcloud.gtid import behind, given_up, newest_domain, rank
 from pcloud.kept import FOREVER_MS, Sighting
@@ -74,6 +74,8 @@ def measure(seen: SeenDatabase, known: Sighting, heard: Mapping[str, float]) -> 
     asked how many seconds ago the database last answered it.
     """
     lacks = given_up(latest_of(seen), known.position, seen.timeline)
+    if newest_domain(known.position) < seen.timeline:
+        known = replace(known, waits_ms=-1)  # nobody saw its primary since that took over
     if known.answers:
         return _measure_leaving(seen, known, lacks)
     if seen.stuck:  # since its error, which may be long ago

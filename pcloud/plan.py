@@ -27,7 +27,7 @@ from pcloud.steps.promotion import Promote
 from pcloud.steps.quarantine import NoteFilled, NotePast
 from pcloud.steps.replication import Follow, Seed, SemiSync, Take
 from pcloud.steps.server import Cycle
-from pcloud.steps.sighting import NoteAlone
+from pcloud.steps.sighting import NoteWaits
 from pcloud.steps.stop import Stop
 from pcloud.steps.stream import TakeStream
 
@@ -136,7 +136,7 @@ _LOOSE: dict[type, frozenset[str]] = dict.fromkeys(
         BuildIndex,
         NoteFilled,
         NotePast,
-        NoteAlone,
+        NoteWaits,
         Take,
         TakeStream,
         Promote,

@@ -51,6 +51,13 @@ SEEN = Sighting("0-1-50", 600, 30_000)
         pytest.param(replace(LEVEL, acknowledges=False), SEEN, {"fe-1": 11.0}, "unknown", id="semi-sync was off"),
         pytest.param(LEVEL, NEVER_SEEN, {"fe-1": 11.0}, "unknown", id="nobody knows how long commits waited"),
         pytest.param(LEVEL, Sighting("0-1-50", 600, FOREVER_MS), {}, "0", id="commits waited for ever"),
+        pytest.param(
+            replace(LEVEL, timeline=2100),
+            Sighting("1417-1-50", 600, FOREVER_MS),
+            {"fe-1": 11.0},
+            "unknown",
+            id="commits waited for ever on the timeline before",
+        ),
         pytest.param(LEVEL, Sighting("0-1-60", 600, FOREVER_MS), {"fe-1": 11.0}, "unknown", id="somebody saw more"),
         pytest.param(LEVEL, Sighting("0-1-60", 7, 30_000), {"fe-1": 11.0}, "3", id="seen at its very end"),
         pytest.param(

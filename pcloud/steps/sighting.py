@@ -29,23 +29,25 @@ class NoteSighting:
 
 
 @dataclass(frozen=True)
-class NoteAlone:
-    """Hosts remember that the primary's commits wait for no replica: before the first one that does not."""
+class NoteWaits:
+    """Hosts remember that the primary's commits wait `waits_ms` for a replica, or for none (-1): before the first
+    one that waits no longer than that."""
 
     server: str
     hosts: tuple[str, ...]
+    waits_ms: int
     waits: ClassVar[bool] = False
 
     def check(self, world: World) -> Met | Unmet:
         for host in self.hosts:
             last = last_note(world.site.site, world.hypervisor(host).volumes(world.host(host).pool))
-            if last is None or last.waits_ms >= 0:
-                return Unmet(f"{host} believes that commits wait")
+            if last is None or last.waits_ms > self.waits_ms:
+                return Unmet(f"{host} believes that commits wait{' longer' if self.waits_ms >= 0 else ''}")
         return Met()
 
     def do(self, world: World, report: Report) -> Mapping[str, Any]:
         at, newest = position(world, self.server), timeline(world, self.server)
-        name = name_of(world.site.site, at, newest, world.clock.wall(), -1)
+        name = name_of(world.site.site, at, newest, world.clock.wall(), self.waits_ms)
         for host in self.hosts:
             report.progress(f"telling {host}")
             NoteSighting(host, name, ()).tell(world)
