@@ -78,7 +78,7 @@ def loss(choice: Choice, known: str) -> str:
     if choice.target.gtid:
         return f"the {lost} transactions after it, up to {known}, are given up{later}"
     if lost:
-        return f"{lost} transactions are lost, up to {known}{later}"
+        return f"{lost} transactions are lost, up to {known}, and all that came after those{later}"
     return (
         f"nothing known is lost (last known {known}); what was ordered after {choice.ended} and not streamed is{later}"
     )

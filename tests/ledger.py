@@ -11,7 +11,11 @@ _NONE = re.compile(r"no acknowledged order is lost")
 _COUNTED = re.compile(r"up to (\d+) transactions of the last \d+ s are lost")
 _UNKNOWN = re.compile(r"how much is lost is unknown, since (\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ|a time that nobody knows)")
 _DUMP = re.compile(r"no server holds the data: the latest dump|the latest dump, unless a server holds data")
-_BACKUP = re.compile(r"the backup of .*(?:may be lost|(\d+) transactions are lost|nothing known is lost)")
+_TIME = r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ"
+_BACKUP = re.compile(
+    rf"the backup of ({_TIME})(?:.* and the binary log up to \S* at ({_TIME}))?"
+    r".*(?:may be lost|transactions are lost, up to \S+, and all that came after those|and not streamed is)"
+)
 
 
 @dataclass(frozen=True)
@@ -33,7 +37,7 @@ def read(sentence: str) -> Said:
     if _DUMP.search(sentence):
         return Said(None)
     if backup := _BACKUP.search(sentence):
-        return Said(int(backup[1]) if backup[1] else None)
+        return Said(None, _epoch(backup[2] or backup[1]))
     raise ValueError(f"no word about what is lost: {sentence}")
 
 

@@ -103,11 +103,11 @@ def test_data_that_no_backup_stands_under_are_named() -> None:
 
 LOSSES = [
     (LATEST, gtid(30), "nothing known is lost"),
-    (LATEST, gtid(33), "3 transactions are lost, up to 0-1-33"),
+    (LATEST, gtid(33), "3 transactions are lost, up to 0-1-33, and all that came after those"),
     (LATEST, "", f"no later position is known: orders after {at(90)} may be lost"),
     (Target(gtid=gtid(12)), gtid(30), "the 18 transactions after it, up to 0-1-30, are given up"),
     (Target(time=at(70)), gtid(30), f"what came at or after {at(70)} is given up"),
-    (Target(time=at(99)), gtid(33), "3 transactions are lost, up to 0-1-33"),
+    (Target(time=at(99)), gtid(33), "3 transactions are lost, up to 0-1-33, and all that came after those"),
 ]
 
 
