@@ -76,11 +76,11 @@ def measure(seen: SeenDatabase, known: Sighting, heard: Mapping[str, float]) -> 
     lacks = given_up(latest_of(seen), known.position, seen.timeline)
     if newest_domain(known.position) < seen.timeline:
         known = replace(known, waits_ms=-1)  # nobody saw its primary since that took over
-    if known.answers:
-        return _measure_leaving(seen, known, lacks)
     if seen.stuck:  # since its error, which may be long ago
         left = behind(seen.position, latest_of(seen)) + lacks
         return DataLoss(None, least=left, why=f"it cannot apply what it received ({seen.stuck})")
+    if known.answers:
+        return _measure_leaving(seen, known, lacks)
     if lacks:
         last = min(heard.values(), default=0.0)
         if known.age_s <= last - MARGIN_S:  # it was seen after it had answered for the last time

@@ -13,6 +13,7 @@ from pcloud.identity import servers_of, substitutes_of
 from pcloud.inventory import defaults_dir, load_site
 from pcloud.model import Group, Site
 from pcloud.playbook import Playbook, load_playbook
+from tests.guests import mariadb_data
 from tests.simulation import SimWorld, image_spec
 
 # What decides whether a change lands is the same each time; `HYPOTHESIS_PROFILE=default` looks further.
@@ -35,6 +36,12 @@ def make_desired(site: Site, playbook: Playbook, image_file: Path) -> Desired:
 
     dump = Dump(str(image_file), "d" * 64)
     return Desired(site, playbook, specs(servers_of(site)), dump, substitutes=specs(substitutes_of(site)))
+
+
+@pytest.fixture(scope="session")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A data folder as the image of a database holds it; copied, never changed."""
+    return mariadb_data(tmp_path_factory.mktemp("mariadb"))
 
 
 @pytest.fixture

@@ -7,65 +7,16 @@ import shutil
 import struct
 import subprocess
 import uuid
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
 
 from pcloud.images.disk import qcow2_command
-from tests.guests import eventually, program
+from tests.guests import program
 
 BLOCK = 4096
 SECTOR = 512
 FEATURES = ["-O", "^orphan_file,^metadata_csum_seed", "-E", "lazy_itable_init=0,lazy_journal_init=1,nodiscard"]
 """Those of an image's file system (`images/disk.py`)."""
-
-
-@dataclass
-class Mariadb:
-    """A MariaDB of its own, with the settings of a server's that matter for its log."""
-
-    folder: Path
-    number: int
-    process: subprocess.Popen[bytes]
-
-    def sql(self, *statements: str) -> str:
-        """Each in a session of its own."""
-        said = ""
-        for text in statements:
-            argv = ["mariadb", "--no-defaults", "-BN", "--default-character-set=utf8mb4", "-S", self.socket]
-            done = subprocess.run(argv, input=text.encode(), capture_output=True, timeout=60)
-            assert done.returncode == 0, f"{text}: {done.stderr.decode()}"
-            said = done.stdout.decode("utf-8", "surrogateescape").strip()
-        return said
-
-    @property
-    def socket(self) -> str:
-        return f"{self.folder}/s.sock"
-
-    def kill(self) -> None:
-        self.process.kill()
-        self.process.wait(30)
-
-
-@contextmanager
-def mariadb(template: Path, folder: Path, number: int, *options: str) -> Iterator[Mariadb]:
-    """Running on a copy of the data folder `template`, until the block ends or it is killed."""
-    subprocess.run(["cp", "-a", str(template), str(folder)], check=True)
-    argv = [program("mariadbd", "mariadb-server"), "--no-defaults", "--user=root", f"--datadir={folder}"]
-    argv += [f"--socket={folder}/s.sock", f"--pid-file={folder}/p.pid", "--innodb-log-file-size=48M"]
-    argv += [f"--server-id={number}", "--log-bin=binlog", "--binlog-format=ROW", "--sync-binlog=1"]
-    argv += ["--log-slave-updates=ON", "--gtid-strict-mode=ON", "--relay-log=relay", "--skip-name-resolve"]
-    argv += ["--character-set-server=utf8mb4", "--innodb-fast-shutdown=2", *options]
-    argv += [] if any(o.startswith("--port") for o in options) else ["--skip-networking"]
-    with (folder.parent / f"{folder.name}.log").open("wb") as log, subprocess.Popen(argv, stderr=log) as process:
-        server = Mariadb(folder, number, process)
-        ask = ["mariadb", "--no-defaults", "-S", server.socket, "-e", "SELECT 1"]
-        try:
-            eventually(lambda: subprocess.run(ask, capture_output=True).returncode == 0)
-            yield server
-        finally:
-            process.kill()
 
 
 def file_system(data: Path | None, path: Path, size: int = 64 << 20, block: int = BLOCK) -> Path:

@@ -283,7 +283,7 @@ class History:
             self.notes[note.host] = (self.notes[note.host] - set(note.old)) | {note.name}
 
     def set_policy(self, timeout_s: float) -> None:
-        """The inventory's policy is changed, and applied by a run: hosts are told of a shorter wait before it counts."""
+        """The inventory is changed, and a run applies it: hosts are told of a shorter wait before it counts."""
         shorter, then = timeout_s < self.timeout_s, self.timeout_s
         self.timeout_s = timeout_s
         if shorter:

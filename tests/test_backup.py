@@ -8,140 +8,34 @@ from __future__ import annotations
 
 import subprocess
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import pytest
 
 from pcloud.backups import choose
-from pcloud.clock import SystemClock
 from pcloud.errors import CheckFailed, CommandFailed
 from pcloud.inventory import defaults_dir, load_inventory
 from pcloud.kept import Backup, Target, Timeline
-from pcloud.model import SecretRef, Site
-from pcloud.steps.backup import Drop, Keep, Stream, Take, Thin, folder_of, look
+from pcloud.steps.backup import Drop, Keep, Stream, Take, Thin, look
 from pcloud.steps.base import Met, Unmet
 from pcloud.steps.restoring import BESIDE, Beside, Close, RestoreBackup
-from tests.guests import Guest, eventually, guests, mariadb_data, rendered, secret
-from tests.test_mariadb import PRIMARY, SERVICE, orders, place_order, restore, role
+from tests.guests import Guest, eventually, guests, rendered
+from tests.mariadbs import (
+    PRIMARY,
+    SERVICE,
+    Place,
+    Quiet,
+    orders,
+    place_order,
+    restore,
+    role,
+)
 
-INIT = "while :; do /usr/lib/pcloud/backup install; /usr/sbin/mariadbd; sleep 0.2; done"
-"""What systemd does with mariadb.service."""
 LIMIT_S = 120
-
-
-@dataclass
-class Said:
-    exit_code: int
-    stdout: str
-    stderr: str
-
-
-@dataclass
-class Inside:
-    """A server's or a host's shell, as `pcloud.shell.Shell` behaves, without SSH."""
-
-    guest: Guest
-    name: str
-    spoil: Callable[[list[str], bytes], bytes] = lambda _, data: data
-    """What becomes of a command's output on the way."""
-
-    def run(
-        self,
-        argv: Sequence[str],
-        *,
-        deadline_s: float,
-        stdin: bytes | BinaryIO | None = None,
-        check: bool = True,
-        max_output: int = 0,
-        progress: Callable[[int], None] | None = None,
-        stdout: Callable[[bytes], None] | None = None,
-    ) -> Said:
-        data = stdin if isinstance(stdin, bytes) else stdin.read() if stdin is not None else b""
-        done = subprocess.run(self.guest.argv(*argv), input=data, capture_output=True, timeout=deadline_s)
-        if check and done.returncode != 0:
-            raise CommandFailed(f"{argv}: {done.stderr.decode()}", where=self.name)
-        output = self.spoil(list(argv), done.stdout)
-        if stdout is not None:
-            stdout(output)
-        return Said(done.returncode, output.decode() if stdout is None else "", done.stderr.decode())
-
-    def write(self, path: str, data: bytes, *, mode: int = 0o600, deadline_s: float = 30) -> None:
-        script = 'umask 077; cat >"$1.new"; chmod "$2" "$1.new"; mv "$1.new" "$1"'
-        self.run(["sh", "-c", script, "sh", path, f"{mode:o}"], stdin=data, deadline_s=deadline_s)
-
-    def tail(self, path: str, *, lines: int = 40, limit: int = 0, deadline_s: float = 10) -> str:
-        argv = ["sh", "-c", '[ ! -e "$1" ] || tail -n "$2" "$1"', "sh", path, str(lines)]
-        return self.run(argv, deadline_s=deadline_s).stdout
-
-
-@dataclass
-class Quiet:
-    said: list[str] = field(default_factory=list)
-
-    def progress(self, doing: str, done: float = 0, total: float = 0, unit: str = "") -> None:
-        self.said.append(doing)
-
-    def visit(self, name: str, elapsed_s: float) -> None: ...
-
-    def stopping(self) -> bool:
-        return False
-
-
-@dataclass
-class Place:
-    """db-1 (the primary) and idx-1 in their namespaces, and hosts that keep; as much of a World as these steps ask."""
-
-    db: Guest
-    idx: Guest
-    log: Path
-    site: Site
-    clock: SystemClock = field(default_factory=SystemClock)
-    spoil: Callable[[list[str], bytes], bytes] = lambda _, data: data
-    stack: ExitStack = field(default_factory=ExitStack)
-
-    def host(self, name: str) -> Any:
-        return replace_pool(self.site, name)
-
-    def shell(self, host: str) -> Inside:
-        return Inside(self.idx, host, self.spoil)
-
-    def server_shell(self, server: str) -> Inside:
-        return Inside({"db-1": self.db, "idx-1": self.idx}[server], server)
-
-    def reveal(self, reference: SecretRef) -> str:
-        return secret(reference.secret)
-
-    @contextmanager
-    def running(self, guest: Guest) -> Iterator[None]:
-        """MariaDB under an init that starts it again, with what a restore left to be put in place."""
-        with guest.daemon("setsid", "sh", "-c", INIT, log=self.log):
-            eventually(lambda: guest.run("mariadb", "-e", "SELECT 1", check=False).returncode == 0)
-            yield
-            guest.run("pkill", "-KILL", "-f", "backup install", check=False)
-            guest.run("pkill", "-KILL", "-x", "mariadbd", check=False)
-
-    @contextmanager
-    def streaming(self, host: str) -> Iterator[None]:
-        """What the host's init does with the stream: it starts it again and again."""
-        keep = f"{folder_of(self, host)}/keep"  # type: ignore[arg-type]
-        loop = f"while :; do sh {keep} stream; sleep 0.2; done"
-        with self.idx.daemon("setsid", "sh", "-c", loop, log=self.log):
-            yield
-            self.idx.run("pkill", "-KILL", "-f", keep, check=False)
-            self.idx.run("pkill", "-KILL", "-x", "mariadb-binlog", check=False)
-
-
-def replace_pool(site: Site, name: str) -> Any:
-    return site.host(name).model_copy(update={"pool": f"/var/lib/pcloud/{name}"})
-
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return mariadb_data(tmp_path_factory.mktemp("data"))
 
 
 @pytest.fixture

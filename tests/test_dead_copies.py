@@ -29,8 +29,8 @@ from pcloud.steps.base import Met, Unmet
 from pcloud.steps.replication import PRIMARY
 from pcloud.steps.salvage import Inspect, read_notes
 from tests.conftest import make_desired
-from tests.dead_disks import Mariadb, as_disk, file_system, mariadb
-from tests.guests import mariadb_data
+from tests.dead_disks import as_disk, file_system
+from tests.mariadbs import Mariadb, Quiet, Said, mariadb
 from tests.plan_cases import DATE
 from tests.scenario import new_world
 from tests.shoppers import Shoppers
@@ -139,13 +139,6 @@ def test_a_transaction_that_was_received_again_counts_once() -> None:
 
 
 @dataclass
-class Said:
-    exit_code: int
-    stdout: str
-    stderr: str
-
-
-@dataclass
 class Local:
     """This machine as the host h1 whose pool is `pool`; `living` is db-1's MariaDB of today."""
 
@@ -196,32 +189,18 @@ class Local:
         Path(path).chmod(mode)
 
 
-@dataclass
-class Quiet:
-    said: list[str] = field(default_factory=list)
-
-    def progress(self, doing: str, done: float = 0, total: float = 0, unit: str = "") -> None:
-        self.said.append(doing)
-
-    def visit(self, name: str, elapsed_s: float) -> None: ...
-
-    def stopping(self) -> bool:
-        return False
-
-
 @pytest.fixture(scope="module")
-def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Local]:
+def world(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Local]:
     """h1 has db-1's generation 1 with two orders that the living primary has not; another branch of the data."""
     home = tmp_path_factory.mktemp("home")
     pool = home / "pool"
     pool.mkdir()
-    template = mariadb_data(tmp_path_factory.mktemp("template"))
-    with mariadb(template, home / "old", 1) as old:
+    with mariadb(data, home / "old", 1) as old:
         old.sql(TABLE, *(order(who) for who in ("both", "Ann Lost", "Bob Lost")))
         old.kill()
     as_disk(file_system(home / "old", home / "raw"), pool / DB1.disk)
     site = load_site(defaults_dir("inventory") / "demo.yaml")
-    with mariadb(template, home / "new", 2) as new:
+    with mariadb(data, home / "new", 2) as new:
         new.sql("SET GLOBAL server_id = 1", TABLE, order("both"))
         new.sql("SET GLOBAL server_id = 2", "SET GLOBAL gtid_slave_pos = '0-1-3'")  # as one that was promoted
         new.sql("SET GLOBAL gtid_domain_id = 1417", order("new"))

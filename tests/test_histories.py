@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -69,49 +70,46 @@ def take_over(history: History, pause_s: float = 0.0, *, silent: bool = False, c
     raise AssertionError("nobody may take over, whatever a person accepts")
 
 
+def lose(history: History, later_s: float) -> None:
+    history.lose_primary()
+    history.pass_time(later_s)
+    take_over(history)
+
+
+def lose_for_a_while(history: History, later_s: float) -> None:
+    history.lose_primary()
+    history.pass_time(later_s)
+    history.primary_returns()
+
+
+HAPPENS: Mapping[str, Callable[[History, Any], object]] = {
+    "shop": History.shop,
+    "time": History.pass_time,
+    "order": History.order,
+    "cut": lambda h, _: h.cut(),
+    "mend": History.mend,
+    "look": lambda h, _: h.look(),
+    "policy": History.set_policy,
+    "waiting": History.switch_waiting,
+    "restart primary": lambda h, _: h.restart_primary(),
+    "restart replica": lambda h, _: h.restart_replica(),
+    "slow": lambda h, _: h.stop_applying(error=False),
+    "stuck": lambda h, _: h.stop_applying(error=True),
+    "apply": lambda h, _: h.apply_again(),
+    "lose relay": lambda h, _: h.lose_relay(),
+    "keep": lambda h, _: h.keep(),
+    "stop streaming": lambda h, _: h.stop_streaming(),
+    "frontends": lambda h, on: setattr(h, "frontends", on),
+    "silent": lambda h, on: setattr(h, "silent", {"h4", "h7"} if on else set()),
+    "lost": lose,
+    "lost and back": lose_for_a_while,
+    "failover": lambda h, v: take_over(h, v[0], silent=v[1], cut=v[2]),
+    "lose both": lambda h, _: h.lose_both(),
+}
+
+
 def happen(history: History, event: str, value: object) -> None:
-    simple: dict[str, Callable[[], None]] = {
-        "cut": history.cut,
-        "look": history.look,
-        "restart primary": history.restart_primary,
-        "restart replica": history.restart_replica,
-        "slow": lambda: history.stop_applying(error=False),
-        "stuck": lambda: history.stop_applying(error=True),
-        "apply": history.apply_again,
-        "lose relay": history.lose_relay,
-        "keep": history.keep,
-        "stop streaming": history.stop_streaming,
-        "lose both": history.lose_both,
-    }
-    match event, value:
-        case name, None:
-            simple[name]()
-        case "shop", float(seconds):
-            history.shop(seconds)
-        case "time", float(seconds):
-            history.pass_time(seconds)
-        case "order", float(lag_s):
-            history.order(lag_s)
-        case "mend", float(lag_s):
-            history.mend(lag_s)
-        case "policy", float(timeout_s):
-            history.set_policy(timeout_s)
-        case "waiting", bool(on):
-            history.switch_waiting(on)
-        case "frontends", bool(on):
-            history.frontends = on
-        case "silent", bool(on):
-            history.silent = {"h4", "h7"} if on else set()
-        case "lost", float(later_s):
-            history.lose_primary()
-            history.pass_time(later_s)
-            take_over(history)
-        case "lost and back", float(later_s):
-            history.lose_primary()
-            history.pass_time(later_s)
-            history.primary_returns()
-        case "failover", (float(pause_s), bool(silent), bool(cut)):
-            take_over(history, pause_s, silent=silent, cut=cut)
+    HAPPENS[event](history, value)
     judge(history)
 
 

@@ -136,3 +136,5 @@ def test_what_cannot_be_applied_may_be_older_than_the_last_that_was_heard() -> N
     loss = measure(stuck, SEEN, {"fe-1": 11.0})
     assert (loss.price, loss.since, loss.least) == ("unknown", "", 37)
     assert "error 1062" in str(loss)
+    left = measure(stuck, Sighting("0-1-57", 0, 30_000, answers=True), {})
+    assert (left.price, left.since, left.least) == ("unknown", "", 37), "a person leaves a primary that answers"

@@ -6,11 +6,9 @@ its real address; a cable between them.
 
 from __future__ import annotations
 
-import gzip
 import subprocess
 from collections.abc import Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import cast
@@ -20,39 +18,19 @@ import pytest
 from pcloud.inventory import defaults_dir, load_site
 from pcloud.observe_data import _ask_inside, _see
 from pcloud.world import World
-from tests.guests import Guest, eventually, guests, mariadb_data, rendered, start_mariadb
-
-DUMP = defaults_dir("templates") / "shop" / "dump" / "shop.sql.gz"
-PRIMARY = "/usr/lib/pcloud/primary"
-RESTORED = (
-    "SET SESSION sql_log_bin=0; CREATE DATABASE IF NOT EXISTS pcloud; CREATE TABLE pcloud.restored"
-    " (id INT PRIMARY KEY, state VARCHAR(16) NOT NULL, token VARCHAR(80) NOT NULL, at TIMESTAMP NOT NULL);"
-    "INSERT INTO pcloud.restored VALUES (1, 'restored', 't', NOW());"
+from tests.guests import eventually, guests, rendered
+from tests.mariadbs import (
+    IDX,
+    PRIMARY,
+    SERVICE,
+    Pair,
+    Place,
+    orders,
+    place_order,
+    restore,
+    role,
+    slave,
 )
-DB, IDX, SERVICE = "10.77.0.61", "10.77.0.71", "10.77.0.60"
-
-
-@dataclass
-class Pair:
-    """db-1 and idx-1 with MariaDB running. `start` and `crash` are what happens to it."""
-
-    db: Guest
-    idx: Guest
-    folder: Path
-    stack: ExitStack
-    running: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
-
-    def start(self, guest: Guest, data: Path | None = None) -> None:
-        self.running[guest.name] = start_mariadb(guest, self.stack, self.folder / f"{guest.name}.log", data)
-
-    def crash(self, guest: Guest) -> None:
-        guest.run("pkill", "-KILL", "-x", "mariadbd")
-        self.running[guest.name].wait(30)
-
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return mariadb_data(tmp_path_factory.mktemp("data"))
 
 
 @pytest.fixture
@@ -64,29 +42,6 @@ def pair(tmp_path: Path, data: Path) -> Iterator[Pair]:
         for guest in (db, idx):
             made.start(guest, data)
         yield made
-
-
-def restore(guest: Guest) -> None:
-    dump = gzip.decompress(DUMP.read_bytes()).decode()
-    guest.sql(f"SET SESSION sql_log_bin=0; USE shop;\n{dump}\n{RESTORED}")
-
-
-def role(guest: Guest) -> str:
-    return guest.run(PRIMARY, "status").stdout.strip()
-
-
-def slave(guest: Guest) -> dict[str, str]:
-    lines = guest.run("mariadb", "--vertical", stdin="SHOW SLAVE STATUS").stdout.splitlines()
-    return dict(line.strip().partition(": ")[::2] for line in lines if ":" in line)
-
-
-def place_order(guest: Guest, number: int, *, over: str = "") -> None:
-    row = f"INSERT INTO shop.partner_partner (code, name) VALUES ('order-{number}', 'x')"
-    guest.sql(row, *(["--host", over] if over else []))
-
-
-def orders(guest: Guest) -> set[str]:
-    return set(guest.sql("SELECT code FROM shop.partner_partner WHERE code LIKE 'order-%'").split())
 
 
 def replicate(pair: Pair) -> None:
@@ -284,8 +239,6 @@ def test_a_frozen_replica_holds_an_order_back_until_the_policy_says_otherwise(pa
 
 def test_a_server_says_from_inside_what_it_says_to_the_monitor(pair: Pair) -> None:
     """As it is asked where the monitor's password is another one than that of its seed."""
-    from tests.test_backup import Place  # which is made of this module
-
     replicate(pair)
     place_order(pair.db, 1)
     eventually(lambda: orders(pair.idx) == {"order-1"})

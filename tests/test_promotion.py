@@ -25,9 +25,8 @@ from pcloud.steps.base import Met
 from pcloud.steps.database import Restore
 from pcloud.steps.promotion import Promote, parse_progress
 from pcloud.steps.replication import SemiSync, Switch
-from tests.guests import Guest, eventually, guests, mariadb_data, rendered
-from tests.test_backup import Place, Quiet
-from tests.test_mariadb import PRIMARY, RESTORED, SERVICE, Pair, orders, place_order, restore, role, slave
+from tests.guests import Guest, eventually, guests, rendered
+from tests.mariadbs import PRIMARY, RESTORED, SERVICE, Pair, Place, Quiet, orders, place_order, restore, role, slave
 
 COPY, FOLLOW, REPLICA = "/usr/lib/pcloud/copy-from", "/usr/lib/pcloud/follow", "/usr/lib/pcloud/replica"
 KEPT, LEFT = "/var/lib/pcloud/relay", "/var/lib/pcloud/relay-left"
@@ -35,11 +34,6 @@ FIRST, SECOND = "1417", "2100"
 """Timelines."""
 ROWS = "SELECT CONCAT_WS('|', domain, parent, branched, server, why) FROM pcloud.timelines ORDER BY domain"
 WAITING = "SELECT CONCAT(IF(@@rpl_semi_sync_master_enabled, 1, 0), ' ', @@rpl_semi_sync_master_timeout)"
-
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return mariadb_data(tmp_path_factory.mktemp("data"))
 
 
 @pytest.fixture(params=["copied"])

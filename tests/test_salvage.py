@@ -21,8 +21,9 @@ from pcloud.errors import BadInput
 from pcloud.lostfiles import LostFiles, prepare_folder
 from pcloud.steps.hostscript import host_script
 from pcloud.steps.salvage import Read, _Answer, sorted_gtids
-from tests.dead_disks import Mariadb, as_disk, file_system, mariadb, partitioned, with_dirty_journal
-from tests.guests import eventually, mariadb_data, program
+from tests.dead_disks import as_disk, file_system, partitioned, with_dirty_journal
+from tests.guests import eventually, program
+from tests.mariadbs import Mariadb, mariadb
 
 TABLE = (
     "CREATE DATABASE shop; CREATE TABLE shop.orders (id INT PRIMARY KEY AUTO_INCREMENT, who VARCHAR(60), "
@@ -32,11 +33,6 @@ TABLE = (
 
 def order(who: str, price: str = "1.50") -> str:
     return f"INSERT INTO shop.orders (who, price) VALUES ('{who}', {price})"
-
-
-@pytest.fixture(scope="module")
-def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return mariadb_data(tmp_path_factory.mktemp("template"))
 
 
 @pytest.fixture
@@ -75,10 +71,10 @@ def salvage(verb: str, disk: Path, held: str = "", state: str = "-", *, inside: 
 
 
 @pytest.fixture(scope="module")
-def primary(template: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def primary(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The data folder of a primary whose power was cut: 0-1-1..9, then 1417-1-1..3 in a second file."""
     home = tmp_path_factory.mktemp("primary")
-    with mariadb(template, home / "db-1", 1) as server:
+    with mariadb(data, home / "db-1", 1) as server:
         server.sql(TABLE, *(order(f"buyer {n}") for n in range(1, 8)))
         server.sql("FLUSH BINARY LOGS; SET GLOBAL gtid_domain_id = 1417")
         server.sql(
@@ -162,9 +158,9 @@ def test_small_file_systems_have_smaller_blocks(primary: Path, folder: Path) -> 
     assert salvage("look", disk, "0-1-9").read.missing == 3
 
 
-def test_a_log_in_many_pieces(template: Path, folder: Path) -> None:
+def test_a_log_in_many_pieces(data: Path, folder: Path) -> None:
     """More extents than an inode holds: they are in a tree of their own."""
-    with mariadb(template, folder / "db-1", 1) as server:
+    with mariadb(data, folder / "db-1", 1) as server:
         server.sql(TABLE, *(f"INSERT INTO shop.orders (paid) VALUES (REPEAT('{n}', 200000))" for n in range(1, 4)))
         server.kill()
     log = folder / "binlog.000001"
@@ -222,10 +218,10 @@ def test_an_image_that_is_gone_from_the_host_is_named(primary: Path, folder: Pat
     assert "db-1.image" in said.error
 
 
-def test_a_copy_without_a_transaction_of_its_own(template: Path, folder: Path) -> None:
+def test_a_copy_without_a_transaction_of_its_own(data: Path, folder: Path) -> None:
     """A server that was never given data holds nothing; one that was, by a dump, holds nobody knows what."""
-    assert salvage("look", as_disk(file_system(template, folder / "new"), folder / "new.qcow2")).read.at == ""
-    with mariadb(template, folder / "idx-1", 2) as server:
+    assert salvage("look", as_disk(file_system(data, folder / "new"), folder / "new.qcow2")).read.at == ""
+    with mariadb(data, folder / "idx-1", 2) as server:
         server.kill()
     raw = file_system(folder / "idx-1", folder / "raw")
     assert salvage("look", as_disk(raw, folder / "empty.qcow2")).read.at == ""
@@ -235,11 +231,11 @@ def test_a_copy_without_a_transaction_of_its_own(template: Path, folder: Path) -
     assert (said.read.at, said.read.missing) == ("unknown", 0)
 
 
-def test_what_a_replica_received_and_did_not_apply(template: Path, folder: Path) -> None:
+def test_what_a_replica_received_and_did_not_apply(data: Path, folder: Path) -> None:
     port = "--port=33197"
     with (
-        mariadb(template, folder / "db-1", 1, port, "--bind-address=127.0.0.1") as db,
-        mariadb(template, folder / "idx-1", 2) as idx,
+        mariadb(data, folder / "db-1", 1, port, "--bind-address=127.0.0.1") as db,
+        mariadb(data, folder / "idx-1", 2) as idx,
     ):
         db.sql("CREATE USER r@'127.0.0.1' IDENTIFIED BY 'x'; GRANT REPLICATION SLAVE ON *.* TO r@'127.0.0.1'", TABLE)
         idx.sql(
@@ -350,14 +346,14 @@ def export(disk: Path, held: str, folder: Path, columns: dict[str, list[str]]) -
 
 
 def test_the_sql_applies_what_was_lost_as_transactions_of_whoever_loads_it(
-    disk: Path, primary: Path, template: Path, folder: Path
+    disk: Path, primary: Path, data: Path, folder: Path
 ) -> None:
     names = ["id", "who", "price", "paid"]
     sql, *_ = export(disk, "0-1-9", folder / "out", {"shop.orders": names})
     assert sql.read_text("utf-8").startswith("-- what this is\n-- and what not\n")
     assert sql.stat().st_mode & 0o777 == 0o600
     assert (folder / "out").stat().st_mode & 0o777 == 0o700
-    with mariadb(template, folder / "living", 2) as living:
+    with mariadb(data, folder / "living", 2) as living:
         living.sql(TABLE, *(order(f"buyer {n}") for n in range(1, 8)))
         living.sql("SET GLOBAL gtid_domain_id = 2002")
         load(living, sql)
