@@ -21,7 +21,8 @@ The map, each layer importing only what stands lower (import-linter enforces it)
                                                   what the loss of any host would mean
     backups recall backupplan                     pure: which backup and binary log are restored, and who keeps them
     salvage binlogtext lostfiles                  what dead copies hold that the living data have not
-    suspicion generations                         pure: which hosts may be fenced; which copy is the newest
+    suspicion generations notes noteplan          pure: which hosts may be fenced; which copy is the newest; which
+                                                  hosts remember it
     past inspections tombstones                   pure: which older copies go by themselves; what tombstones cost
     holding choice leftovers                      pure: who holds data; what becomes of a server that is there;
                                                   files of no server

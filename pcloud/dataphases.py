@@ -9,13 +9,13 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 from pcloud.backups import loss
-from pcloud.datanotes import note_filled, note_past
 from pcloud.decision import MAKES, Act, Decision
 from pcloud.desired import ServerSpec, liveness
 from pcloud.graph import Draft
 from pcloud.gtid import newest_domain
 from pcloud.kept import Timeline
 from pcloud.loss import UNKNOWN, DataLoss, latest_of, measure
+from pcloud.noteplan import note_filled, note_past
 from pcloud.observed import Health
 from pcloud.playbook import Phase
 from pcloud.recall import find_choice, find_streams, last_known, missing_backup
@@ -375,6 +375,8 @@ def _follow(draft: Draft, phase: Phase, name: str, roles: Roles) -> str:
     needs += [f"{roles.primary}/promote", f"{roles.primary}/primary"]
     if name in roles.seeded:
         needs.append(_seed(draft, phase, name, roles))
+    elif f"{name}/filled" not in draft.nodes:  # an earlier run filled it, and was killed
+        note_filled(draft, phase, name, "holds", needs, aside=True)
     source = next(n for n in (roles.primary, *roles.joined) if n != name)
     step = Follow(name, source, _address(draft), draft.desired.site.database.restore_timeout_s)
     return _add(draft, phase, name, "follow", step, needs, f"it replicates from {roles.primary}")

@@ -205,8 +205,12 @@ class Names:
 
     @property
     def note(self) -> str:
-        """What other hosts keep of this generation: that it is there (`generations.py`)."""
+        """What other hosts keep of this generation where nobody knows its host any more (`generations.py`)."""
         return f"{self._stem}.note"
+
+    def noted(self, host: str, address: str) -> str:
+        """What other hosts keep of this generation: that it is there, and on which host."""
+        return f"{self._stem}.on-{host}.{address}.note"
 
     def inspection(self, at: str) -> str:
         """What is kept beside a copy of the data whose disk was read: the position that it got to (`past.py`)."""

@@ -1,12 +1,14 @@
 """Generations: which copy of a server is the newest that was ever started.
 
 Each copy carries its generation in its mark, but a host that falls silent takes that knowledge
-with it. So before a copy is first started, `NOTES` other hosts are left a small file that names
-its generation. While no more hosts than that are silent, the newest generation is known.
+with it. So before a copy is started, `NOTES` other hosts have a small file that names its generation
+and its host (`notes.py`); every run writes anew what is missing. While no more hosts than that are
+silent, the newest generation is known.
 
 Safety, as sentences:
 - The generation grows with every copy that is made, on whichever host; where a newer one may be
-  that nobody can read, it leaps over any that could be there.
+  that nobody can read, it leaps over any that could be there: to the time, in seconds, so that no
+  two leaps come to the same.
 - A copy older than the newest generation is quarantined: it is never started, and powered off
   where it runs. Its disk stays until nothing on it would be missed (`past.py`), as a tombstone
   from then on.
@@ -20,19 +22,16 @@ Safety, as sentences:
 
 from __future__ import annotations
 
-import itertools
 import re
-from collections.abc import Iterable, Mapping, Set
+from collections.abc import Mapping, Set
 from dataclasses import dataclass, field
 
 from pcloud.desired import Names
+from pcloud.notes import NOTES, read_notes
 from pcloud.observed import Observed, Power, SeenDatabase, SeenHost, SeenServer
 
-NOTES = 2
-"""How many other hosts know a copy's generation."""
-
 LEAP = 1000
-"""No server is made anew this often between two leaps."""
+"""How far a leap goes where this machine's clock is behind."""
 
 _FILE = r"{site}\.([a-z0-9-]+)\.g([0-9]+)\.(.+)"
 
@@ -65,6 +64,10 @@ class Generations:
     """Every server and generation that was put away whole."""
     void: frozenset[tuple[str, int]] = frozenset()
     """Where it was noted that another server takes over, and is seen that none did."""
+    noted: Mapping[tuple[str, int], frozenset[tuple[str, str]]] = field(default_factory=dict)
+    """Server and generation to the host it was noted on, and that one's address."""
+    now: int = 0
+    """When the hosts were asked, in seconds since 1970."""
 
     def successor(self, server: str, generation: int) -> int:
         """The generation that took this one's place; 0 while none did.
@@ -87,15 +90,21 @@ class Generations:
     def outdated(self, seen: SeenServer) -> bool:
         return seen.mark is not None and self.successor(seen.mark.server, seen.mark.generation) > 0
 
-    def elsewhere(self, server: str, present: Set[int]) -> bool:
-        """Whether a copy that counts is neither among those that are present nor put away: it may run out of sight."""
+    def missing(self, server: str, present: Set[int]) -> tuple[int, ...]:
+        """The generations that count and are neither among those that are present nor put away."""
         counting = {self.newest.get(server, 0), max(self.held.get(server, frozenset()), default=0)} - {0}
-        return any(g not in present and (server, g) not in self.graves for g in counting)
+        return tuple(sorted(g for g in counting if g not in present and (server, g) not in self.graves))
+
+    def elsewhere(self, server: str, present: Set[int]) -> bool:
+        """Whether a copy that counts may run out of sight."""
+        return bool(self.missing(server, present))
 
     def next(self, server: str) -> int:
         """What a copy that is made now is: newer than every other one."""
         last = self.last.get(server, 0)
-        return last + 1 if self.sure else (last // LEAP + 1) * LEAP
+        if self.sure:
+            return last + 1
+        return self.now if self.now > last else last + LEAP
 
     def may_be_away(self, server: str) -> bool:
         """Whether a copy may be on a host that cannot be read."""
@@ -109,7 +118,11 @@ def read_generations(observed: Observed, site: str, carriers: tuple[str, ...] = 
     files = [m for h in observed.hosts for v in h.volumes if (m := pattern.match(v)) is not None]
     made = [(m.server, m.generation) for m in marks]
     named = [(f[1], int(f[2]), f[3]) for f in files]
-    noted = [(server, generation) for server, generation, kind in named if kind == "note"]
+    notes = [n for n in read_notes(site, observed) if not n.kind]
+    noted = [(n.server, n.generation) for n in notes]
+    where: dict[tuple[str, int], frozenset[tuple[str, str]]] = {}
+    for n in notes:
+        where[n.server, n.generation] = where.get((n.server, n.generation), frozenset()) | ({n.at} - {("", "")})
     filled = [(server, generation) for server, generation, kind in named if kind == "filled.note"]
     buried = [(server, generation) for server, generation, kind in named if kind.startswith("tombstone-")]
     unread = sum(not h.reachable and not h.volumes for h in observed.hosts)
@@ -121,9 +134,8 @@ def read_generations(observed: Observed, site: str, carriers: tuple[str, ...] = 
     left = {(server, generation) for server, generation, kind in named if kind == "past.note"} - void - {*filled}
     past = [(s, g) for s, g in left if _is_taken_over(observed, carriers, s)]
     held = {n: _held(observed, site, n, begun, [*filled, *past]) for n in carriers}
-    return Generations(
-        _highest(every), _highest(begun), _highest(buried), unread <= NOTES, held, graves, frozenset(left - {*past})
-    )
+    newest, sure, voided = _highest(begun), unread <= NOTES, frozenset(left - {*past})
+    return Generations(_highest(every), newest, _highest(buried), sure, held, graves, voided, where, int(observed.at))
 
 
 def _is_taken_over(observed: Observed, carriers: tuple[str, ...], server: str) -> bool:
@@ -199,34 +211,9 @@ def has_run(host: SeenHost, names: Names) -> bool:
     return names.console in host.volumes
 
 
-def older_notes(
-    observed: Observed, holders: Iterable[str], newest: Names, *, filled: bool = False
-) -> tuple[tuple[str, tuple[str, ...]], ...]:
-    """Of each holder that has any: its notes of the server's generations before `newest`, which say nothing more.
-
-    `filled`: the newest one holds data, so that what became of the older ones counts no longer either.
-    """
-    kinds = r"(?:(?:filled|past|void)\.)?" if filled else ""
-    pattern = re.compile(rf"{re.escape(newest.site)}\.{re.escape(newest.server)}\.g([0-9]+)\.{kinds}note")
-    found = []
-    for holder in holders:
-        host = observed.host(holder)
-        volumes = host.volumes if host is not None else ()
-        older = tuple(v for v in volumes if (m := pattern.fullmatch(v)) and int(m[1]) < newest.generation)
-        found += [(holder, older)] if older else []
-    return tuple(found)
-
-
 def used_disks(host: SeenHost, site: str, server: str) -> tuple[int, ...]:
     """The generations of which this host has a disk that was started, whatever libvirt knows of them."""
     stem = f"{site}.{server}.g"
     logs = {v.removeprefix(stem).removesuffix(".console.log") for v in host.volumes if v.startswith(stem)}
     generations = sorted(int(word) for word in logs if word.isascii() and word.isdigit())
     return tuple(g for g in generations if Names(site, server, g).disk in host.volumes)
-
-
-def note_holders(observed: Observed, host: str) -> tuple[str, ...]:
-    """The hosts that are left a note of a copy on `host`: the next ones that answer, in the inventory's order."""
-    at = observed.position(host)
-    after = itertools.chain(observed.hosts[at + 1 :], observed.hosts[:at])
-    return tuple(itertools.islice((h.name for h in after if h.reachable), NOTES))

@@ -10,6 +10,7 @@ from pcloud.decision import Decision
 from pcloud.desired import Desired, Names
 from pcloud.events import StepInfo
 from pcloud.generations import Quarantined
+from pcloud.notes import Keepers
 from pcloud.observed import Observed
 from pcloud.playbook import Phase
 from pcloud.steps.base import Step
@@ -89,6 +90,10 @@ class Draft:
             if old.runs:
                 found[old.server] = (*found.get(old.server, ()), f"{old.host}/{old.server}/quarantine")
         return found
+
+    @cached_property
+    def keepers(self) -> Keepers:
+        return Keepers.of(self.desired.site, self.observed)
 
     def follow(self, key: str, other: str) -> None:
         """Ties a node to the end of another one, however that ends; to nothing when there is no such node."""

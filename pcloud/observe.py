@@ -45,7 +45,7 @@ def observe(desired: Desired, world: World) -> Observed:
         data = observe_data(desired, world, found, once, pool)
     finally:
         pool.shutdown(wait=False, cancel_futures=True)  # who still waits for a host that is off waits alone
-    return replace(found, health=health, data=data)
+    return replace(found, health=health, data=data, at=world.clock.wall().timestamp())
 
 
 def _log_in(world: World, host: Host) -> None:

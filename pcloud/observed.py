@@ -180,6 +180,8 @@ class Observed:
     data: Data = Data()
     answering: tuple[str, ...] = ()
     """Servers that take connections though no host that answers has them: one that is silent does not stand still."""
+    at: float = 0.0
+    """When it was seen, in seconds since 1970 by this machine's clock."""
 
     @cached_property
     def _by_name(self) -> dict[str, SeenHost]:
@@ -238,7 +240,7 @@ class Observed:
             heard={n: age for n, age in self.data.heard.items() if n not in dead},
         )
         health = {n: h for n, h in self.health.items() if n not in dead}
-        return Observed(kept, health, data, self.answering)
+        return replace(self, hosts=kept, health=health, data=data)
 
     def copies(self, site: str, server: str) -> Iterator[tuple[SeenHost, SeenServer]]:
         """Every domain that claims to be this server of this site, on any host."""
@@ -255,6 +257,7 @@ class Observed:
     def digest(self) -> str:
         """Of what a plan is made from; ages, positions and the wording of answers are left out."""
         data = asdict(self)
+        data.pop("at")
         for server in (s for host in data["hosts"] for s in host["servers"]):
             server.pop("age_s")
         for host in data["hosts"]:

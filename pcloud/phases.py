@@ -9,15 +9,14 @@ from pcloud.decision import MAKES, STAYS, Act, Decision
 from pcloud.desired import ServerSpec
 from pcloud.distribute import find_lacking, find_spread
 from pcloud.errors import BadInput
-from pcloud.generations import has_run, note_holders, older_notes
 from pcloud.graph import Draft
 from pcloud.leftovers import leftovers
 from pcloud.model import Group
+from pcloud.noteplan import note_again, note_counts, note_generation, note_void
 from pcloud.pastphases import inspect, is_on, put_away, put_away_all, quarantine
 from pcloud.playbook import Phase
 from pcloud.steps.gate import Ask, RunCommand, WalkJourney
 from pcloud.steps.image import PlaceImage
-from pcloud.steps.quarantine import NoteFilled, NoteGeneration, NoteVoid
 from pcloud.steps.server import Cycle, Define, Discard, MakeDisk, MakeSeed, Retire, Start
 from pcloud.steps.stop import Stop
 from pcloud.suspicion import judge
@@ -84,6 +83,7 @@ def _servers(draft: Draft, phase: Phase) -> None:
                 phase,
                 f"{d.host}/{spec.name}/cycle",
                 Cycle(d.host, draft.names(d)),
+                needs=note_generation(draft, phase, d),
                 host=d.host,
                 server=spec.name,
                 action="power-cycle",
@@ -92,9 +92,7 @@ def _servers(draft: Draft, phase: Phase) -> None:
         elif d.act is Act.START:
             first = _alone(draft, phase, d)
             first += [_image_key(d.host, spec)] if _stands_on(draft, d, spec) else []
-            there = draft.observed.host(d.host)
-            unknown = there is None or not has_run(there, draft.names(d))  # an earlier run ended before it was noted
-            _start(draft, phase, spec, d, after=[*first, *(_note(draft, phase, d, first) if unknown else [])])
+            _start(draft, phase, spec, d, after=[*first, *note_generation(draft, phase, d, first)])
         elif d.act in MAKES:
             _make(draft, phase, spec, d, after=previous.get(spec.group))
             if d.was_healthy and not draft.desired.options.from_scratch:
@@ -105,29 +103,11 @@ def _supersede(draft: Draft, phase: Phase, d: Decision) -> list[str]:
     """Hosts know that this copy counts; later ones that never held data become tombstones."""
     if d.act is Act.BLOCK or not (d.voids or d.puts_away):
         return []
-    holders = (d.host, *note_holders(draft.observed, d.host))
-    voids = [
-        draft.add(
-            phase,
-            f"{d.server}/void-{later}",
-            NoteVoid(holders, draft.names(d, later)),
-            server=d.server,
-            action="note",
-            reason=f"nobody took over from {d.server}, as it was to be from generation {later} on",
-        )
-        for later in d.voids
-    ]
+    voids = note_void(draft, phase, d)
     if not d.puts_away:
         return voids
     generation = d.generation if d.old is None else d.old
-    known = draft.add(
-        phase,
-        f"{d.server}/counts",
-        NoteFilled(holders, draft.names(d, generation)),
-        server=d.server,
-        action="note",
-        reason=f"{' and '.join(holders)} remember that generation {generation} holds data",
-    )
+    known = note_counts(draft, phase, d, generation)
     return voids + [
         draft.add(
             phase,
@@ -200,20 +180,8 @@ def _make(draft: Draft, phase: Phase, spec: ServerSpec, d: Decision, after: str 
         action="define",
         reason=d.reason,
     )
-    noted = _note(draft, phase, d, first)
+    noted = note_generation(draft, phase, d, [*first, _image_key(d.host, spec)])
     _start(draft, phase, spec, d, after=[made, *noted])
-
-
-def _note(draft: Draft, phase: Phase, d: Decision, first: Iterable[str]) -> list[str]:
-    """Other hosts know of a copy before it runs for the first time."""
-    holders = note_holders(draft.observed, d.host)
-    names = draft.names(d)
-    step = NoteGeneration(holders, names, older_notes(draft.observed, holders, names))
-    reason = f"{' and '.join(holders)} remember that generation {d.generation} is the newest"
-    key = f"{d.server}/note"
-    if not holders:
-        return []
-    return [draft.add(phase, key, step, needs=first, server=d.server, action="note", reason=reason)]
 
 
 def _start(draft: Draft, phase: Phase, spec: ServerSpec, d: Decision, after: Iterable[str]) -> None:
@@ -262,6 +230,7 @@ def _journey(draft: Draft, phase: Phase) -> None:
                 action="retire",
                 reason=d.reason,
             )
+    note_again(draft, phase)
     inspect(draft, phase)
     put_away_all(draft, phase)
 

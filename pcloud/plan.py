@@ -23,8 +23,8 @@ from pcloud.playbook import Phase
 from pcloud.steps.database import Restore
 from pcloud.steps.gate import AwaitSale, Ready, RunCommand
 from pcloud.steps.index import BuildIndex
+from pcloud.steps.noting import NoteFilled, NoteGeneration, NotePast
 from pcloud.steps.promotion import Promote
-from pcloud.steps.quarantine import NoteFilled, NotePast
 from pcloud.steps.replication import Follow, Seed, SemiSync, Take
 from pcloud.steps.server import Cycle
 from pcloud.steps.sighting import NoteWaits
@@ -135,6 +135,7 @@ _LOOSE: dict[type, frozenset[str]] = dict.fromkeys(
         Stop,
         BuildIndex,
         NoteFilled,
+        NoteGeneration,
         NotePast,
         NoteWaits,
         Take,

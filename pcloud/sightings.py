@@ -18,10 +18,9 @@ from datetime import UTC, datetime
 from pcloud.gtid import newest_domain, rank
 from pcloud.kept import NEVER_SEEN, Sighting
 from pcloud.model import Site
+from pcloud.notes import Keepers
 from pcloud.observed import Observed
 
-HOLDERS = 2
-"""How many hosts remember it."""
 _TIME = "%Y%m%dT%H%M%SZ"
 _FILE = r"{site}\.seen\.([0-9]+-[0-9]+-[0-9]+)\.([0-9]{{8}}T[0-9]{{6}}Z)\.(?:w([0-9]+)|alone)\.note"
 
@@ -80,13 +79,7 @@ def outdated(site: str, names: Iterable[str], new: str) -> tuple[str, ...]:
 
 def holders(site: Site, observed: Observed, primary_host: str) -> tuple[str, ...]:
     """The hosts that are to remember it: not the primary's own, and not of its rack, where others answer."""
-    racks = {h.name: h.rack for h in site.hosts}
-    answering = [h.name for h in observed.hosts if h.reachable and h.name != primary_host]
-    chosen: list[str] = []
-    while len(chosen) < HOLDERS and (left := [h for h in answering if h not in chosen]):
-        taken = {racks[h] for h in (*chosen, primary_host) if h in racks}
-        chosen.append(min(left, key=lambda h: (racks[h] in taken, observed.position(h))))
-    return tuple(chosen)
+    return Keepers.of(site, observed).find(primary_host)
 
 
 def last_note(site: str, names: Iterable[str]) -> SightingNote | None:

@@ -184,7 +184,7 @@ class Outlook:
         heir = next((n.info for n in made.nodes if isinstance(n.step, Promote)), None)
         restored = any(isinstance(n.step, FILLS) for n in made.nodes) and not self.restores
         stops = tuple(f"{n.info.server}: {n.info.reason}" for n in made.blocked if n.info.server not in homeless)
-        seconds = predicted_total_s([n.info for n in made.nodes], self.durations)
+        seconds = predicted_total_s([n.info for n in made.nodes if not n.aside], self.durations)
         return Effects(heir.server or "" if heir else "", heir.reason if heir else "", restored, stops, seconds)
 
 

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
+from ipaddress import IPv4Address
 
 from pcloud.desired import Dump, Names
-from pcloud.model import SemiSync
+from pcloud.inventory import defaults_dir, load_site
+from pcloud.model import Host, SemiSync
 from pcloud.observed import Power
 from tests.simulated_data import SimData
 from tests.simulated_power import Bmc
-from tests.simulation import SimDomain, SimWorld
+from tests.simulation import SimDomain, SimHost, SimWorld
 
 HOST_BOOT_S = 30.0
 
@@ -181,6 +183,62 @@ def _file(world: SimWorld, host: str, name: str) -> str:
     return f"{host} has a file {name}"
 
 
+def _full(world: SimWorld, host: str) -> str:
+    world.hosts[host].full = True
+    return f"{host}'s disk is full"
+
+
+def _unfull(world: SimWorld, host: str) -> str:
+    world.hosts[host].full = False
+    return f"{host} has room again"
+
+
+def _reinstall(world: SimWorld, host: str) -> str:
+    """It answers, and knows nothing any more."""
+    world.hosts[host] = SimHost()
+    for at in [at for at in world.disks if at[0] == host]:
+        del world.disks[at]
+    return f"{host} is installed anew, its disks empty"
+
+
+def _set_hosts(world: SimWorld, hosts: Iterable[Host]) -> None:
+    site = world.site.model_copy(update={"hosts": tuple(hosts)})
+    world.desired = replace(world.desired, site=site)
+
+
+def _remove(world: SimWorld, host: str) -> str:
+    """It goes on as it was; nobody asks it any more."""
+    _set_hosts(world, (h for h in world.site.hosts if h.name != host))
+    return f"{host} is taken out of the inventory"
+
+
+def _add(world: SimWorld, host: str) -> str:
+    known = load_site(defaults_dir("inventory") / "demo.yaml").host(host)
+    _set_hosts(world, sorted([*world.site.hosts, known], key=lambda h: h.name))
+    return f"{host} is put into the inventory"
+
+
+def _rename(world: SimWorld, host: str, name: str) -> str:
+    """The same machine under another name."""
+    world.hosts[name] = world.hosts.pop(host)
+    for at in [at for at in world.disks if at[0] == host]:
+        world.disks[name, at[1]] = world.disks.pop(at)
+    world.newest = {s: (g, name if h == host else h) for s, (g, h) in world.newest.items()}
+    _set_hosts(world, (h.model_copy(update={"name": name}) if h.name == host else h for h in world.site.hosts))
+    return f"{host} is called {name} from now on"
+
+
+def _readdress(world: SimWorld, host: str, name: str, address: str) -> str:
+    """Another machine has the host's name; it itself runs on where it was, as `name`, and nobody asks it."""
+    world.hosts[name], world.hosts[host] = world.hosts[host], SimHost()
+    for at in [at for at in world.disks if at[0] == host]:
+        world.disks[name, at[1]] = world.disks.pop(at)
+    world.newest = {s: (g, name if h == host else h) for s, (g, h) in world.newest.items()}
+    new = {"address": IPv4Address(address)}
+    _set_hosts(world, (h.model_copy(update=new) if h.name == host else h for h in world.site.hosts))
+    return f"{host} is another machine, at {address}"
+
+
 def _truth(world: SimWorld, host: str) -> str:
     """For the tests of the simulation: what a false word did counts like everything else."""
     world.lied.discard(host)
@@ -218,6 +276,13 @@ FAULTS: Mapping[str, Callable[..., str]] = {
     "policy": _policy,
     "pause": _pause,
     "file": _file,
+    "full": _full,
+    "unfull": _unfull,
+    "reinstall": _reinstall,
+    "remove": _remove,
+    "add": _add,
+    "rename": _rename,
+    "readdress": _readdress,
     "truth": _truth,
     "lose-orders": _lose_orders,
 }

@@ -19,6 +19,7 @@ from pcloud.observed import Mark, Power
 from pcloud.plan import Plan, plan
 from pcloud.playbook import load_playbook
 from pcloud.sightings import name_of
+from pcloud.steps.noting import NoteFilled, NoteGeneration
 from tests.conftest import make_desired
 from tests.simulated_data import SimData
 from tests.simulated_power import Bmc
@@ -69,6 +70,25 @@ def arrange(world: SimWorld, case: dict[str, Any]) -> None:
     for host, files in case.get("files", {}).items():
         world.hosts[host].files |= {f"{world.host(host).pool}/{f}": "left" for f in files}
     arrange_data(world, case)
+    if not case.get("unnoted"):
+        arrange_notes(world)
+
+
+def arrange_notes(world: SimWorld) -> None:
+    """What hosts would have been told of the copies that ran, by whoever started them."""
+    for step in (n.step for n in plan(world.desired, world.look(at_silent=False), DATE).nodes):
+        if isinstance(step, NoteGeneration) and _ran(world, step.at, step.names):
+            file = step.names.noted(step.at, str(world.host(step.at).address))
+        elif isinstance(step, NoteFilled) and _ran(world, step.hosts[0], step.names):
+            file = step.names.filled
+        else:
+            continue
+        for host in step.hosts:
+            world.hosts[host].files[f"{world.host(host).pool}/{file}"] = "note"
+
+
+def _ran(world: SimWorld, host: str, names: Names) -> bool:
+    return f"{world.host(host).pool}/{names.console}" in world.hosts[host].files
 
 
 def arrange_data(world: SimWorld, case: dict[str, Any]) -> None:

@@ -11,7 +11,7 @@ from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from pcloud.desired import Names
-from pcloud.errors import HostUnreachable, HypervisorError
+from pcloud.errors import CommandFailed, HostUnreachable, HypervisorError
 from pcloud.observed import Mark, Power, SeenServer
 from pcloud.steps.relay import DIFFERENT, PROGRAM, SENDER_GONE
 from tests.simulated_data import Said, SimData
@@ -50,6 +50,8 @@ class SimHost:
     frozen: bool = False
     """It has power and stands still, with all that runs on it."""
     bmc: Bmc = Bmc.WELL
+    full: bool = False
+    """Nothing more can be written to its disk."""
     seen: bool = False
     """Other hosts still reach it while we do not."""
 
@@ -142,8 +144,13 @@ class SimHypervisor:
             raise HostUnreachable("no answer", where=self.name)
         return tuple(sorted(PurePosixPath(p).name for p in self.me.files))
 
+    def _needs_room(self) -> None:
+        if self.me.full:
+            raise HypervisorError("No space left on device", where=self.name)
+
     def create_overlay(self, pool: str, name: str, *, backing: str, size_gib: int) -> None:
         self.world.effect(self.name)
+        self._needs_room()
         if backing not in self.me.files:
             raise HypervisorError(f"{backing} is not there", where=self.name)
         self.me.files[f"{pool}/{name}"] = "fresh"
@@ -247,6 +254,8 @@ class SimShell:
 
     def write(self, path: str, data: bytes, **_: Any) -> None:
         self.world.effect(self.name)
+        if self.world.hosts[self.name].full:
+            raise CommandFailed("No space left on device", where=self.name)
         self.files[path] = hashlib.sha256(data).hexdigest()
         self.world.effect(self.name)
 

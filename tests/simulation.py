@@ -13,26 +13,23 @@ import queue
 import threading
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 from pcloud.desired import Desired, ImageSpec, Names, ServerSpec
-from pcloud.errors import CommandFailed, HostUnreachable, HypervisorError, PcloudError
+from pcloud.errors import CommandFailed, HostUnreachable, HypervisorError
 from pcloud.identity import carrier_names
-from pcloud.kept import NEVER_SEEN, Shelf
+from pcloud.kept import Shelf
 from pcloud.model import Check, Host, Journey, SecretRef, Site, Visit
-from pcloud.observed import Data, Health, HostPower, Mark, Observed, Power, SeenHost, Witness
+from pcloud.observed import Mark, Observed, Power
 from pcloud.power import PowerControl
-from pcloud.recall import looks_at_shelves
-from pcloud.sightings import last_sighting
-from pcloud.steps.fence import PowerProof, ask_power
-from tests.simulated_data import SimData, SimGuest, seen_database
+from tests.simulated_data import SimData, SimGuest
 from tests.simulated_hearing import Hearing
 from tests.simulated_hosts import EFFECT_S, SimDomain, SimHost, SimHypervisor, SimShell
+from tests.simulated_look import look
 from tests.simulated_power import control
 from tests.simulated_time import Died, SimClock
 
-HOST_MEMORY_MIB = 16_384
 BOOT_S = 20.0
 OBSERVE_S = 1.0
 SILENCE_S = 5.0
@@ -302,76 +299,14 @@ class SimWorld:
 
     def observe(self) -> Observed:
         """As `pcloud.observe` would find it, and as long as that would take."""
-        self.clock.work(OBSERVE_S + SILENCE_S * any(h.away for h in self.hosts.values()))
+        asked = [self.hosts[h.name] for h in self.site.hosts]
+        self.clock.work(OBSERVE_S + SILENCE_S * any(h.away for h in asked))
         self.hearing.answered()
-        return self.look()
+        return look(self)
 
     def look(self, *, at_silent: bool = True) -> Observed:
         """The same, in no time but for what controllers take; these are asked only when `at_silent`."""
-        hosts = []
-        for name, host in self.hosts.items():
-            if host.away:
-                hosts.append(self._observe_silent(name) if at_silent else SeenHost(name, "no answer", silent=True))
-                continue
-            self.confirmed.pop(name, None)  # it was heard of: no word about it counts any longer
-            volumes = tuple(sorted(PurePosixPath(p).name for p in host.files))
-            servers = self.hypervisor(name).servers()
-            hosts.append(SeenHost(name, "", HOST_MEMORY_MIB, "tcg", servers, volumes))
-        up = {
-            s.name: Health(False, "error 1045: Access denied for user 'monitor'")
-            if self.refuses(s.name)
-            else Health(self.answering(s.name), "connection refused")
-            for s in self.desired.everyone
-            if self.reached(s.name)
-        }
-        return Observed(tuple(hosts), up, self._observe_data(tuple(hosts)))
-
-    def _observe_data(self, hosts: tuple[SeenHost, ...]) -> Data:
-        once = (s for s in self.carriers() if self.answering(s) and len(self.running(s)) == 1)
-        up = {s: d for s in once if (d := self.find_data(s))}
-        holders = self.holders()
-        now, wall = self.clock.now(), self.clock.wall()
-        seen = {s: seen_database(d, follows=bool(holders), now=now, wall=wall) for s, d in up.items()}
-        idx_up = all(self.answering(s.name) for s in self.desired.members(self.site.search.group))
-        tokens = [d.restored for d in seen.values() if d.restored]
-        writing = any(d.writable for d in seen.values())
-        known = NEVER_SEEN if writing else last_sighting(self.site.site, Observed(hosts), wall)
-        heard = {} if writing else self.hearing.told()
-        looked = looks_at_shelves(self.desired.options, seen, known, heard)
-        return Data(
-            tokens[0] if tokens else "",
-            indexed=self.indexed and idx_up,
-            databases=seen,
-            holder=next((h for h in holders if h in up), ""),
-            known=known,
-            shelves=self.shelves if looked else (),
-            keeping=self.keeping if looked else (),
-            heard=heard,
-            asked_at=now,
-            refused=tuple(s for s in up if self.refuses(s)),
-        )
-
-    def _observe_silent(self, name: str) -> SeenHost:
-        host = self.hosts[name]
-        asked = tuple(n for n, h in self.hosts.items() if not h.away)[:2]
-        found = self._ask_power(name)
-        if found is None and (word := self.confirmed_off(name)):
-            found = PowerProof(HostPower.OFF, word)
-        found = found or PowerProof(HostPower.UNKNOWN)
-        return SeenHost(
-            name,
-            "no answer",
-            silent=True,
-            power=found.power,
-            proof=found.proof,
-            witnesses=tuple(Witness(n, host.seen) for n in asked),
-        )
-
-    def _ask_power(self, name: str) -> PowerProof | None:
-        try:
-            return ask_power(self, name)
-        except PcloudError:
-            return None
+        return look(self, at_silent=at_silent)
 
 
 def _generation(disk: str) -> int:

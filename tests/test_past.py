@@ -19,7 +19,8 @@ from pcloud.leftovers import leftovers
 from pcloud.observed import Data, Mark, Observed, Power, SeenDatabase, SeenHost, SeenServer
 from pcloud.past import find_position, is_superseded
 from pcloud.plan import Plan, plan
-from pcloud.steps.quarantine import NoteGeneration, PutAway
+from pcloud.steps.noting import NoteGeneration
+from pcloud.steps.quarantine import PutAway
 from tests.faults import strike
 from tests.plan_cases import DATE, arrange, arrange_sighting
 from tests.simulated_hosts import SimHypervisor
@@ -246,10 +247,10 @@ def test_a_newer_note_takes_the_place_of_older_ones(world: SimWorld) -> None:
     arrange(world, {"servers": WHOLE | {"fe-2": "h3 g3 running broken"}, "files": {"h5": files}, "restored": True})
     made = plan(world.desired, world.observe(), DATE)
     step = next(n.step for n in made.nodes if n.key == "fe-2/note")
-    assert isinstance(step, NoteGeneration) and "h5" in step.hosts
+    assert isinstance(step, NoteGeneration) and dict(step.older).keys() == {"h5"}
     run_all(world)
     left = sorted(f.rpartition("/")[2] for f in world.hosts["h5"].files if f.endswith(".note") and ".fe-" in f)
-    assert left == ["demo.fe-1.g1.note", "demo.fe-2.g4.note"]
+    assert left == ["demo.fe-1.g1.note"]
 
 
 # -- a site that lives

@@ -1,0 +1,89 @@
+"""What pcloud would see of a simulated site: of the hosts that its inventory names, and of what answers."""
+
+from __future__ import annotations
+
+from pathlib import PurePosixPath
+from typing import TYPE_CHECKING
+
+from pcloud.errors import PcloudError
+from pcloud.kept import NEVER_SEEN
+from pcloud.observed import Data, Health, HostPower, Observed, Power, SeenHost, Witness
+from pcloud.recall import looks_at_shelves
+from pcloud.sightings import last_sighting
+from pcloud.steps.fence import PowerProof, ask_power
+from tests.simulated_data import seen_database
+
+if TYPE_CHECKING:
+    from tests.simulation import SimWorld
+
+HOST_MEMORY_MIB = 16_384
+NOBODY = "connection refused"
+REFUSED = "error 1045: Access denied for user 'monitor'"
+
+
+def look(world: SimWorld, *, at_silent: bool = True) -> Observed:
+    """In no time but for what controllers take; these are asked only when `at_silent`."""
+    hosts = tuple(_look_at(world, h.name, at_silent=at_silent) for h in world.site.hosts)
+    asked = {h.name for h in hosts if h.reachable}
+    seen = {s.mark.server for h in hosts for s in h.servers if s.mark is not None and s.power is Power.RUNNING}
+    here = [s.name for s in world.desired.everyone if s.name in seen and _is_here(world, s.name, asked)]
+    up = {s: Health(False, REFUSED) if world.refuses(s) else Health(world.answering(s), NOBODY) for s in here}
+    wall = world.clock.wall().timestamp()
+    return Observed(hosts, up, _look_at_data(world, hosts, set(up)), at=wall)
+
+
+def _is_here(world: SimWorld, server: str, asked: set[str]) -> bool:
+    return any(h in asked for h, _ in world.reached(server))
+
+
+def _look_at(world: SimWorld, name: str, *, at_silent: bool) -> SeenHost:
+    host = world.hosts[name]
+    if host.away:
+        return _look_at_silent(world, name) if at_silent else SeenHost(name, "no answer", silent=True)
+    world.confirmed.pop(name, None)  # it was heard of: no word about it counts any longer
+    volumes = tuple(sorted(PurePosixPath(p).name for p in host.files))
+    return SeenHost(name, "", HOST_MEMORY_MIB, "tcg", world.hypervisor(name).servers(), volumes)
+
+
+def _look_at_silent(world: SimWorld, name: str) -> SeenHost:
+    host = world.hosts[name]
+    asked = tuple(h.name for h in world.site.hosts if not world.hosts[h.name].away)[:2]
+    found = _ask_power(world, name)
+    if found is None and (word := world.confirmed_off(name)):
+        found = PowerProof(HostPower.OFF, word)
+    found = found or PowerProof(HostPower.UNKNOWN)
+    views = tuple(Witness(n, host.seen) for n in asked)
+    return SeenHost(name, "no answer", silent=True, power=found.power, proof=found.proof, witnesses=views)
+
+
+def _ask_power(world: SimWorld, name: str) -> PowerProof | None:
+    try:
+        return ask_power(world, name)
+    except PcloudError:
+        return None
+
+
+def _look_at_data(world: SimWorld, hosts: tuple[SeenHost, ...], found: set[str]) -> Data:
+    once = (s for s in world.carriers() if s in found and world.answering(s) and len(world.running(s)) == 1)
+    up = {s: d for s in once if (d := world.find_data(s))}
+    holders = world.holders()
+    now, wall = world.clock.now(), world.clock.wall()
+    seen = {s: seen_database(d, follows=bool(holders), now=now, wall=wall) for s, d in up.items()}
+    idx_up = all(world.answering(s.name) for s in world.desired.members(world.site.search.group))
+    tokens = [d.restored for d in seen.values() if d.restored]
+    writing = any(d.writable for d in seen.values())
+    known = NEVER_SEEN if writing else last_sighting(world.site.site, Observed(hosts), wall)
+    heard = {} if writing else world.hearing.told()
+    looked = looks_at_shelves(world.desired.options, seen, known, heard)
+    return Data(
+        tokens[0] if tokens else "",
+        indexed=world.indexed and idx_up,
+        databases=seen,
+        holder=next((h for h in holders if h in up), ""),
+        known=known,
+        shelves=world.shelves if looked else (),
+        keeping=world.keeping if looked else (),
+        heard=heard,
+        asked_at=now,
+        refused=tuple(s for s in up if world.refuses(s)),
+    )
