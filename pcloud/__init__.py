@@ -12,6 +12,7 @@ The map, each layer importing only what stands lower (import-linter enforces it)
     world           the connections and material of one run
     hypervisor      libvirt, and only it          shell/   SSH, and only it (paramiko)
     shopping shoppers   what a shopper does next (pure), and a crowd of them with a ledger
+    vantage         what this machine sees of its own network
     probe journey   checks, and a shopper's walk (over web, forms, sql: HTTP, HTML, MySQL protocol)
     last_answers    until when the database answered each frontend
     images/         recipe -> verified image      lab/     a data centre on one machine

@@ -125,6 +125,13 @@ class Bmc(Frozen):
         return self
 
 
+HostKey = Annotated[
+    str,
+    StringConstraints(pattern=r"^ssh-ed25519 [A-Za-z0-9+/=]{40,200}$"),
+    wants("one line of ssh-keyscan -t ed25519, from the key's type on", "ssh-ed25519 AAAAC3Nza..."),
+]
+
+
 class Host(Frozen):
     """A physical server that runs libvirt."""
 
@@ -147,6 +154,17 @@ class Host(Frozen):
     memory_mib: Annotated[int, Field(ge=256, le=64 * 1024 * 1024)] | None = None
     """What servers may use together; without it, what the host says it has."""
     accel: Literal["auto", "kvm", "tcg"] = "auto"
+
+
+class Witness(Frozen):
+    """A machine beside the hosts, such as the gateway, that says whether it sees one that is silent."""
+
+    name: Name
+    address: IPv4Address
+    user: Name | None = None
+    """Instead of `access.user`."""
+    host_key: HostKey | None = None
+    """Its public key, pinned."""
 
 
 class ImageRef(Frozen):
@@ -371,6 +389,8 @@ class Site(Frozen):
     secrets: SecretSources = SecretSources()
     images: dict[Name, ImageRef] = Field(min_length=1, max_length=100)
     hosts: Annotated[tuple[Host, ...], Field(min_length=1, max_length=10_000)]
+    witnesses: Annotated[tuple[Witness, ...], Field(max_length=10)] = ()
+    """Who is asked where half of the hosts or more are silent at once."""
     groups: Annotated[tuple[Group, ...], Field(min_length=1, max_length=200)]
     database: Database
     search: Search
@@ -382,6 +402,11 @@ class Site(Frozen):
 
     def host(self, name: str) -> Host:
         return next(h for h in self.hosts if h.name == name)
+
+    def machine(self, name: str) -> Host | Witness:
+        """A host, or a witness: what has a shell, and is no server."""
+        machines: tuple[Host | Witness, ...] = (*self.hosts, *self.witnesses)
+        return next(m for m in machines if m.name == name)
 
     def group(self, name: str) -> Group:
         return next(g for g in self.groups if g.name == name)

@@ -16,6 +16,7 @@ from pcloud.model import Check, Host, TcpCheck
 from pcloud.observe_data import observe_data
 from pcloud.observed import Health, HostPower, Observed, Power, SeenHost, Witness
 from pcloud.steps.fence import PowerProof, ask_power
+from pcloud.vantage import look_from_here
 from pcloud.world import World
 
 WORKERS = 64
@@ -98,16 +99,24 @@ def _look_at_hosts(desired: Desired, world: World, pool: ThreadPoolExecutor) -> 
     wait(logins.values(), timeout=PROMPT_S)
     near = [name for name, login in logins.items() if login.done() and login.exception() is None]
     slow = [n for n, login in logins.items() if login.running() or (login.done() and login.exception())] if near else []
-    asked = {name: _ask_about(world, name, near, pool) for name in slow}
+    asked = {name: _ask_about(world, name, _witnesses(world, near, slow), pool) for name in slow}
     seen = Observed(tuple(looks[name].result() for name in near))
     absent = [s for s in desired.everyone if slow and not any(seen.copies(desired.site.site, s.name))]
     knocks = {s.name: pool.submit(_answers, world, s) for s in absent}
     heard = tuple(_heard(h, looks[h.name], asked.get(h.name)) for h in hosts)
-    near = [h.name for h in heard if h.reachable]
-    asked |= {h.name: _ask_about(world, h.name, near, pool) for h in heard if not h.reachable and h.name not in asked}
+    near, far = [h.name for h in heard if h.reachable], [h.name for h in heard if not h.reachable]
+    asked |= {n: _ask_about(world, n, _witnesses(world, near, far), pool) for n in far if n not in asked}
     found = Observed(tuple(h if h.reachable else _completed(world, h, asked[h.name]) for h in heard))
     answering = (name for name, knock in knocks.items() if knock.result())
-    return replace(found, answering=tuple(n for n in answering if not any(found.copies(desired.site.site, n))))
+    vantage = look_from_here(str(world.host(found.severed[0]).address)) if found.severed else ""
+    alone = tuple(n for n in answering if not any(found.copies(desired.site.site, n)))
+    return replace(found, answering=alone, vantage=vantage)
+
+
+def _witnesses(world: World, near: list[str], far: list[str]) -> list[str]:
+    """Who is asked about a silent host: two that answer, and where half are silent those beside the hosts, too."""
+    beside = [w.name for w in world.site.witnesses] if 2 * len(far) >= len(world.site.hosts) else []
+    return [*near[:WITNESSES], *beside]
 
 
 def _heard(host: Host, look: Future[SeenHost], asked: _Asked | None) -> SeenHost:
@@ -121,9 +130,9 @@ def _heard(host: Host, look: Future[SeenHost], asked: _Asked | None) -> SeenHost
     return look.result()
 
 
-def _ask_about(world: World, host: str, near: list[str], pool: ThreadPoolExecutor) -> _Asked:
+def _ask_about(world: World, host: str, witnesses: list[str], pool: ThreadPoolExecutor) -> _Asked:
     power = pool.submit(_ask_power, world, host)
-    return _Asked(power, [pool.submit(_look_from, world, witness, host) for witness in near[:WITNESSES]])
+    return _Asked(power, [pool.submit(_look_from, world, witness, host) for witness in witnesses])
 
 
 def _completed(world: World, host: SeenHost, asked: _Asked) -> SeenHost:

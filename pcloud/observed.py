@@ -182,6 +182,8 @@ class Observed:
     """Servers that take connections though no host that answers has them: one that is silent does not stand still."""
     at: float = 0.0
     """When it was seen, in seconds since 1970 by this machine's clock."""
+    vantage: str = ""
+    """How this machine's own network looks, as a clause; asked where half of the hosts or more are silent at once."""
 
     @cached_property
     def _by_name(self) -> dict[str, SeenHost]:
@@ -218,6 +220,12 @@ class Observed:
 
     def unreachable(self) -> tuple[str, ...]:
         return self._unreachable
+
+    @cached_property
+    def severed(self) -> tuple[str, ...]:
+        """The silent hosts that no controller says to be off, where they are half of all or more."""
+        silent = tuple(h.name for h in self.hosts if h.silent and h.power is not HostPower.OFF)
+        return silent if 2 * len(silent) >= len(self.hosts) else ()
 
     def lose(self, hosts: Iterable[str]) -> Observed:
         """As if these hosts were not there any more. What files they held is still known, for the generations."""
@@ -258,6 +266,7 @@ class Observed:
         """Of what a plan is made from; ages, positions and the wording of answers are left out."""
         data = asdict(self)
         data.pop("at")
+        data.pop("vantage")
         for server in (s for host in data["hosts"] for s in host["servers"]):
             server.pop("age_s")
         for host in data["hosts"]:

@@ -8,6 +8,7 @@ from pcloud import places
 from pcloud.document import decode_text, read_file, show_path
 from pcloud.inventory import Inventory
 from pcloud.keys import REVOKED, known_hosts_line
+from pcloud.model import Host, Witness
 
 
 def find_pins_file(inventory: Inventory) -> Path | None:
@@ -26,5 +27,5 @@ def host_pins(inventory: Inventory) -> list[str]:
         text = decode_text(read_file(source)[0], show_path(source))
         # paramiko refuses a whole file for one @cert-authority line.
         lines = [x for x in text.splitlines() if x and (x.startswith(REVOKED) or not x.startswith(("#", "@")))]
-    hosts = inventory.site.hosts
-    return lines + [known_hosts_line(str(h.address), h.host_key) for h in hosts if h.host_key]
+    machines: tuple[Host | Witness, ...] = (*inventory.site.hosts, *inventory.site.witnesses)
+    return lines + [known_hosts_line(str(m.address), m.host_key) for m in machines if m.host_key]

@@ -49,6 +49,7 @@ def _twice(document: Document, named: Iterable[tuple[Key, str]], what: str) -> I
 
 def _names(site: Site, document: Document) -> Iterator[Problem]:
     hosts = [(("hosts", n, "name"), host.name) for n, host in enumerate(site.hosts)]
+    hosts += [(("witnesses", n, "name"), witness.name) for n, witness in enumerate(site.witnesses)]
     yield from _twice(document, hosts, "host")
     yield from _twice(document, [(("groups", n, "name"), g.name) for n, g in enumerate(site.groups)], "group")
     yield from _twice(document, [(("groups", n, "prefix"), g.prefix) for n, g in enumerate(site.groups)], "prefix")

@@ -4,6 +4,8 @@ Safety, as sentences:
 - Unreachable is not dead. A host is suspected only when SSH and libvirt are both silent.
 - This machine may be the one that is cut off: at least one other host must have looked, too.
 - A host that another one sees is not dead, whatever its controller says.
+- Where half of the hosts or more are silent at once and no controller says that they are off, a cut network is
+  likelier than so many deaths: then a witness that stands beside the hosts has to say that it sees none of them.
 - A server that still sells is not cut off because its host's SSH fell silent: while one answers that
   no other host has, no silent host is fenced that is not off already.
 - What a person gives up (`pcloud failover`) is fenced whatever it looks like.
@@ -43,33 +45,63 @@ def judge(desired: Desired, observed: Observed, host: str) -> Suspect:
     if host in desired.options.lost:
         return Suspect(host, True, f"you gave {host} up")
     if not seen.silent:
-        return Suspect(host, False, f"{host} cannot be used: {seen.problem}", _bring_back(desired, seen))
+        return Suspect(host, False, f"{host} cannot be used: {seen.problem}", _bring_back(desired, observed, seen))
     witnesses = [w.host for w in seen.witnesses if w.sees]
     if witnesses:
         return Suspect(
             host,
             False,
             f"{host} does not answer here ({seen.problem}), but {' and '.join(witnesses)} can reach it: it is not dead",
-            f"mend the link; or, if it has to go: pcloud failover {site} {host}",
+            f"mend the link; or, if it has to go: {_give_up(desired, observed, host)}",
         )
     if seen.proven_off:
         return Suspect(host, True, f"{host} is off ({seen.proof})")
+    if host in observed.severed and not _is_seen_by_nobody_beside(desired, seen):
+        return _blame_the_network(desired, observed, host)
     if observed.answering:
         what = f"{host} does not answer ({seen.problem}), but {', '.join(observed.answering)} does, which no other has"
-        return Suspect(host, False, f"{what}: it may not be dead", _bring_back(desired, seen))
+        return Suspect(host, False, f"{what}: it may not be dead", _bring_back(desired, observed, seen))
     if not seen.witnesses:
         what = f"{host} does not answer, and no other host could be asked whether it is dead: {seen.problem}"
-        return Suspect(host, False, what, _bring_back(desired, seen))
+        return Suspect(host, False, what, _bring_back(desired, observed, seen))
     return Suspect(host, True, f"{host} is silent, here and to {' and '.join(w.host for w in seen.witnesses)}")
 
 
-def _bring_back(desired: Desired, seen: SeenHost) -> str:
+def _is_seen_by_nobody_beside(desired: Desired, seen: SeenHost) -> bool:
+    """Whether a witness that the inventory names was asked, and none of them sees it."""
+    beside = {w.name for w in desired.site.witnesses}
+    views = [w.sees for w in seen.witnesses if w.host in beside]
+    return bool(views) and not any(views)
+
+
+def _blame_the_network(desired: Desired, observed: Observed, host: str) -> Suspect:
+    silent, hosts = observed.severed, len(observed.hosts)
+    views = sorted({w.host for h in observed.hosts if h.name in silent for w in h.witnesses})
+    others = f" (seen from {' and '.join(views)}, too)" if views else ""
+    here = f"; {observed.vantage}" if observed.vantage else ""
+    why = f"{len(silent)} of {hosts} hosts are silent at once{others}, which is rather a network that is cut{here}"
+    way = "name a machine beside the hosts in the inventory (witnesses), which will be asked"
+    return Suspect(
+        host, False, why, f"mend the network; or {way}; or, if they have to go: {_give_up(desired, observed, host)}"
+    )
+
+
+def _give_up(desired: Desired, observed: Observed, host: str) -> str:
+    """The command that leaves this host, and all others that a person left already or would have to leave with it."""
+    seen_alive = {h.name for h in observed.hosts if h.silent and any(w.sees for w in h.witnesses)}
+    wanted = {host, *desired.options.lost, *observed.severed, *seen_alive}
+    named = [h.name for h in observed.hosts if h.name in wanted]
+    return f"pcloud failover {desired.site.site} {' '.join(named)}"
+
+
+def _bring_back(desired: Desired, observed: Observed, seen: SeenHost) -> str:
     site, host = desired.site.site, seen.name
     if seen.next:
         return f"{seen.next}; then pcloud recover {site}"
+    leave = f"or, if it has to go: {_give_up(desired, observed, host)}"
     if desired.site.lab is not None:
         return (
             f"pcloud lab status {site} shows its power and its cable; pcloud lab power-on {site}/{host} "
-            f"(or mend, or thaw-host); or, if it has to go: pcloud failover {site} {host}"
+            f"(or mend, or thaw-host); {leave}"
         )
-    return f"bring {host} back; or, if it has to go: pcloud failover {site} {host}"
+    return f"bring {host} back; {leave}"

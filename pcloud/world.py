@@ -153,7 +153,8 @@ class World:
             raise
 
     def shell(self, host: str) -> Shell:
-        spec = self.site.host(host)
+        """Of a host, or of a witness."""
+        spec = self.site.machine(host)
         pinned_in = f"{self._inventory} (host_key of {host})" if spec.host_key else self._pinned_in
         return self._shell(host, str(spec.address), spec.user or self.site.access.user, pinned_in)
 

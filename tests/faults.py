@@ -8,7 +8,7 @@ from ipaddress import IPv4Address
 
 from pcloud.desired import Dump, Names
 from pcloud.inventory import defaults_dir, load_site
-from pcloud.model import Host, SemiSync
+from pcloud.model import Host, SemiSync, Witness
 from pcloud.observed import Power
 from tests.simulated_data import SimData
 from tests.simulated_power import Bmc
@@ -218,6 +218,13 @@ def _add(world: SimWorld, host: str) -> str:
     return f"{host} is put into the inventory"
 
 
+def _witness(world: SimWorld, name: str) -> str:
+    """On this side of whatever is cut."""
+    one = Witness(name=name, address=IPv4Address("10.77.0.2"))
+    world.desired = replace(world.desired, site=world.site.model_copy(update={"witnesses": (one,)}))
+    return f"{name} is named as a witness"
+
+
 def _rename(world: SimWorld, host: str, name: str) -> str:
     """The same machine under another name."""
     world.hosts[name] = world.hosts.pop(host)
@@ -281,6 +288,7 @@ FAULTS: Mapping[str, Callable[..., str]] = {
     "reinstall": _reinstall,
     "remove": _remove,
     "add": _add,
+    "witness": _witness,
     "rename": _rename,
     "readdress": _readdress,
     "truth": _truth,

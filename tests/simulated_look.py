@@ -52,7 +52,8 @@ def _look_at_silent(world: SimWorld, name: str) -> SeenHost:
     if found is None and (word := world.confirmed_off(name)):
         found = PowerProof(HostPower.OFF, word)
     found = found or PowerProof(HostPower.UNKNOWN)
-    views = tuple(Witness(n, host.seen) for n in asked)
+    beside = tuple(w.name for w in world.site.witnesses)
+    views = tuple(Witness(n, host.seen) for n in (*asked, *beside))
     return SeenHost(name, "no answer", silent=True, power=found.power, proof=found.proof, witnesses=views)
 
 

@@ -8,6 +8,7 @@ import pytest
 
 from pcloud.observed import HostPower, Observed, SeenHost, Witness
 from pcloud.suspicion import judge
+from tests.faults import strike
 from tests.simulation import SimWorld, with_options
 
 HEARD_NOWHERE = (Witness("h1", False), Witness("h3", False))
@@ -58,3 +59,42 @@ def test_while_a_server_answers_that_no_other_host_has_only_who_is_off_already_c
     assert judge(world.desired, seen(world, off, "fe-1"), "h2").may
     given_up = with_options(world.desired, lost=("h2",))
     assert judge(given_up, seen(world, SILENT, "fe-1"), "h2").may
+
+
+def silent(world: SimWorld, number: int, **changes: object) -> Observed:
+    """So many hosts, from the first on, are silent here and to others."""
+    found = world.observe()
+    view = (Witness("h8", False),)
+    hosts = tuple(
+        replace(SeenHost(h.name, "no answer", silent=True, power=HostPower.ON, witnesses=view), **changes)  # type: ignore[arg-type]
+        if n < number
+        else h
+        for n, h in enumerate(found.hosts)
+    )
+    return replace(found, hosts=hosts, vantage="this machine has no route to 10.77.0.11")
+
+
+def test_half_of_the_hosts_are_not_dead_at_once(world: SimWorld) -> None:
+    assert judge(world.desired, silent(world, 3), "h1").may
+    verdict = judge(world.desired, silent(world, 4), "h1")
+    assert not verdict.may
+    assert verdict.why == (
+        "4 of 8 hosts are silent at once (seen from h8, too), which is rather a network that is cut; "
+        "this machine has no route to 10.77.0.11"
+    )
+    assert verdict.next.endswith("pcloud failover demo h1 h2 h3 h4")
+    left = with_options(world.desired, lost=("h1", "h2"))
+    assert judge(left, silent(world, 4), "h2").may
+    assert not judge(left, silent(world, 4), "h3").may
+
+
+def test_who_has_no_power_is_no_sign_of_a_network_that_is_cut(world: SimWorld) -> None:
+    off = silent(world, 6, power=HostPower.OFF, proof="redfish, read twice")
+    assert all(judge(world.desired, off, f"h{n}").may for n in range(1, 7))
+
+
+@pytest.mark.parametrize(("sees", "may"), [(False, True), (True, False)])
+def test_a_machine_beside_the_hosts_decides(world: SimWorld, sees: bool, may: bool) -> None:
+    strike(world, "witness gw")
+    views = (Witness("h8", False), Witness("gw", sees))
+    assert judge(world.desired, silent(world, 4, witnesses=views), "h1").may is may

@@ -1,4 +1,4 @@
-"""failover: a host that a person leaves."""
+"""failover: hosts that a person leaves."""
 
 from __future__ import annotations
 
@@ -18,7 +18,9 @@ from pcloud.plan import Plan
 app = typer.Typer()
 
 SiteName = Annotated[str, typer.Argument(help="A site: the name of its inventory, or a path to one.", metavar="SITE")]
-HostName = Annotated[str, typer.Argument(help="The host to leave, as its inventory names it.", metavar="HOST")]
+HostNames = Annotated[
+    list[str], typer.Argument(help="The hosts to leave, as the inventory names them.", metavar="HOST...")
+]
 
 
 @app.command(
@@ -26,9 +28,9 @@ HostName = Annotated[str, typer.Argument(help="The host to leave, as its invento
     "demo --lose h3. Exit codes: 0 converged, 1 failed, 2 bad input, 3 blocked, waiting for a person."
 )
 def failover(
-    site: SiteName, host: HostName, yes: Yes = False, accept_loss: AcceptLoss = "", json: Json = False
+    site: SiteName, hosts: HostNames, yes: Yes = False, accept_loss: AcceptLoss = "", json: Json = False
 ) -> None:
-    """Leave a host: cut its power, prove that it is off, and recover the site without it.
+    """Leave a host, or several at once: cut its power, prove that it is off, and recover the site without it.
 
     A recovery like any other, also where the host answers and its servers are healthy: it is asked
     about first, and --yes is your yes. It is refused where the host answers and has what nothing
@@ -44,6 +46,6 @@ def failover(
     def question(session: Session, made: Plan) -> str:
         return describe_loss(session.desired, seen[-1], made)
 
-    command = f"pcloud failover {site} {host}"
-    lost = Options(lost=(host,), accept_loss=price_of(accept_loss))
+    command = f"pcloud failover {site} {' '.join(hosts)}"
+    lost = Options(lost=tuple(dict.fromkeys(hosts)), accept_loss=price_of(accept_loss))
     run(site, lost, make, "recover", yes=yes, json=json, question=question, command=command, again=True)
