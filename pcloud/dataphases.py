@@ -17,6 +17,7 @@ from pcloud.kept import Timeline
 from pcloud.loss import UNKNOWN, DataLoss, latest_of, measure
 from pcloud.noteplan import note_filled, note_past
 from pcloud.observed import Health
+from pcloud.passedover import find_passed_over
 from pcloud.playbook import Phase
 from pcloud.recall import find_choice, find_streams, last_known, missing_backup
 from pcloud.replicas import Carrier, Fate, How, Roles, carriers_of, resolve
@@ -30,7 +31,7 @@ from pcloud.steps.promotion import Promote
 from pcloud.steps.replication import Follow, Seed, SemiSync, Take, wait_ms
 from pcloud.steps.restoring import NoBackup, RestoreBackup
 from pcloud.steps.sighting import NoteWaits
-from pcloud.steps.stop import Consent, Stop
+from pcloud.steps.stop import Consent, PassOver, Stop
 from pcloud.steps.stream import TakeStream
 from pcloud.suspicion import judge
 from pcloud.timelines import next_domain
@@ -73,6 +74,8 @@ def restore(draft: Draft, phase: Phase) -> None:
     name = carriers_of(draft.desired)[0].name
     if isinstance(roles, _Undecided):
         consent = Consent(roles.server, roles.problem, roles.next, roles.price)
+        if roles.older:
+            consent = PassOver(roles.server, roles.problem, roles.next, roles.price, roles.older)
         draft.add(
             phase, f"{roles.server}/consent", consent, server=roles.server, action="blocked", reason=roles.problem
         )
@@ -98,16 +101,23 @@ def _roles(draft: Draft) -> Roles:
         roles = replace(roles, streams=legs, loss=measure(further, data.known, data.heard))
     if roles.loss is not None and not roles.loss.accepted(options.accept_loss):
         return _ask(site.site, options.lost, roles.primary, roles.loss)
+    passed = find_passed_over(draft.desired, draft.observed, draft.decisions) if roles.how is How.FRESH else None
+    if passed is not None:
+        return _Undecided(
+            problem=passed.problem, next=passed.next, server=passed.server, price=UNKNOWN, older=passed.older
+        )
     seeded, joined = (tuple(n for n in names if n not in left) for names in (roles.seeded, roles.joined))
     return replace(roles, seeded=seeded, joined=joined)
 
 
 @dataclass(frozen=True)
 class _Undecided(Roles):
-    """Nobody has the role before a person accepts what `server`'s taking of it gives up, by its `price`."""
+    """Nobody has the role before a person accepts what `server`'s taking of it gives up, by its `price`; or that
+    `older` data are restored."""
 
     server: str = ""
     price: str = ""
+    older: str = ""
 
 
 def _ask(site: str, lost: tuple[str, ...], server: str, loss: DataLoss) -> _Undecided:

@@ -21,7 +21,7 @@ from pcloud.replicas import carriers_of
 from pcloud.steps.database import Restore
 from pcloud.steps.promotion import Promote
 from pcloud.steps.restoring import FILLS, NoBackup
-from pcloud.steps.stop import Stop
+from pcloud.steps.stop import Consent, PassOver, Stop
 
 
 def find_unfenced(state: RunState) -> tuple[str, ...]:
@@ -102,7 +102,8 @@ def _is_well(observed: Observed, seen: SeenServer) -> bool:
 
 def _check_servers(desired: Desired, observed: Observed, host: SeenHost, made: Plan) -> None:
     well = {_name(s) for s in _servers(host, desired.site.site) if _is_well(observed, s)}
-    stop = next((n.step for n in made.blocked if isinstance(n.step, Stop) and n.step.where in well), None)
+    stops = (n.step for n in made.blocked if isinstance(n.step, Stop) and not isinstance(n.step, Consent))
+    stop = next((s for s in stops if s.where in well), None)
     if stop is not None:
         raise Blocked(
             f"{stop.where} is healthy there, and without {host.name} it could not be made: {stop.what}",
@@ -116,10 +117,11 @@ def _check_data(desired: Desired, observed: Observed, host: SeenHost, made: Plan
     carriers = {s.name for s in carriers_of(desired)}
     strays = {server for server, stray in find_strays(desired, observed).items() if stray.host == host.name}
     held = sorted({_name(s) for s in _servers(host, site)} & carriers | strays)
-    filled = next((n.step for n in made.nodes if isinstance(n.step, FILLS)), None)
+    filled = next((n.step for n in made.nodes if isinstance(n.step, (*FILLS, PassOver))), None)
     if held and filled is not None:
         what = "the dump would be restored" if isinstance(filled, Restore) else "a backup would be restored"
         what = "no backup could be asked" if isinstance(filled, NoBackup) else what
+        what = f"this would be left: {filled.older}" if isinstance(filled, PassOver) else what
         raise Blocked(
             f"{' and '.join(held)} there may hold orders that are nowhere else; without it {what}",
             where=host.name,

@@ -125,13 +125,6 @@ class Bmc(Frozen):
         return self
 
 
-HostKey = Annotated[
-    str,
-    StringConstraints(pattern=r"^ssh-ed25519 [A-Za-z0-9+/=]{40,200}$"),
-    wants("one line of ssh-keyscan -t ed25519, from the key's type on", "ssh-ed25519 AAAAC3Nza..."),
-]
-
-
 class Host(Frozen):
     """A physical server that runs libvirt."""
 

@@ -25,9 +25,10 @@ from pcloud.identity import carrier_names
 from pcloud.model import Site
 from pcloud.observed import HostPower, Observed
 from pcloud.placement import NoRoom, place
-from pcloud.plan import plan
+from pcloud.plan import Plan, plan
 from pcloud.steps.promotion import Promote
 from pcloud.steps.restoring import FILLS
+from pcloud.steps.stop import PassOver
 from pcloud.timing import predicted_total_s
 
 PROOF = "as if it were lost"
@@ -182,8 +183,9 @@ class Outlook:
         made = plan(self.desired, without, _DATE)
         homeless = {m.server for m in moves if not m.new}
         heir = next((n.info for n in made.nodes if isinstance(n.step, Promote)), None)
-        restored = any(isinstance(n.step, FILLS) for n in made.nodes) and not self.restores
-        stops = tuple(f"{n.info.server}: {n.info.reason}" for n in made.blocked if n.info.server not in homeless)
+        restored = _restores(made) and not self.restores
+        blocked = [n for n in made.blocked if not isinstance(n.step, PassOver)]
+        stops = tuple(f"{n.info.server}: {n.info.reason}" for n in blocked if n.info.server not in homeless)
         seconds = predicted_total_s([n.info for n in made.nodes if not n.aside], self.durations)
         return Effects(heir.server or "" if heir else "", heir.reason if heir else "", restored, stops, seconds)
 
@@ -191,5 +193,9 @@ class Outlook:
 def look(desired: Desired, observed: Observed, durations: Mapping[str, float]) -> Outlook:
     """`durations`: `timing.durations_from`; empty, and times are bare proportions."""
     made = plan(desired, observed, _DATE)
-    restores = any(isinstance(n.step, FILLS) for n in made.nodes)
-    return Outlook(desired, observed, durations, decide(desired, observed), restores)
+    return Outlook(desired, observed, durations, decide(desired, observed), _restores(made))
+
+
+def _restores(made: Plan) -> bool:
+    """Whether the data would be older ones, at once or at a person's word."""
+    return any(isinstance(n.step, (*FILLS, PassOver)) for n in made.nodes)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from itertools import takewhile
 from typing import Any, cast
 
 from pcloud.desired import Desired, Options
@@ -108,8 +109,9 @@ class Operator:
                 wanted = _options(desired, rest)
                 self._plan_and_run(wanted, plan(wanted, self.world.observe(), DATE))
             case "failover":
-                given_up = _options(desired, rest[1:])
-                given_up = replace(given_up, options=replace(given_up.options, lost=(rest[0],)))
+                hosts = tuple(takewhile(lambda word: not word.startswith("--"), rest))
+                given_up = _options(desired, rest[len(hosts) :])
+                given_up = replace(given_up, options=replace(given_up.options, lost=hosts))
                 self._plan_and_run(given_up, plan_failover(given_up, self.world.observe(), DATE))
             case "failback":
                 self._run(plan_failback(desired, self.world.observe(), rest[0] if rest else None, 10))

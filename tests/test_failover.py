@@ -162,9 +162,11 @@ def test_the_only_copy_of_the_data_keeps_its_host(whole: SimWorld) -> None:
     whole.cut(host_of(whole, "idx-1"))
     host = host_of(whole, "db-1")
     desired, observed = with_options(whole.desired, lost=(host,)), whole.observe()
-    assert any(n.info.action == "restore" for n in plan(desired, observed, DATE).nodes)  # what is prevented
-    with pytest.raises(Blocked, match="db-1 there may hold orders that are nowhere else") as refused:
-        plan_failover(desired, observed, DATE)
+    accepted = with_options(whole.desired, lost=(host,), accept_loss="unknown")
+    assert any(n.info.action == "restore" for n in plan(accepted, observed, DATE).nodes)  # what is prevented
+    for wish in (desired, accepted):
+        with pytest.raises(Blocked, match="db-1 there may hold orders that are nowhere else") as refused:
+            plan_failover(wish, observed, DATE)
     assert refused.value.next.startswith("pcloud recover demo")
 
 
@@ -176,18 +178,22 @@ def test_a_backup_is_no_reason_to_leave_the_only_copy_of_the_data(whole: SimWorl
     backup = Backup("20261120-030000", "t", "0-1-5", "2026-11-20T03:00:00Z", 1, "a" * 64, "idx-1", "10.11", 60, 1, "t")
     desired = with_options(whole.desired, lost=(host,))
     whole.shelves = (Shelf("h7", (backup,)),)
-    with pytest.raises(Blocked, match="db-1 there may hold orders that are nowhere else; without it a backup would"):
-        plan_failover(desired, whole.observe(), DATE)
+    accepted = with_options(whole.desired, lost=(host,), accept_loss="unknown")
+    for wish, left in ((desired, "this would be left: the backup of"), (accepted, "a backup would be restored")):
+        with pytest.raises(Blocked, match=f"db-1 there may hold orders that are nowhere else; without it {left}"):
+            plan_failover(wish, whole.observe(), DATE)
     whole.shelves, whole.keeping = (), (host,)
-    with pytest.raises(Blocked, match="without it no backup could be asked"):
+    with pytest.raises(Blocked, match="this would be left: the backups are on h1, which cannot be asked"):
         plan_failover(desired, whole.observe(), DATE)
+    with pytest.raises(Blocked, match="without it no backup could be asked"):
+        plan_failover(accepted, whole.observe(), DATE)
 
 
 def test_the_question_says_that_data_come_from_a_backup(whole: SimWorld) -> None:
     for server in ("db-1", "idx-1"):
         whole.cut(host_of(whole, server))
     host = next(h for h, at in whole.hosts.items() if "demo.db-1" in at.domains)
-    desired, observed = with_options(whole.desired, lost=(host,)), whole.observe()
+    desired, observed = with_options(whole.desired, lost=(host,), accept_loss="unknown"), whole.observe()
     question = describe_loss(desired, observed, plan_failover(desired, observed, DATE))
     assert "db-1 gets its data back: no server holds the data: the latest dump" in question
 

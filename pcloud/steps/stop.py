@@ -31,3 +31,10 @@ class Consent(Stop):
     """A loss that a person accepts by name. `price` is what `--accept-loss` takes for it."""
 
     price: str = ""
+
+
+@dataclass(frozen=True)
+class PassOver(Consent):
+    """Data that are out of reach, and would be passed over for `older` ones."""
+
+    older: str = ""

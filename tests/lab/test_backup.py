@@ -91,13 +91,17 @@ def test_both_database_hosts_are_lost_and_what_was_streamed_is_not(story: Story)
     assert story.before < streamed
     story.last = max(streamed - acknowledged(crowd, after))
 
-    asked = story.operator.run("recover", SITE)
+    offered = story.operator.recover()
+    assert offered.code == 3, told(offered)
+    consent = offered.state.steps["db-1/consent"].problem
+    assert consent is not None and all(f"pcloud power {SITE}/{host} on" in consent.next for host in lost)
+    asked = story.operator.run("recover", SITE, "--accept-loss", "unknown")
     assert asked.code == 3, told(asked)
     question = " ".join(asked.err.split())
     assert "the backup of" in question
     assert "nothing known is lost (last known" in question
     assert "and not streamed is" in question
-    ran = story.operator.recover()
+    ran = story.operator.recover("--accept-loss", "unknown")
     assert ran.code == 0, told(ran)
     assert ran.state.steps["db-1/restore"].facts["from"] == shelves[0]["backups"][0]["id"]
     missing = streamed - story.orders("db-1")
