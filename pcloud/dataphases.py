@@ -353,7 +353,7 @@ def replicate(draft: Draft, phase: Phase) -> None:
             ready(draft, phase, spec, draft.decisions[spec.name])
     longest_ms = wait_ms(policy)
     if roles.alone and policy.alone == "degrade":
-        fences = [f"{h}/fence" for h in draft.observed.unreachable()]
+        fences = [f"{h}/{verb}" for h in draft.observed.unreachable() for verb in ("fence", "leave")]
         noted = _note_waits(draft, phase, roles.primary, -1, fences)
         step, why = SemiSync(roles.primary, False, longest_ms), "its replica is gone: orders go on without one"
         _follow_all(draft, _add(draft, phase, roles.primary, "degrade", step, fences, why), noted)

@@ -3,7 +3,9 @@
 Safety, as sentences:
 - A host that answers is never given up at the price of what only it has: a server that is well and
   could be made nowhere else, or a database that would have to go back to a backup or the dump.
-- It is fenced before anything of it is made elsewhere, like any other; a fence that fails leaves it as it is.
+- One that answers hands the database over first, without a loss, or is not left; then its servers are
+  stopped, and its power is left alone. Where that fails, it stays as it is.
+- One that does not answer is fenced before anything of it is made elsewhere, like any other.
 """
 
 from __future__ import annotations
@@ -14,14 +16,21 @@ from dataclasses import replace
 from pcloud.desired import Desired, Options
 from pcloud.errors import Blocked
 from pcloud.events import RunState, Status
+from pcloud.graph import Need, PlanNode
 from pcloud.leftovers import find_strays
 from pcloud.observed import Observed, Power, SeenHost, SeenServer
 from pcloud.plan import Plan, plan
 from pcloud.replicas import carriers_of
 from pcloud.steps.database import Restore
-from pcloud.steps.promotion import Promote
+from pcloud.steps.fence import Fence
+from pcloud.steps.replication import Switch
 from pcloud.steps.restoring import FILLS, NoBackup
+from pcloud.steps.server import Leave
 from pcloud.steps.stop import Consent, PassOver, Stop
+from pcloud.switchover import plan_failback
+
+PAUSE_S = 10
+"""How long writes pause at most while the database is handed over."""
 
 
 def find_unfenced(state: RunState) -> tuple[str, ...]:
@@ -44,11 +53,56 @@ def leave_alone(options: Options, unfenced: tuple[str, ...]) -> Options:
 
 def plan_failover(desired: Desired, observed: Observed, date: str) -> Plan:
     """The plan without `desired.options.lost`. Raises `Blocked` where one of them answers and must stay for now."""
-    made = plan(desired, observed, date)
+    first = _hand_over(desired, observed)
+    made = plan(desired, _after(first, observed), date)
+    made = _begin_with(first, made)
     for host in _answering(desired, observed):
         _check_servers(desired, observed, host, made)
         _check_data(desired, observed, host, made)
     return made
+
+
+def _hand_over(desired: Desired, observed: Observed) -> Plan | None:
+    """The plan that moves the database's role off the hosts that are left; None where it is not there, or nobody
+    else could have it. Raises `Blocked` where the one who could does not follow it."""
+    site, lost = desired.site, desired.options.lost
+    here = {_name(s): host.name for host in observed.hosts for s in _servers(host, site.site)}
+    carriers = [s.name for s in carriers_of(desired)]
+    writing = [n for n, seen in observed.data.databases.items() if seen.writable and here.get(n) in lost]
+    heirs = [n for n in carriers if n in here and here[n] not in lost and n not in writing]
+    if len(writing) != 1 or not heirs or not any(True for _ in _answering(desired, observed)):
+        return None
+    return plan_failback(desired, observed, heirs[0], PAUSE_S)
+
+
+def _after(first: Plan | None, observed: Observed) -> Observed:
+    """As it will be seen once the role has moved."""
+    switch = next((n.step for n in first.nodes if isinstance(n.step, Switch)), None) if first is not None else None
+    if switch is None:
+        return observed
+    seen, address = dict(observed.data.databases), observed.data.databases[switch.new].source
+    seen[switch.new] = replace(seen[switch.new], writable=True, replicating=False, source="", semi_sync=True)
+    seen[switch.old] = replace(seen[switch.old], writable=False, replicating=True, source=address)
+    return replace(observed, data=replace(observed.data, databases=seen, holder=switch.new))
+
+
+def _begin_with(first: Plan | None, made: Plan) -> Plan:
+    """The role moves before anything of a host that is left is touched."""
+    leaves = [n for n in made.nodes if isinstance(n.step, Leave | Fence)]
+    if first is None or not first.nodes or not leaves:
+        return made
+    last, moved = f"{first.nodes[-1].key}-first", []
+    for node in first.nodes:
+        needs = tuple(f"{k}-first" for k in node.info.needs)
+        info = replace(node.info, key=f"{node.key}-first", phase=made.phases[0], needs=needs)
+        moved.append(replace(node, info=info, needs=frozenset(Need.all_of(k) for k in needs)))
+    rest = [_needing(n, last) if n in leaves else n for n in made.nodes]
+    return replace(made, nodes=(*moved, *rest))
+
+
+def _needing(node: PlanNode, key: str) -> PlanNode:
+    needs = tuple(sorted({*node.info.needs, key}))
+    return replace(node, info=replace(node.info, needs=needs), needs=node.needs | {Need.all_of(key)})
 
 
 def describe_loss(desired: Desired, observed: Observed, made: Plan) -> str:
@@ -56,16 +110,16 @@ def describe_loss(desired: Desired, observed: Observed, made: Plan) -> str:
     site, lost = desired.site.site, desired.options.lost
     parts = [_describe(observed, site, host) for host in lost]
     parts += [f"{n.info.server} gets its data back: {n.info.reason}" for n in made.nodes if isinstance(n.step, FILLS)]
-    if not any(f"{host}/fence" in {n.key for n in made.nodes} for host in lost):
+    heir = next((n.step.new for n in made.nodes if isinstance(n.step, Switch)), "")
+    parts += [f"{heir} takes the database over first, with nothing lost"] if heir else []
+    cut = [h for h in lost if f"{h}/fence" in {n.key for n in made.nodes}]
+    left = [h for h in lost if f"{h}/leave" in {n.key for n in made.nodes}]
+    acts = [f"stop what runs on {' and '.join(left)}"] if left else []
+    acts += [f"cut the power of {' and '.join(cut)} at once"] if cut else []
+    if not acts:
         return f"{'; '.join(parts)}. {len(made.changes)} steps elsewhere, and no power is cut. Go on?"
-    heirs = [n.info.server for n in made.nodes if isinstance(n.step, Promote)]
-    first = (
-        f" (`pcloud failback {site} --to {heirs[0]}` first would hand the database over without a break)"
-        if heirs and any(True for _ in _answering(desired, observed))
-        else ""
-    )
-    what = f"{'; '.join(parts)}. Cut the power of {' and '.join(lost)} at once, and take {len(made.changes)} steps"
-    return f"{what}{first}?"
+    what = ", ".join(acts)
+    return f"{'; '.join(parts)}. {what[0].upper()}{what[1:]}, and take {len(made.changes)} steps?"
 
 
 def _describe(observed: Observed, site: str, host: str) -> str:

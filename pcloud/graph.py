@@ -15,6 +15,7 @@ from pcloud.observed import Observed
 from pcloud.playbook import Phase
 from pcloud.steps.base import Step
 from pcloud.steps.fence import Fence
+from pcloud.steps.server import Leave
 
 
 @dataclass(frozen=True)
@@ -79,7 +80,13 @@ class Draft:
         return key
 
     def fence(self, phase: Phase, host: str, reason: str = "") -> str:
-        """The node that proves a host off. Whatever must not run twice needs its key."""
+        """The node after which nothing of the site's runs on a host. Whatever must not run twice needs its key.
+
+        Who answers, and is left, says itself that its servers are off.
+        """
+        seen, site = self.observed.host(host), self.desired.site.site
+        if seen is not None and seen.left:
+            return self.add(phase, f"{host}/leave", Leave(host, site), host=host, action="leave", reason=reason)
         return self.add(phase, f"{host}/fence", Fence(host), host=host, action="fence", reason=reason)
 
     @cached_property

@@ -88,6 +88,8 @@ class SeenHost:
     proof: str = ""
     """Who says that it is off (`redfish, read twice`, `you, at 22:41`); empty when nobody does."""
     witnesses: tuple[Witness, ...] = ()
+    left: bool = False
+    """It answers, and a person leaves it: nothing of it counts, and its power need not be cut."""
 
     @property
     def reachable(self) -> bool:
@@ -96,6 +98,10 @@ class SeenHost:
     @property
     def proven_off(self) -> bool:
         return not self.reachable and self.power is HostPower.OFF and bool(self.proof)
+
+
+def _leave(host: SeenHost) -> SeenHost:
+    return replace(host, problem=GIVEN_UP, next="", servers=(), left=host.reachable or host.left)
 
 
 @dataclass(frozen=True)
@@ -232,7 +238,7 @@ class Observed:
         gone = set(hosts)
         if not gone:
             return self
-        kept = tuple(replace(h, problem=GIVEN_UP, next="", servers=()) if h.name in gone else h for h in self.hosts)
+        kept = tuple(_leave(h) if h.name in gone else h for h in self.hosts)
         left = {s.name for h in kept for s in h.servers}
         marks = [s.mark for h in self.hosts for s in h.servers if s.mark and s.name not in left]
         dead = {m.server for m in marks}

@@ -43,7 +43,9 @@ def as_lost(observed: Observed, hosts: Iterable[str]) -> Observed:
     return replace(
         left,
         hosts=tuple(
-            replace(h, problem=PROOF, silent=True, power=HostPower.OFF, proof=PROOF, volumes=(), witnesses=())
+            replace(
+                h, problem=PROOF, silent=True, power=HostPower.OFF, proof=PROOF, volumes=(), witnesses=(), left=False
+            )
             if h.name in gone
             else h
             for h in left.hosts

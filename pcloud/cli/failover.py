@@ -30,7 +30,10 @@ HostNames = Annotated[
 def failover(
     site: SiteName, hosts: HostNames, yes: Yes = False, accept_loss: AcceptLoss = "", json: Json = False
 ) -> None:
-    """Leave a host, or several at once: cut its power, prove that it is off, and recover the site without it.
+    """Leave a host, or several at once, and recover the site without them.
+
+    One that answers hands the database over first and its servers are stopped; the power of one that does
+    not is cut, and proven off.
 
     A recovery like any other, also where the host answers and its servers are healthy: it is asked
     about first, and --yes is your yes. It is refused where the host answers and has what nothing

@@ -60,6 +60,30 @@ class Retire:
 
 
 @dataclass(frozen=True)
+class Leave:
+    """None of the site's servers runs on this host, which answers; their disks stay as they are."""
+
+    host: str
+    site: str
+    waits: ClassVar[bool] = False
+
+    def _running(self, world: World) -> list[str]:
+        seen = world.hypervisor(self.host).servers()
+        mine = (s for s in seen if s.mark is not None and s.mark.site == self.site)
+        return sorted(s.name for s in mine if s.power is not Power.OFF)
+
+    def check(self, world: World) -> Met | Unmet:
+        running = self._running(world)
+        return Unmet(f"{', '.join(running)} still {'runs' if len(running) == 1 else 'run'}") if running else Met()
+
+    def do(self, world: World, report: Report) -> Mapping[str, Any]:
+        for name in self._running(world):
+            report.progress(f"powering {name} off")
+            world.hypervisor(self.host).power_off(name)
+        return {}
+
+
+@dataclass(frozen=True)
 class Discard:
     """What an interrupted build left in the pool is gone; disks become tombstones."""
 

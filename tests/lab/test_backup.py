@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from pcloud import lab
+from pcloud.events import StepBlocked
 from pcloud.inventory import load_site
 from tests.lab.bad_site import SITE, home_of, inventory, link_images, write_inventory
 from tests.lab.conftest import Operator
@@ -94,7 +95,7 @@ def test_both_database_hosts_are_lost_and_what_was_streamed_is_not(story: Story)
     offered = story.operator.recover()
     assert offered.code == 3, told(offered)
     consent = offered.state.steps["db-1/consent"].problem
-    assert consent is not None and all(f"pcloud power {SITE}/{host} on" in consent.next for host in lost)
+    assert isinstance(consent, StepBlocked) and all(f"pcloud power {SITE}/{host} on" in consent.next for host in lost)
     asked = story.operator.run("recover", SITE, "--accept-loss", "unknown")
     assert asked.code == 3, told(asked)
     question = " ".join(asked.err.split())
