@@ -25,8 +25,9 @@ The map, each layer importing only what stands lower (import-linter enforces it)
     suspicion generations notes noteplan          pure: which hosts may be fenced; which copy is the newest; which
                                                   hosts remember it
     past inspections tombstones                   pure: which older copies go by themselves; what tombstones cost
-    holding choice leftovers                      pure: who holds data; what becomes of a server that is there;
-                                                  files of no server
+    holding choice leftovers passedover           pure: who holds data; what becomes of a server that is there;
+                                                  files of no server; data that are out of reach
+    strangers forgetting                          pure: hosts that left the inventory
     hosts*  prepare                               what a host still needs, and the safe part of it done
     distribute push                               which hosts lack an image, and who passes it on
     journal timing  a run's events on disk; what they say about time

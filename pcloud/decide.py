@@ -5,6 +5,7 @@ Safety, as sentences:
   elsewhere only after every such host is proven off (`fences`); where one may not be fenced
   (`suspicion.py`), the server is blocked.
 - The same holds for a copy that was never started: an older one may run where nobody looks.
+- Nor is it made elsewhere while it may run on a host that left the inventory (`strangers.py`).
 - A copy older than the newest generation is never started (`generations.py`).
 - Two running copies of one generation are a person's business.
 - Nothing is fenced when nothing is missing.
@@ -33,6 +34,7 @@ from pcloud.leftovers import Stray, find_strays
 from pcloud.observed import Health, Observed, Power, SeenHost, SeenServer
 from pcloud.past import is_superseded
 from pcloud.placement import NoRoom, Placed, place
+from pcloud.strangers import Stranger, find_stranger, forget_command
 from pcloud.suspicion import judge
 
 __all__ = ["MAKES", "STAYS", "Act", "Decision", "decide", "find_quarantined"]
@@ -121,6 +123,11 @@ def _may_run_elsewhere(facts: _Facts, server: str) -> bool:
     return facts.generations.elsewhere(server, present)
 
 
+def _stranger(facts: _Facts, server: str) -> Stranger | None:
+    present = (_generation(s) for _, s in facts.observed.copies(facts.site, server))
+    return find_stranger(facts.desired.site, facts.generations, server, present)
+
+
 def _beside_empty(
     facts: _Facts, spec: ServerSpec, full: tuple[SeenHost, SeenServer], later: list[tuple[SeenHost, SeenServer]]
 ) -> Decision:
@@ -174,6 +181,10 @@ def _block_twins(facts: _Facts, spec: ServerSpec, copies: list[tuple[SeenHost, S
 
 def _after_fences(facts: _Facts, d: Decision) -> Decision:
     """The same, after every host is proven off that may run an older copy; or blocked, where one must not be."""
+    if (stranger := _stranger(facts, d.server)) is not None:
+        back = f"put {stranger.host} back into the inventory, as it was; or, where it has no power any more"
+        remedy = f"{back}: {forget_command(facts.site, stranger.host)}; then pcloud recover {facts.site}"
+        return replace(d, act=Act.BLOCK, reason=stranger.why, next=remedy, unfenced=True)
     away = facts.observed.unreachable()
     if not away:
         return d
@@ -296,6 +307,8 @@ def _stand_in(facts: _Facts, spec: ServerSpec, blocked: str) -> Decision:
 
 
 def _is_free(facts: _Facts, spec: ServerSpec) -> bool:
+    if _stranger(facts, spec.name) is not None:
+        return False
     return not facts.observed.unreachable() or not facts.generations.may_be_away(spec.name)
 
 

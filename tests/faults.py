@@ -208,6 +208,7 @@ def _set_hosts(world: SimWorld, hosts: Iterable[Host]) -> None:
 
 def _remove(world: SimWorld, host: str) -> str:
     """It goes on as it was; nobody asks it any more."""
+    world.machines[str(world.host(host).address)] = host
     _set_hosts(world, (h for h in world.site.hosts if h.name != host))
     return f"{host} is taken out of the inventory"
 
@@ -238,6 +239,7 @@ def _rename(world: SimWorld, host: str, name: str) -> str:
 def _readdress(world: SimWorld, host: str, name: str, address: str) -> str:
     """Another machine has the host's name; it itself runs on where it was, as `name`, and nobody asks it."""
     world.hosts[name], world.hosts[host] = world.hosts[host], SimHost()
+    world.machines[str(world.host(host).address)] = name
     for at in [at for at in world.disks if at[0] == host]:
         world.disks[name, at[1]] = world.disks.pop(at)
     world.newest = {s: (g, name if h == host else h) for s, (g, h) in world.newest.items()}

@@ -203,6 +203,8 @@ class Course:
                 self.operator.broken.append(f"two primaries: {text}")
             if found := re.search(r"pcloud failback demo(?: --to (\S+?))?[;.]", text):
                 yield f"failback {found[1] or ''}".strip()
+            if found := re.search(r"pcloud hosts forget demo (\S+)", text):
+                yield f"forget-host {found[1]}"
             for flags in re.findall(r"pcloud recover demo((?: --[a-z-]+(?: [a-z]+-\d+| \d+| unknown)?)*)", text):
                 yield f"recover{flags}"
 

@@ -28,6 +28,7 @@ from pcloud.events import (
 )
 from pcloud.execute import _Reporter, _Run, run_step
 from pcloud.failover import find_unfenced, finds_replica, leave_alone, plan_failover
+from pcloud.forgetting import plan_forget
 from pcloud.plan import Plan, plan
 from pcloud.remember import plan_sighting
 from pcloud.steps.fence import Confirm, Fence
@@ -115,6 +116,8 @@ class Operator:
                 self._plan_and_run(given_up, plan_failover(given_up, self.world.observe(), DATE))
             case "failback":
                 self._run(plan_failback(desired, self.world.observe(), rest[0] if rest else None, 10))
+            case "forget-host":
+                self._run(plan_forget(desired.site, "", self.world.observe(), *rest))
             case "confirm":
                 self._confirm(*rest)
             case _:

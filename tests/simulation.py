@@ -63,6 +63,8 @@ class SimWorld:
     """What hosts keep of the database; looked at when nobody has it."""
     keeping: tuple[str, ...] = ()
     """The hosts that kept backups by the last journal."""
+    machines: dict[str, str] = field(default_factory=dict)
+    """Address to the host that has it, where the inventory does not say so (any more)."""
     newest: dict[str, tuple[int, str]] = field(default_factory=dict)
     """Server to the newest generation that ever ran, and its host; what `judge_start` allows goes by the orders."""
     on_effect: Callable[[int], None] = lambda _: None
@@ -205,8 +207,9 @@ class SimWorld:
         return any(d.refuses for _, d in self.reached(server))
 
     def probe(self, check: Check, server: str, address: str) -> Verdict:
-        if server in self.hosts:
-            return Verdict(not self.hosts[server].away, "no answer")
+        machine = self.machines.get(address, server)
+        if machine in self.hosts:
+            return Verdict(not self.hosts[machine].away, "no answer")
         if not self.answering(server):
             return Verdict(False, "connection refused")
         if check.sql is not None and self.refuses(server):

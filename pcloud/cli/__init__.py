@@ -52,6 +52,7 @@ def make_app() -> typer.Typer:
         backup,
         failback,
         failover,
+        forget,
         hosts,
         image,
         image_more,
@@ -75,7 +76,9 @@ def make_app() -> typer.Typer:
     images = typer.Typer(no_args_is_help=True)
     images.registered_commands = [*image.app.registered_commands, *image_more.app.registered_commands]
     app.add_typer(images, name="image", help="Build, import, verify and distribute images.")
-    app.add_typer(hosts.app, name="hosts", help="Whether your hosts are ready, and what makes them so.")
+    machines = typer.Typer(no_args_is_help=True)
+    machines.registered_commands = [*hosts.app.registered_commands, *forget.app.registered_commands]
+    app.add_typer(machines, name="hosts", help="Whether your hosts are ready, and what makes them so.")
     labs = typer.Typer(no_args_is_help=True)
     labs.registered_commands = [*lab.app.registered_commands, *shoppers.app.registered_commands]
     app.add_typer(labs, name="lab", help="A data centre on this machine, to rehearse in.")

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from pcloud.desired import Names
-from pcloud.errors import PcloudError
+from pcloud.errors import Blocked, PcloudError
+from pcloud.model import Check, TcpCheck
 from pcloud.notes import Older
 from pcloud.steps.base import Met, Report, Unmet, World, path_in
 from pcloud.steps.database import holds_data
@@ -116,6 +117,40 @@ class NoteVoid:
         text = f"nobody took over from {self.names.server} before generation {self.names.generation}\n"
         _write(world, report, self.hosts, (), self.names.void, text)
         return {}
+
+
+@dataclass(frozen=True)
+class ForgetHost:
+    """A host remembers the generations that were left on another one, and not that they are there.
+
+    It is a person's word that the other one has no power; what accepts connections has some.
+    """
+
+    holder: str
+    host: str
+    addresses: tuple[str, ...]
+    files: tuple[tuple[str, str], ...]
+    """The notes, and what they are called without the host."""
+    waits: ClassVar[bool] = False
+
+    def check(self, world: World) -> Met | Unmet:
+        left = [old for old, _ in self.files if _has(world, self.holder, old)]
+        return Unmet(f"{left[0]} is there") if left else Met()
+
+    def do(self, world: World, report: Report) -> Mapping[str, Any]:
+        ssh = Check(name="ssh", tcp=TcpCheck(port=22), timeout_s=world.site.access.connect_timeout_s)
+        for address in self.addresses:
+            report.progress(f"knocking at {address}")
+            if world.probe(ssh, self.host, address).ok:
+                raise Blocked(
+                    f"{address} accepts connections, so {self.host} has power, or its address is another machine's",
+                    where=self.host,
+                    next=f"put {self.host} back into the inventory, or pull its plug; then the same command again",
+                )
+        pool, shell = world.host(self.holder).pool, world.shell(self.holder)
+        for old, new in self.files:
+            shell.run(["mv", "-f", path_in(pool, old), path_in(pool, new)], deadline_s=10)
+        return {"forgotten": len(self.files)}
 
 
 def _without(world: World, hosts: tuple[str, ...], deputies: tuple[str, ...], file: str) -> list[str]:
