@@ -133,7 +133,7 @@ class Host(Frozen):
     rack: Name = "r1"
     """Servers of one group are spread over racks; the database and its replica stand in two."""
     spare: bool = False
-    """Takes servers only when the others cannot."""
+    """Takes servers only when the others cannot, or would put too many of a kind into one rack."""
     user: Name | None = None
     """Instead of `access.user`."""
     host_key: HostKey | None = None

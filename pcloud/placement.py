@@ -2,10 +2,10 @@
 
 A server stays where it is. A new one goes to a host that answers and has the memory, its
 reserve left alone. Hard: the database and its replica never share a host, and nothing is put
-beside an older copy of itself that must stay. Soft, in this order: no older copy of it that is put
-away first; few of the same group on the host; no spare host; a group in more than one rack, and the
-database and its replica in two; the balancer apart from the others; few servers on the host; few of
-the same group in the rack; the inventory's order.
+beside an older copy of itself that must stay. Soft, in this order, what a loss would take before what
+is handy: no older copy of it that is put away first; few of the same group on the host; the database and
+its replica in two racks; few of the same group in the rack; no spare host; the balancer apart from the
+others; few servers on the host; the inventory's order.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ class NoRoom:
         return f"it takes {self.need_mib} MiB, which no host that answers has left: {most}{self.apart}"
 
 
-_Rank = tuple[int, bool, bool, int, int, int, int]
+_Rank = tuple[int, bool, int, bool, int, int, int]
 
 
 @dataclass
@@ -70,35 +70,25 @@ class _House:
 
     Placing only makes a host less attractive, for every group. So each group has a heap of
     the hosts whose ranks may be out of date: one at the top that is not is the best of all.
-    Once a group is in two racks its first one is no worse than others: then its heap is made anew.
     """
 
     rooms: list[_Room]
     balancers: frozenset[str]
     """Groups of balancers: everyone keeps apart from them, as far as that goes."""
     racks: Counter[tuple[str, str]] = field(default_factory=Counter)
-    spread: dict[str, set[str]] = field(default_factory=dict)
-    """Group to the racks that it is in."""
     heaps: dict[tuple[str, int], list[tuple[_Rank, int]]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for room in self.rooms:
             for group, count in room.groups.items():
-                self._note(room, group, count)
-
-    def _note(self, room: _Room, group: str, count: int) -> None:
-        self.racks[room.rack, group] += count
-        there = self.spread.setdefault(group, set())
-        if len(there) == 1 and room.rack not in there:
-            self.heaps = {key: heap for key, heap in self.heaps.items() if key[0] != group}
-        there.add(room.rack)
+                self.racks[room.rack, group] += count
 
     def _rank(self, room: _Room, group: str, near: str | None = None) -> _Rank:
         """The lower, the better; `near` is a rack to keep away from."""
         total = room.groups.total()
         beside = total if group in self.balancers else sum(room.groups[g] for g in self.balancers)
-        close = room.rack == near or self.spread.get(group) == {room.rack}
-        return (room.groups[group], room.spare, close, beside, total, self.racks[room.rack, group], room.order)
+        alike = self.racks[room.rack, group]
+        return (room.groups[group], room.rack == near, alike, room.spare, beside, total, room.order)
 
     def find_best(
         self, group: str, need_mib: int, not_on: Set[str], last: Set[str], near: str | None = None
@@ -126,7 +116,7 @@ class _House:
     def take(self, room: _Room, group: str, need_mib: int) -> None:
         room.groups[group] += 1
         room.free_mib -= need_mib
-        self._note(room, group, 1)
+        self.racks[room.rack, group] += 1
 
     def find_most(self, not_on: Set[str]) -> _Room | None:
         """The host with the most memory left, where a server may go at all."""

@@ -20,6 +20,7 @@ from pcloud.graph import Draft, Need, PlanNode
 from pcloud.observed import Observed
 from pcloud.phases import PHASES
 from pcloud.playbook import Phase
+from pcloud.spread import find_crowded
 from pcloud.steps.database import Restore
 from pcloud.steps.gate import AwaitSale, Ready, RunCommand
 from pcloud.steps.index import BuildIndex
@@ -45,6 +46,8 @@ class Plan:
     observed_digest: str
     to_copy: int = 0
     """Bytes of images that have to travel, as far as the hosts' lists of files tell; a chain of hosts counts once."""
+    advice: tuple[str, ...] = ()
+    """What could be better though all is well, a sentence each (`spread.py`)."""
     lost: tuple[str, ...] = ()
     """Hosts that were left out for the question's sake (`whatif.as_lost`): such a plan is looked at, and never run."""
 
@@ -69,6 +72,7 @@ class Plan:
             "digest": self.digest,
             **({"as_if_lost": self.lost} if self.lost else {}),
             "kept": dict(self.kept),
+            **({"advice": self.advice} if self.advice else {}),
             "steps": [asdict(n.info) for n in self.nodes],
         }
         return json.dumps(data, indent=2, ensure_ascii=False) + "\n"
@@ -103,8 +107,8 @@ def plan(desired: Desired, observed: Observed, date: str) -> Plan:
     nodes = _sorted(draft)
     kept = {n: d.reason for n, d in draft.decisions.items() if d.act in (Act.KEEP, Act.LEAVE)}
     phases = tuple(p.name for p in desired.playbook.phases)
-    digests = desired.digest(), observed.digest()
-    return Plan(desired.site.site, desired.playbook.playbook, phases, nodes, kept, *digests, draft.to_copy)
+    digests, advice = (desired.digest(), observed.digest()), find_crowded(desired, observed, draft.decisions)
+    return Plan(desired.site.site, desired.playbook.playbook, phases, nodes, kept, *digests, draft.to_copy, advice)
 
 
 def _join(draft: Draft, phase: Phase, keys: list[str]) -> None:

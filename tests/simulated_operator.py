@@ -155,6 +155,8 @@ class Operator:
     def _run(self, made: Plan) -> RunState:
         for line in summary(made):
             self.say(f"plan: {line}")
+        for sentence in made.advice:
+            self.say(f"! {sentence}")
         self.begun = set()
         self.reasons = {n.key: n.info.reason for n in made.nodes if n.info.action in ("promote", "restore")}
         run = _Run(made, self.world, self, self, _started(made))

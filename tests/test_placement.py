@@ -115,32 +115,37 @@ def check_who_is_homeless(case: Case) -> None:
 
 
 def check_the_data(case: Case) -> None:
-    """Never on one host; in one rack only where no host elsewhere had room that is not a spare one."""
+    """Never on one host; in one rack only where no host elsewhere had room, a spare one or not."""
     if {"db-1", "idx-1"} <= case.where.keys():
         assert case.where["db-1"] != case.where["idx-1"]
-        if case.rack("db-1") == case.rack("idx-1") and not case.site.host(case.where["idx-1"]).spare:
-            hosts = [case.site.host(h) for h in case.room_for("idx-1")]
-            assert all(h.spare or h.rack == case.rack("db-1") for h in hosts)
+        if case.rack("db-1") == case.rack("idx-1"):
+            assert all(case.site.host(h).rack == case.rack("db-1") for h in case.room_for("idx-1"))
 
 
 def check_frontends(case: Case) -> None:
-    """No two on one host while another has none; in one rack only where no other had room."""
+    """No two on one host while another has none; two in one rack only where no rack without one had room."""
     frontends = case.members("frontend")
     for server in frontends:
         if case.on(case.where[server])["frontend"] > 1:
             assert all(case.on(h)["frontend"] for h in case.room_for(server))
-    if len(frontends) > 1 and len({case.rack(s) for s in frontends}) == 1:
-        elsewhere = [case.site.host(h) for h in case.room_for(frontends[0])]
-        assert all(h.spare or h.rack == case.rack(frontends[0]) for h in elsewhere)
+    racks = Counter(case.rack(s) for s in frontends)
+    for server in frontends:
+        if racks[case.rack(server)] > 1 and case.on(case.where[server])["frontend"] == 1:
+            free = [h for h in case.room_for(server) if not case.on(h)["frontend"]]
+            assert all(racks[case.site.host(h).rack] for h in free)
 
 
 def check_spares(case: Case) -> None:
-    """A spare host is taken only where every other one with room has one of the same group."""
+    """A spare host is taken only where every other one with room has one of the same group, on it or in its rack."""
     for server, host in case.where.items():
         apart = {case.where.get("db-1")} if server == "idx-1" else set()
         if case.site.host(host).spare and case.on(host)[case.specs[server].group] == 1:
             rest = [h for h in case.room_for(server) if not case.site.host(h).spare and h not in apart]
-            assert all(case.on(h)[case.specs[server].group] for h in rest), (server, rest)
+            group = {case.rack(s) for s in case.members(case.specs[server].group)}
+            twin = (
+                {case.rack(s) for s in ("db-1", "idx-1") if s in case.where} if server in ("db-1", "idx-1") else set()
+            )
+            assert all(case.site.host(h).rack in group | twin for h in rest), (server, rest)
 
 
 def check_balancer(case: Case) -> None:

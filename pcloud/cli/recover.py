@@ -320,6 +320,8 @@ def _run_plan(made: Plan, session: Session, run_id: str, way: _Way) -> RunState:
         state = _execute(made, session, journal, way.faces[-1], run_id, way.command)
     if not way.json:
         out.print(_closing(made, state))
+        for sentence in made.advice:
+            out.print(f"! {sentence}", markup=False, soft_wrap=True)
         if way.operation == "recover" and timing.journey_s(state) is not None:
             out.print(_invitation(session.site, timing.journey_s(state)), soft_wrap=True)
     return state
