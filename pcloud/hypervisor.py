@@ -89,6 +89,9 @@ class Capacity:
     accel: str
 
 
+_WITH_ALL = libvirt.VIR_DOMAIN_UNDEFINE_MANAGED_SAVE | libvirt.VIR_DOMAIN_UNDEFINE_SNAPSHOTS_METADATA
+
+
 class Hypervisor:
     """One host's libvirt. Calls may come from several threads."""
 
@@ -227,9 +230,13 @@ class Hypervisor:
         return str(self._try(f"read {name}", lambda: domain.XMLDesc(libvirt.VIR_DOMAIN_XML_INACTIVE)))
 
     def undefine(self, name: str) -> None:
+        """With its saved memory and what libvirt knows of its snapshots and checkpoints, which would keep it."""
         domain = self._find(name)
         if domain is not None:
-            self._try(f"undefine {name}", domain.undefine)
+            flags = _WITH_ALL
+            with suppress(libvirt.libvirtError):  # a driver that knows no checkpoints knows no flag for them either
+                flags |= libvirt.VIR_DOMAIN_UNDEFINE_CHECKPOINTS_METADATA if domain.listAllCheckpoints() else 0
+            self._try(f"undefine {name}", lambda: domain.undefineFlags(flags))
 
     def console(self, name: str) -> Any:
         """A libvirt stream on the server's serial console (for an interactive session)."""
