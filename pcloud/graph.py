@@ -109,6 +109,14 @@ class Draft:
             needs = tuple(sorted({*node.info.needs, other}))
             self.nodes[key] = replace(node, info=replace(node.info, needs=needs), needs=node.needs | {need})
 
+    def need_one(self, key: str, others: Iterable[str]) -> None:
+        """Ties a node to the end of all these, one of which must have ended well; to nothing where there are none."""
+        keys = frozenset(others)
+        if keys:
+            node = self.nodes[key]
+            needs = tuple(sorted({*node.info.needs, *keys}))
+            self.nodes[key] = replace(node, info=replace(node.info, needs=needs), needs=node.needs | {Need(keys, 1)})
+
     def does(self, key: str) -> str:
         """The kind of phase that the node is in."""
         return next(p.does for p in self.desired.playbook.phases if p.name == self.nodes[key].info.phase)

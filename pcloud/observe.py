@@ -29,6 +29,8 @@ WITNESS_S = 2.0
 """What they have for it; one that lives greets in a fraction of that."""
 KNOCK_S = 2
 """What a server has to take a connection that is on no host that answers."""
+AGAIN_S = 1.0
+"""Until servers that did not answer are looked at again."""
 _PID_FILES = "/run/libvirt/qemu"
 
 
@@ -41,7 +43,7 @@ def observe(desired: Desired, world: World) -> Observed:
     try:
         found = _look_at_hosts(desired, world, pool)
         up = [s for s in desired.everyone if _running(found, desired, s)]
-        health = dict(zip((s.name for s in up), pool.map(lambda s: _observe_server(world, s), up), strict=True))
+        health = _observe_servers(world, up, pool)
         once = {s.name for s in up if _running(found, desired, s) == 1}
         data = observe_data(desired, world, found, once, pool)
     finally:
@@ -194,7 +196,22 @@ def _running(found: Observed, desired: Desired, spec: ServerSpec) -> int:
     return sum(s.power is Power.RUNNING for _, s in found.copies(desired.site.site, spec.name))
 
 
-def _observe_server(world: World, spec: ServerSpec) -> Health:
+def _observe_servers(world: World, up: list[ServerSpec], pool: ThreadPoolExecutor) -> dict[str, Health]:
+    """Those of a group of which none answers are looked at again: in a rush, what is well is slow once."""
+
+    def look(servers: list[ServerSpec]) -> dict[str, Health]:
+        return dict(zip((s.name for s in servers), pool.map(lambda s: _look_at(world, s), servers), strict=True))
+
+    health = look(up)
+    well = {s.group for s in up if health[s.name].ok}
+    again = [s for s in up if s.group not in well]
+    if again:
+        world.clock.sleep(AGAIN_S)
+        health |= look(again)
+    return health
+
+
+def _look_at(world: World, spec: ServerSpec) -> Health:
     for check in liveness(world.site.group(spec.group).checks):
         verdict = world.probe(check, spec.name, spec.address)
         if not verdict.ok:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 
 from pcloud.dataphases import index, ready, replicate, restore
-from pcloud.decision import MAKES, STAYS, Act, Decision
-from pcloud.desired import ServerSpec
+from pcloud.decision import MAKES, STAYS, UNHEALTHY, Act, Decision
+from pcloud.desired import ServerSpec, liveness
 from pcloud.distribute import find_lacking, find_spread
 from pcloud.errors import BadInput
 from pcloud.graph import Draft
@@ -15,7 +15,7 @@ from pcloud.model import Group
 from pcloud.noteplan import note_again, note_counts, note_generation, note_void
 from pcloud.pastphases import inspect, is_on, put_away, put_away_all, quarantine
 from pcloud.playbook import Phase
-from pcloud.steps.gate import Ask, RunCommand, WalkJourney
+from pcloud.steps.gate import Ask, RunCommand, StillSick, WalkJourney
 from pcloud.steps.image import PlaceImage
 from pcloud.steps.server import Cycle, Define, Discard, MakeDisk, MakeSeed, Retire, Start
 from pcloud.steps.stop import Stop
@@ -76,7 +76,7 @@ def _servers(draft: Draft, phase: Phase) -> None:
         )
     quarantine(draft, phase)
     previous: dict[str, str] = {}
-    for spec, d in _selected(draft, phase):
+    for spec, d in sorted(_selected(draft, phase), key=lambda s: _is_sick(s[1])):
         _supersede(draft, phase, d)
         if d.act is Act.CYCLE:
             draft.add(
@@ -94,9 +94,30 @@ def _servers(draft: Draft, phase: Phase) -> None:
             first += [_image_key(d.host, spec)] if _stands_on(draft, d, spec) else []
             _start(draft, phase, spec, d, after=[*first, *note_generation(draft, phase, d, first)])
         elif d.act in MAKES:
-            _make(draft, phase, spec, d, after=previous.get(spec.group))
-            if d.was_healthy and not draft.desired.options.from_scratch:
+            looked = [_look_again(draft, phase, spec, d, previous.get(spec.group))] if _is_sick(d) else []
+            _make(draft, phase, spec, d, after=[*looked, *([previous[spec.group]] if spec.group in previous else [])])
+            if (d.was_healthy or _is_sick(d)) and not draft.desired.options.from_scratch:
                 previous[spec.group] = ready(draft, phase, spec, d)
+
+
+def _is_sick(d: Decision) -> bool:
+    """It runs, does not answer as it should, and is to be made anew."""
+    return d.act is Act.REBUILD and d.reason.startswith(UNHEALTHY)
+
+
+def _look_again(draft: Draft, phase: Phase, spec: ServerSpec, d: Decision, previous: str | None) -> str:
+    """The node after which it is surely sick, and another one of its kind answers where one can: it may be slow, and
+    be the last that sells."""
+    step = StillSick(spec.name, spec.address, liveness(draft.desired.site.group(spec.group).checks))
+    needs = [previous] if previous else []
+    key = draft.add(
+        phase, f"{spec.name}/look", step, needs=needs, server=spec.name, action="look again", reason=d.reason
+    )
+    others = [draft.decisions[s.name] for s in draft.desired.members(spec.group) if s.name != spec.name]
+    if previous is None and not any(o.answers for o in others):
+        coming = [o for o in others if not _is_sick(o) and o.act in (Act.START, Act.BUILD, Act.REBUILD, Act.WAIT)]
+        draft.need_one(key, [ready(draft, phase, draft.desired.server(o.server), o) for o in coming])
+    return key
 
 
 def _supersede(draft: Draft, phase: Phase, d: Decision) -> list[str]:
@@ -129,10 +150,10 @@ def _alone(draft: Draft, phase: Phase, d: Decision) -> list[str]:
     return [*fences, *draft.rivals.get(d.server, ()), *_supersede(draft, phase, d)]
 
 
-def _make(draft: Draft, phase: Phase, spec: ServerSpec, d: Decision, after: str | None) -> None:
-    """The chain of a new server. `after` keeps healthy servers from being replaced all at once."""
+def _make(draft: Draft, phase: Phase, spec: ServerSpec, d: Decision, after: Iterable[str]) -> None:
+    """The chain of a new server. `after` keeps servers that may sell from being replaced all at once."""
     stem = f"{d.host}/{spec.name}"
-    first = [*_alone(draft, phase, d), *([after] if after else [])]
+    first = [*_alone(draft, phase, d), *after]
     if d.old is not None and d.act is Act.BUILD:
         away = Retire(d.host, draft.names(d, d.old), draft.date)
         first += [put_away(draft, phase, old, away, needs=first) for old in draft.old if is_on(old, d)]

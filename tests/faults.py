@@ -86,6 +86,13 @@ def _hang(world: SimWorld, server: str) -> str:
     return f"{server} stands still"
 
 
+def _busy(world: SimWorld, server: str, looks: str) -> str:
+    """In a rush it sells, and answers no other question so many times."""
+    if found := _domain(world, server):
+        found[1].busy = int(looks)
+    return f"{server} is slow, and sells"
+
+
 def _disk(world: SimWorld, server: str) -> str:
     """A running server keeps its open file: it shows when it is switched off."""
     if found := _domain(world, server):
@@ -271,6 +278,7 @@ FAULTS: Mapping[str, Callable[..., str]] = {
     "bmc": _bmc,
     "crash": _crash,
     "hang": _hang,
+    "busy": _busy,
     "disk-gone": _disk,
     "start": _start,
     "undefine": _undefine,

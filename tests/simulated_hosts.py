@@ -35,6 +35,8 @@ class SimDomain:
     """It boots, and never answers."""
     refuses: bool = False
     """Its MariaDB runs, and does not let the monitor in: it has another password."""
+    busy: int = 0
+    """So many looks at it come to nothing: it is slow, and sells."""
     hung: bool = False
     """It stands still until it is switched off and on."""
 

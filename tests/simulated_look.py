@@ -27,9 +27,18 @@ def look(world: SimWorld, *, at_silent: bool = True) -> Observed:
     asked = {h.name for h in hosts if h.reachable}
     seen = {s.mark.server for h in hosts for s in h.servers if s.mark is not None and s.power is Power.RUNNING}
     here = [s.name for s in world.desired.everyone if s.name in seen and _is_here(world, s.name, asked)]
-    up = {s: Health(False, REFUSED) if world.refuses(s) else Health(world.answering(s), NOBODY) for s in here}
+    up = {s: Health(False, REFUSED) if world.refuses(s) else _look_once(world, s) for s in here}
+    well = {world.desired.server(s).group for s, health in up.items() if health.ok}
+    slow = (s for s in here if not world.refuses(s) and world.desired.server(s).group not in well)
+    up |= {s: _look_once(world, s) for s in slow}
     wall = world.clock.wall().timestamp()
     return Observed(hosts, up, _look_at_data(world, hosts, set(up)), at=wall)
+
+
+def _look_once(world: SimWorld, server: str) -> Health:
+    if not world.answering(server):
+        return Health(False, NOBODY)
+    return Health(not world.is_busy(server), "no answer within 10 s")
 
 
 def _is_here(world: SimWorld, server: str, asked: set[str]) -> bool:

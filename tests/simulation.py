@@ -212,11 +212,21 @@ class SimWorld:
             return Verdict(not self.hosts[machine].away, "no answer")
         if not self.answering(server):
             return Verdict(False, "connection refused")
+        if self.is_busy(server):
+            return Verdict(False, "no answer within 10 s")
         if check.sql is not None and self.refuses(server):
             return Verdict(False, "error 1045: Access denied for user 'monitor'")
         if check.search is not None and not self._has_index(server):
             return Verdict(False, "no such index")
         return Verdict(True, "")
+
+    def is_busy(self, server: str) -> bool:
+        """One look."""
+        found = next((d for _, d in self.reached(server)), None)
+        if found is None or not found.busy:
+            return False
+        found.busy -= 1
+        return True
 
     def walk(self, journey: Journey, on_visit: Callable[[Visit, float], None]) -> Verdict:
         for visit, needs in zip(journey.steps, ("balancer", "frontend", "indexer"), strict=False):

@@ -31,6 +31,30 @@ SETTLE_S = 2.0
 
 
 @dataclass(frozen=True)
+class StillSick:
+    """A server that did not answer as it should does not now, either: else it is left alone, and the run says so."""
+
+    server: str
+    address: str
+    checks: tuple[Check, ...]
+    waits: ClassVar[bool] = True
+
+    def check(self, world: World) -> Met | Unmet:
+        for check in self.checks:
+            verdict = world.probe(check, self.server, self.address)
+            if not verdict.ok:
+                return Met({"saw": verdict.detail})
+        raise Blocked(
+            "it answers again: it was slow, and is left as it is",
+            where=self.server,
+            next=f"pcloud recover {world.site.site}",
+        )
+
+    def do(self, world: World, report: Report) -> Mapping[str, Any]:  # noqa: ARG002
+        return {}
+
+
+@dataclass(frozen=True)
 class Ready:
     """The server answers all its checks, within its group's boot time-out."""
 
