@@ -155,9 +155,7 @@ class Witness(Frozen):
     name: Name
     address: IPv4Address
     user: Name | None = None
-    """Instead of `access.user`."""
     host_key: HostKey | None = None
-    """Its public key, pinned."""
 
 
 class ImageRef(Frozen):
@@ -395,11 +393,6 @@ class Site(Frozen):
 
     def host(self, name: str) -> Host:
         return next(h for h in self.hosts if h.name == name)
-
-    def machine(self, name: str) -> Host | Witness:
-        """A host, or a witness: what has a shell, and is no server."""
-        machines: tuple[Host | Witness, ...] = (*self.hosts, *self.witnesses)
-        return next(m for m in machines if m.name == name)
 
     def group(self, name: str) -> Group:
         return next(g for g in self.groups if g.name == name)

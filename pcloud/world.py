@@ -27,7 +27,7 @@ from pcloud.inventory import Inventory
 from pcloud.journey import JourneyResult, walk
 from pcloud.keys import known_hosts_line
 from pcloud.last_answers import ask_all
-from pcloud.model import Check, Host, Journey, SecretRef, Site, Visit
+from pcloud.model import Check, Host, Journey, SecretRef, Site, Visit, Witness
 from pcloud.pins import find_pins_file, host_pins
 from pcloud.power import PowerControl, control_of
 from pcloud.probe import Verdict, probe
@@ -154,7 +154,8 @@ class World:
 
     def shell(self, host: str) -> Shell:
         """Of a host, or of a witness."""
-        spec = self.site.machine(host)
+        machines: tuple[Host | Witness, ...] = (*self.site.hosts, *self.site.witnesses)
+        spec = next(m for m in machines if m.name == host)
         pinned_in = f"{self._inventory} (host_key of {host})" if spec.host_key else self._pinned_in
         return self._shell(host, str(spec.address), spec.user or self.site.access.user, pinned_in)
 
