@@ -105,7 +105,7 @@ def latest_of(seen: SeenDatabase) -> str:
 
 
 def _measure_leaving(seen: SeenDatabase, known: Sighting, lacks: int) -> DataLoss:
-    if seen.replicating and known.waits_ms > 0 and not lacks:
+    if seen.replicating and known.waits_ms > 0:  # its primary may have been asked a moment later than it
         return DataLoss(0, why="it follows its primary, and commits wait for it")
     if lacks:
         return DataLoss(lacks, seen.heard_s or 0.0, why="its primary answers, and is ahead")

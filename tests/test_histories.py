@@ -8,6 +8,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -123,9 +124,24 @@ def site() -> tuple[Desired, Observed]:
         return world.desired, world.observe()
 
 
-@settings(max_examples=600, deadline=None)
-@given(course=st.lists(events, min_size=3, max_size=25), timeout_s=st.sampled_from([5.0, 30.0]))
+courses = given(course=st.lists(events, min_size=3, max_size=25), timeout_s=st.sampled_from([5.0, 30.0]))
+
+
+@settings(max_examples=200, deadline=None)
+@courses
 def test_no_acknowledged_order_is_missing_that_was_not_said(course: list[Event], timeout_s: float) -> None:
+    play(course, timeout_s)
+
+
+@pytest.mark.chaos
+@settings(max_examples=20_000, deadline=None, derandomize=False)
+@courses
+def test_nor_in_many_more_histories(course: list[Event], timeout_s: float) -> None:
+    play(course, timeout_s)
+
+
+def play(course: list[Event], timeout_s: float) -> None:
+    """Whatever happens, the primary is lost at the end, and somebody takes over."""
     history = History(*site(), timeout_s)
     history.look()
     for event, value in [*course, ("lost", 20.0)]:

@@ -70,6 +70,9 @@ SEEN = Sighting("0-1-50", 600, 30_000)
         pytest.param(
             replace(LEVEL, replicating=True), Sighting("0-1-57", 0, 30_000, answers=True), {}, "0", id="left, and level"
         ),
+        pytest.param(
+            replace(LEVEL, replicating=True), Sighting("0-1-59", 0, 30_000, answers=True), {}, "0", id="left, and busy"
+        ),
         pytest.param(LEVEL, Sighting("0-1-88", 0, 30_000, answers=True), {}, "31", id="left, and behind"),
         pytest.param(LEVEL, Sighting("0-1-57", 0, -1, answers=True), {}, "unknown", id="left, and nothing waits"),
     ],
