@@ -154,6 +154,10 @@ class History:
     """As far as the keeper's backup and its stream go; the last of it was committed at `kept_at`."""
     kept_at: float = 0.0
     streaming: bool = False
+    wanted_s: float | None = None
+    """A policy in the inventory that the next one who takes the role is given."""
+    forgets: bool = False
+    """pcloud is killed right after somebody took the role: nobody is told of it."""
     orders: int = 0
     begun: set[int] = field(default_factory=lambda: {1000})
     """The domain of every timeline."""
@@ -304,6 +308,13 @@ class History:
             order, self.pending = self.pending[0], None
             self._acknowledge(order)
 
+    def switch_off_by_hand(self) -> None:
+        """Nobody sees it but the replica, which gets an order that waited for no acknowledgement."""
+        if self.connected and not self.dead and self.pending is None:
+            self.waits = False
+            self.order(0.0)
+            self._replicate(0.0)
+
     def lose_primary(self) -> None:
         self.dead, self.pending = True, None
 
@@ -405,8 +416,10 @@ class History:
         new.write(0)
         self.replica = Copy(lost, new.line, source=ADDRESS)
         self.dead, self.connected, self.waits, self.alone, self.streaming = False, True, True, False, False
+        self.timeout_s, self.wanted_s = self.wanted_s or self.timeout_s, None
         self._replicate(0.0)
-        self.look()
+        if not self.forgets:
+            self.look()
 
     def lose_both(self) -> None:
         """And both disks: what is kept is restored, or the dump. One of the hosts that remember went with them."""

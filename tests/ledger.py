@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 _NONE = re.compile(r"no acknowledged order is lost")
 _COUNTED = re.compile(r"up to (\d+) transactions of the last \d+ s are lost")
 _UNKNOWN = re.compile(r"how much is lost is unknown, since (\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ|a time that nobody knows)")
-_DUMP = re.compile(r"no server holds the data: the latest dump|the latest dump, unless a server holds data")
+_DUMP = re.compile(r"the latest dump, and nothing that came after it")
 _TIME = r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ"
 _BACKUP = re.compile(
     rf"the backup of ({_TIME})(?:.* and the binary log up to \S* at ({_TIME}))?"

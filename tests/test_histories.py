@@ -46,6 +46,12 @@ events = st.one_of(
     one("stop streaming"),
     one("frontends", st.booleans()),
     one("silent", st.booleans()),
+    one("by hand"),
+    one("policy of the next", st.sampled_from([5.0, 30.0])),
+    one("forgets", st.booleans()),
+    one("cut off and lost", st.floats(0.5, 3)),
+    one("cut off and lost", st.floats(0.9, 1.5)),
+    one("kept and both lost", st.floats(0, 20)),
     one("lost", st.floats(0, 3_000)),
     one("lost and back", st.floats(0, 100)),
     one("failover", st.tuples(st.floats(0, 100), st.booleans(), st.booleans())),
@@ -83,6 +89,23 @@ def lose_for_a_while(history: History, later_s: float) -> None:
     history.primary_returns()
 
 
+def cut_off_and_lose(history: History, times: float) -> None:
+    """The replica is cut off for so many times as long as a commit waits; then the primary dies."""
+    history.cut()
+    history.shop(min(600.0, times * history.timeout_s + 1))
+    lose(history, 20.0)
+
+
+def keep_and_lose_both(history: History, seconds: float) -> None:
+    history.keep()
+    history.shop(seconds)
+    history.stop_streaming()
+    history.shop(seconds)
+    history.look()
+    history.shop(seconds)
+    history.lose_both()
+
+
 HAPPENS: Mapping[str, Callable[[History, Any], object]] = {
     "shop": History.shop,
     "time": History.pass_time,
@@ -102,6 +125,11 @@ HAPPENS: Mapping[str, Callable[[History, Any], object]] = {
     "stop streaming": lambda h, _: h.stop_streaming(),
     "frontends": lambda h, on: setattr(h, "frontends", on),
     "silent": lambda h, on: setattr(h, "silent", {"h4", "h7"} if on else set()),
+    "by hand": lambda h, _: h.switch_off_by_hand(),
+    "policy of the next": lambda h, s: setattr(h, "wanted_s", s),
+    "forgets": lambda h, on: setattr(h, "forgets", on),
+    "cut off and lost": cut_off_and_lose,
+    "kept and both lost": keep_and_lose_both,
     "lost": lose,
     "lost and back": lose_for_a_while,
     "failover": lambda h, v: take_over(h, v[0], silent=v[1], cut=v[2]),
