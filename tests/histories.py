@@ -21,6 +21,7 @@ from pcloud.desired import Desired
 from pcloud.errors import Blocked
 from pcloud.gtid import behind
 from pcloud.kept import FOREVER_MS, NEVER_SEEN, Backup, Shelf, Stretch
+from pcloud.loss import UNKNOWN
 from pcloud.model import Site
 from pcloud.observed import Data, Health, HostPower, Observed, SeenDatabase, SeenHost
 from pcloud.plan import Plan, plan
@@ -32,7 +33,7 @@ from pcloud.steps.promotion import Promote
 from pcloud.steps.replication import HEARD
 from pcloud.steps.restoring import RestoreBackup
 from pcloud.steps.sighting import NoteSighting
-from pcloud.steps.stop import Consent
+from pcloud.steps.stop import Consent, PassOver
 from pcloud.steps.stream import TakeStream
 from tests.simulated_data import Said
 from tests.simulation import with_options
@@ -433,6 +434,8 @@ class History:
         known = last_sighting(self.desired.site.site, Observed(tuple(gone)), wall)
         found = Observed(tuple(gone), data=Data(known=known, shelves=self._shelves(), asked_at=self.now))
         made = plan(self.desired, found, self.date)
+        if any(isinstance(n.step, PassOver) for n in made.nodes):  # a person knows that the disks are gone, too
+            made = plan(with_options(self.desired, accept_loss=UNKNOWN), found, self.date)
         node = next(n for n in made.nodes if n.info.action == "restore")
         new = Copy("db-1", node.step.token, source="")  # type: ignore[attr-defined]
         timeline, choice = node.step.timeline, getattr(node.step, "choice", None)  # type: ignore[attr-defined]
