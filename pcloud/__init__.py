@@ -20,7 +20,8 @@ The map, each layer importing only what stands lower (import-linter enforces it)
     plan phases graph decide placement teardown   pure: what is to be done, and where
     failover switchover whatif                    pure: a host that a person leaves; the database's role moved;
                                                   what the loss of any host would mean
-    backups recall backupplan                     pure: which backup and binary log are restored, and who keeps them
+    backups chain recall backupplan               pure: which backup and binary log are restored, and who keeps them
+    rpo keeperphases backupnotes                  pure: what would be lost now; who replaces a keeper; the last backup
     salvage binlogtext lostfiles                  what dead copies hold that the living data have not
     suspicion generations notes noteplan          pure: which hosts may be fenced; which copy is the newest; which
                                                   hosts remember it

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from pcloud.backups import choose, keepers, loss
+from pcloud.backups import keepers, loss
 from pcloud.desired import Desired
 from pcloud.errors import Blocked
 from pcloud.events import StepInfo
@@ -12,10 +12,11 @@ from pcloud.graph import Need, PlanNode
 from pcloud.kept import Target
 from pcloud.observed import Observed
 from pcloud.plan import Plan
-from pcloud.recall import last_known, shelves_of
+from pcloud.recall import choose_from, last_known, missing_backup
 from pcloud.replicas import carriers_of
-from pcloud.steps.backup import Drop, EndStream, Keep, Stream, Take, Thin
+from pcloud.steps.backup import Drop, EndStream, Keep, Stream, Take
 from pcloud.steps.base import Step
+from pcloud.steps.keeping import NoteBackup, Reaches, Share, Thin
 from pcloud.steps.restoring import Beside, Close
 
 
@@ -40,23 +41,33 @@ def plan_backup(desired: Desired, observed: Observed, id: str) -> Plan:
     few = "" if len(chosen) == policy.copies else f"; only {len(chosen)} of {policy.copies} hosts can keep it"
     why = "it follows the primary" if source != primary else "no replica follows"
     nodes = [_node(f"{source}/backup", "backup", Take(source, primary, id, policy.timeout_s), why + few, server=source)]
+    peers = tuple(s.address for s in carriers_of(desired))
+    streams = [f"{host}/stream" for host in chosen]
+    asked = tuple(dict.fromkeys([*chosen, *(s.host for s in shelves if s.backups or s.stretches)]))
     for host in chosen:
-        stream = f"{host}/stream"
         beside = "; it carries a copy of the data itself" if host in carrying else ""
         reason = f"the binary log, as it is written{beside}"
-        nodes.append(_node(stream, "backup", Stream(host, primary), reason, host=host))
+        nodes.append(_node(f"{host}/stream", "backup", Stream(host, primary, peers), reason, host=host))
+        share = Share(host, asked, policy.timeout_s)
+        reason = "what it missed, from others that keep it"
+        nodes.append(_node(f"{host}/share", "backup", share, reason, streams, host=host))
         step = Keep(host, source, id, policy.timeout_s)
         reason = f"copied, and hashed there{beside}"
-        nodes.append(_node(f"{host}/keep", "backup", step, reason, [f"{source}/backup", stream], host=host))
-    kept = [f"{h}/keep" for h in chosen]
+        nodes.append(_node(f"{host}/keep", "backup", step, reason, [f"{source}/backup", f"{host}/stream"], host=host))
+    kept = [f"{h}/{verb}" for h in chosen for verb in ("keep", "share")]
+    reaches = Reaches(primary, asked)
+    nodes.append(_node("reach", "backup", reaches, "a restore would reach where the primary is", kept))
+    near = tuple(h.name for h in observed.hosts if h.reachable)
+    note, reason = NoteBackup(near, tuple(chosen), id), "every host that answers knows where the last backup is"
+    nodes.append(_node("note", "backup", note, reason, kept))
     for shelf in shelves:
         if shelf.streaming and shelf.host not in chosen:
             reason = "another host does instead"
             end = EndStream(shelf.host)
-            nodes.append(_node(f"{shelf.host}/end-stream", "backup", end, reason, kept, host=shelf.host))
+            nodes.append(_node(f"{shelf.host}/end-stream", "backup", end, reason, ["reach"], host=shelf.host))
     for host in [s.host for s in shelves if s.backups or s.host in chosen]:
-        reason = f"the {policy.keep} latest stay"
-        nodes.append(_node(f"{host}/thin", "backup", Thin(host, policy.keep), reason, kept, host=host))
+        reason, thin = f"the {policy.keep} latest stay", Thin(host, policy.keep, id)
+        nodes.append(_node(f"{host}/thin", "backup", thin, reason, ["reach"], host=host))
     nodes.append(_node(f"{source}/drop", "backup", Drop(source, id), "hosts have it", kept, server=source))
     return Plan(site.site, "backup", ("backup",), tuple(nodes), {}, desired.digest(), observed.digest())
 
@@ -80,7 +91,7 @@ def _source(desired: Desired, observed: Observed) -> tuple[str, str]:
 def plan_beside(desired: Desired, observed: Observed, target: Target, token: str) -> Plan:
     """What is kept up to `target`, beside the data of the replica, or of whoever answers. Raises `Blocked`."""
     site, seen = desired.site, observed.data.databases
-    choice = choose(shelves_of(desired, observed), target)
+    choice = choose_from(desired, observed, target)
     if choice is None:
         what = f"no backup that is kept reaches {target}"
         raise Blocked(what, where=site.site, next=f"pcloud backup {site.site} --list")
@@ -111,9 +122,11 @@ def _looker(desired: Desired, observed: Observed) -> str:
 def question_of(desired: Desired, observed: Observed, target: Target) -> str:
     """What a restore into the site gives up, as the question before it. Raises `Blocked` when nothing reaches it."""
     site = desired.site.site
-    choice = choose(shelves_of(desired, observed), target)
+    choice = choose_from(desired, observed, target)
     if choice is None:
         raise Blocked(f"no backup that is kept reaches {target}", where=site, next=f"pcloud backup {site} --list")
+    if (why := missing_backup(desired, observed, choice)) is not None:
+        raise Blocked(why[0], where=site, next=why[1])
     names = " and ".join(s.name for s in carriers_of(desired))
     return (
         f"restore {site} from {choice}; {loss(choice, last_known(observed))}. {names} are made anew (their disks stay "

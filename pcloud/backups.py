@@ -2,36 +2,27 @@
 
 Safety, as sentences:
 - A backup whose file is not as long as its manifest says is none.
-- Only stretches of the backup's own line continue it, and only where no transaction is missing between.
-- Of a timeline that another one branched off from, nothing after the branch is used: it was given up.
+- Only what comes next in the backup's own data continues it (`chain.py`): nothing is skipped, repeated or given up.
+- The newest timeline goes before an older one, then whoever reaches further on it: no clock has a say, unless a
+  person names a time.
 - What is restored never goes past what was asked for.
-- The last backup is never deleted, nor what continues the oldest one that stays.
+- The last backup is never deleted, nor the one just made, nor what continues the oldest one that stays.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields
-from datetime import datetime, timedelta
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+from ipaddress import IPv4Address
+from typing import Any
 
-from pcloud.gtid import behind, cap, merge, newest_domain, parse_gtids, rank, up_to
-from pcloud.kept import LATEST, Backup, Shelf, Stretch, Target
+from pcloud.chain import Goal, Hole, Leg, Tree, cut_at, lacks, shorten, walk
+from pcloud.gtid import behind, earlier, given_up, newest_domain, parse_gtids, rank
+from pcloud.kept import LATEST, Backup, Run, Shelf, Stretch, Target, Timeline
+from pcloud.timelines import STEP
 
-CLOCKS_S = 3600
-"""By how much the clocks of a host and of a server may differ before a binary log is deleted too early."""
 TIME = "%Y-%m-%dT%H:%M:%SZ"
-
-
-@dataclass(frozen=True)
-class Leg:
-    """One stretch that is replayed, from the host that keeps it; `reaches` is where the data are then."""
-
-    host: str
-    stretch: Stretch
-    reaches: str
-    stop: str = ""
-    """Where the replay stops, when not at its end: past it the stretch is of a branch that was given up."""
 
 
 @dataclass(frozen=True)
@@ -42,8 +33,14 @@ class Choice:
     hosts: tuple[str, ...]
     legs: tuple[Leg, ...]
     target: Target
+    timeline: int = 0
+    """The one that the data are of then."""
     newer: str = ""
-    """When data were last kept that no backup stands under: they were written after another restore."""
+    """Until when data were kept that no backup stands under."""
+    holes: tuple[Hole, ...] = ()
+    """What is missing after it, where more is kept beyond."""
+    instead: tuple[Choice, ...] = ()
+    """Other backups that lead to the same data, for when this one cannot be used."""
 
     @property
     def end(self) -> str:
@@ -52,7 +49,12 @@ class Choice:
 
     @property
     def ended(self) -> str:
-        return (self.legs[-1].stretch.ended if self.legs else "") or self.backup.taken
+        return max((leg.ended for leg in self.legs), default="") or self.backup.taken
+
+    @property
+    def stops_by_time(self) -> bool:
+        """Whether the last leg goes on beyond the time that is named, and stops there."""
+        return bool(self.target.time and self.legs and self.legs[-1].ended >= self.target.time)
 
     def __str__(self) -> str:
         text = f"the backup of {self.backup.taken} ({self.backup.position or 'no position'})"
@@ -63,18 +65,30 @@ class Choice:
         return f"{text} and the binary log up to {self.end} at {self.ended}" if self.legs else text
 
 
+def tell_hole(hole: Hole) -> str:
+    """The hole as a clause: how many, from where to where, when, by whom. A server's number is its address."""
+    count = "1 transaction is" if hole.size == 1 else f"{hole.size} transactions are"
+    ends = [f"{hole.domain}-{hole.server}-{n}" for n in dict.fromkeys((hole.first, hole.last))]
+    after = f"after {hole.since}" if hole.since else ""
+    when = " and ".join(filter(None, (after, f"before {hole.until}" if hole.until else "")))
+    who = f", by {IPv4Address(hole.server)}" if hole.server >= 1 << 24 else ""
+    written = f", written {when}{who}" if when or who else ""
+    return f"{count} kept by no host that answers: {' to '.join(ends)}{written}"
+
+
 def loss(choice: Choice, known: str) -> str:
     """What a restore of it gives up, in words. `known` is the last position of the primary that anybody saw."""
+    later = "".join(f"; {tell_hole(hole)}, and what comes after is not reached" for hole in choice.holes)
     if choice.newer:
-        later = f"; what was written after the last restore, until {choice.newer}, has no backup to stand on"
-    else:
-        later = ""
+        later += f"; what was written after the last restore, until {choice.newer}, has no backup to stand on"
     if choice.target.time and choice.target.time <= choice.ended:
         return f"what came at or after {choice.target.time} is given up{later}"
     reached = choice.target.gtid or choice.end
     if not known:
         return f"no later position is known: orders after {choice.ended} may be lost{later}"
-    lost = behind(reached, known)
+    if newest_domain(known) >= STEP and newest_domain(known) > choice.timeline:
+        return f"it ends before the timeline of {known}, seen last: orders after {choice.ended} may be lost{later}"
+    lost = given_up(reached, known, choice.timeline)
     if choice.target.gtid:
         return f"the {lost} transactions after it, up to {known}, are given up{later}"
     if lost:
@@ -86,11 +100,14 @@ def loss(choice: Choice, known: str) -> str:
 
 def read_shelf(host: str, text: str) -> Shelf:
     """What `keep list` printed on a host (templates/hosts/keep.sh); lines that make no sense are left out."""
-    backups, damaged, stretches, streaming = [], [], [], False
+    backups: list[Backup] = []
+    damaged: list[str] = []
+    stretches: list[Stretch] = []
+    streaming, session = False, ""
     for line in text.splitlines():
         kind, _, rest = line.partition(" ")
         if kind == "stream":
-            streaming = True
+            streaming, session = True, rest.rpartition(" ")[2]
         elif kind == "backup":
             size, _, manifest = rest.partition(" ")
             backup = _read_manifest(manifest)
@@ -100,65 +117,149 @@ def read_shelf(host: str, text: str) -> Shelf:
                 damaged.append(backup.id if backup is not None else manifest[:40])
         elif kind == "stretch" and (stretch := _read_stretch(rest.split())) is not None:
             stretches.append(stretch)
-    backups.sort(key=lambda b: b.taken)
-    return Shelf(host, tuple(backups), tuple(stretches), streaming, tuple(damaged))
+        elif kind == "run" and stretches and (run := _read_run(rest.split())) is not None:
+            stretches[-1] = replace(stretches[-1], runs=_join(stretches[-1].runs, run))
+    backups.sort(key=order)
+    return Shelf(host, tuple(backups), tuple(stretches), streaming, session, tuple(damaged))
+
+
+def order(backup: Backup) -> tuple[Any, ...]:
+    """The key that sorts backups: the newest timeline last, then the furthest on it. A clock decides nothing."""
+    return backup.timeline, rank(backup.position), backup.id
 
 
 def _read_manifest(text: str) -> Backup | None:
     try:
         written = json.loads(text)
-        values = {f.name: written[f.name] for f in fields(Backup)}
-        if not all(type(v).__name__ == f.type for f, v in zip(fields(Backup), values.values(), strict=True)):
+        values = {f.name: written[f.name] for f in fields(Backup) if f.name != "timelines"}
+        if not all(type(values[f.name]).__name__ == f.type for f in fields(Backup) if f.name != "timelines"):
             return None
+        timelines = tuple(_read_timeline(t) for t in written.get("timelines", ()))
         parse_gtids(values["position"])
-        return Backup(**values)
-    except (ValueError, KeyError, TypeError):
+        return Backup(**values, timelines=timelines)
+    except (ValueError, KeyError, TypeError, AttributeError):
         return None
+
+
+def _read_timeline(written: Mapping[str, Any]) -> Timeline:
+    parse_gtids(written["branched"])
+    domain, parent, branched = int(written["domain"]), int(written["parent"]), str(written["branched"])
+    return Timeline(domain, parent, branched, str(written["server"]), began=str(written["began"]))
 
 
 def _read_stretch(words: Sequence[str]) -> Stretch | None:
-    if len(words) != 5:
+    if len(words) != 3:
         return None
-    start, end, ended = ("" if word == "-" else word for word in words[2:])
+    start = "" if words[2] == "-" else words[2]
     try:
         parse_gtids(start)
-        parse_gtids(end)
     except ValueError:
         return None
-    return Stretch(words[0], words[1], start, end, ended)
+    return Stretch(words[0], words[1], start)
 
 
-def choose(shelves: Sequence[Shelf], target: Target = LATEST) -> Choice | None:
+def _read_run(words: Sequence[str]) -> Run | None:
+    """`START FIRST LAST BEGAN ENDED`."""
+    if len(words) != 5:
+        return None
+    start = "" if words[0] == "-" else words[0]
+    try:
+        parse_gtids(start)
+        first, last = parse_gtids(words[1]), parse_gtids(words[2])
+        run = Run(words[1], words[2], words[3], words[4], start)
+        return run if first.keys() == last.keys() == {run.domain} and run.numbers[0] <= run.numbers[1] else None
+    except ValueError:
+        return None
+
+
+def _join(runs: tuple[Run, ...], run: Run) -> tuple[Run, ...]:
+    """The runs with one more, which may go on where the last one of its domain ended."""
+    for n in reversed(range(len(runs))):
+        if runs[n].domain == run.domain:
+            if runs[n].numbers[1] + 1 != run.numbers[0]:
+                break
+            longer = replace(runs[n], last=run.last, ended=run.ended)
+            return (*runs[:n], longer, *runs[n + 1 :])
+    return (*runs, run)
+
+
+def choose(shelves: Sequence[Shelf], target: Target = LATEST, only: str = "") -> Choice | None:
     """What reaches the target best: the latest data that are not past it. None when no backup can.
 
     A GTID that nothing kept reaches is `None`, too: a restore never stops short of what was named.
+    `only`: the one backup that a person wants, by its id.
     """
+    tree = Tree(shelves)
+    stretches = [(s.host, t) for s in shelves for t in s.stretches]
     found = []
     for backup, hosts in _copies(shelves).items():
-        if (target.time and backup.taken > target.time) or (target.gtid and behind(target.gtid, backup.position)):
+        if (only and backup.id != only) or (target.time and backup.taken > target.time):
             continue
-        made = Choice(backup, hosts, tuple(_legs(backup, shelves, target)), target)
-        if not target.gtid or not behind(made.end, target.gtid):
-            found.append(made)
+        goal = _goal(tree, backup, target)
+        if goal is None:
+            continue
+        way = walk(backup.position, goal, stretches, backup.line, backup.taken)
+        if target.gtid and behind(way.reached, target.gtid):
+            continue
+        if target.time:
+            way = shorten(way, target.time)
+        found.append(Choice(backup, hosts, way.legs, target, goal.timeline, "", way.holes))
+    # A backup of the very second may hold what came in it: only where no other one leads there.
+    found = [c for c in found if c.backup.taken < target.time] or found
     if not found:
         return None
+    best, *others = sorted(found, key=_merit, reverse=True)
+    newer = "" if target.time or target.gtid else _unsupported(tree, shelves, best)
+    same = tuple(c for c in others if _merit(c)[:3] == _merit(best)[:3])
+    return replace(best, newer=newer, instead=same)
+
+
+def all_holes(shelves: Sequence[Shelf]) -> tuple[Hole, ...]:
+    """What is missing between the oldest backup that leads to the newest data, and these."""
+    tree = Tree(shelves)
+    stretches = [(s.host, t) for s in shelves for t in s.stretches]
+    backups = sorted(_copies(shelves), key=order)
+    goals = {b: next(iter(tree.goals(b))) for b in backups}
+    newest = max((g.timeline for g in goals.values()), default=0)
+    first = next((b for b in backups if goals[b].timeline == newest), None)
+    if first is None:
+        return ()
+    return walk(first.position, goals[first], stretches, first.line, first.taken).holes
+
+
+def _merit(choice: Choice) -> tuple[Any, ...]:
+    """What the best choice has most of: first where it leads, which is the same for the first three alike."""
+    by_time = choice.stops_by_time
+    return choice.timeline, by_time, () if by_time else rank(choice.end), rank(choice.backup.position), choice.backup.id
+
+
+def _goal(tree: Tree, backup: Backup, target: Target) -> Goal | None:
+    """The newest timeline that the backup leads to; as it was at the time, or with the transaction, that is named.
+
+    A transaction that was given up is reached only when it is named, or the time at which the site had it.
+    """
+    *later, own = tree.goals(backup)
+    if target.gtid:
+        named = newest_domain(target.gtid)
+        if (
+            newest_domain(backup.position) > named
+            or parse_gtids(backup.position).get(named, 0) > parse_gtids(target.gtid)[named]
+        ):
+            return None
+        return next((cut_at(g, target.gtid) for g in (*later, own) if g.passes(target.gtid)), None)
     if target.time:
-        best = max(found, key=lambda c: (min(c.ended, target.time), c.backup.taken))
-    else:
-        lines = {c.backup.line for c in found}
-        tested = {line: max(c.backup.tested for c in found if c.backup.line == line) for line in lines}
-        best = max(found, key=lambda c: (tested[c.backup.line], rank(c.end), c.backup.taken))
-    newer = "" if target.time or target.gtid else _unsupported(shelves, best.backup.line)
-    return Choice(best.backup, best.hosts, best.legs, target, newer)
+        later = [g for g in later if "" != tree.began(g.timeline) <= target.time]
+    return (later or [own])[0]
 
 
-def _unsupported(shelves: Sequence[Shelf], line: str) -> str:
-    """Until when another line was streamed after this one was streamed and backed up last."""
-    stretches = [t for s in shelves for t in s.stretches]
-    own = [t.session for t in stretches if t.line == line] + [
-        b.id for s in shelves for b in s.backups if b.line == line
-    ]
-    return max((t.ended for t in stretches if t.line != line and t.session > max(own)), default="")
+def _unsupported(tree: Tree, shelves: Sequence[Shelf], best: Choice) -> str:
+    """Until when data are kept that no backup leads to: of a later timeline, or of another line of none."""
+    later = [run.ended for d in tree.timelines() if d > best.timeline for run in tree.runs(d)]
+    if best.timeline < STEP:
+        backed = {b.line for s in shelves for b in s.backups}
+        other = (t for s in shelves for t in s.stretches if t.line not in backed)
+        later += [run.ended for t in other for run in t.runs if run.domain < STEP]
+    return max(later, default="")
 
 
 def _copies(shelves: Iterable[Shelf]) -> Mapping[Backup, tuple[str, ...]]:
@@ -169,49 +270,12 @@ def _copies(shelves: Iterable[Shelf]) -> Mapping[Backup, tuple[str, ...]]:
     return found
 
 
-def _goal(backup: Backup, stretches: Sequence[tuple[str, Stretch]], target: Target) -> str:
-    """The position that is replayed to: the furthest on the newest timeline; or the named transaction.
-
-    A position on a later timeline says where it left the earlier ones: what these have beyond that
-    was given up. A transaction of such a branch is reached only when it is named.
-    """
-    ends = [backup.position, *(t.end for _, t in stretches)]
-    if not target.gtid:
-        furthest = max(ends, key=rank)
-        if not behind(furthest, backup.position):
-            return furthest
-        own = newest_domain(backup.position)  # it is of a branch that was given up, and stays on it
-        return max((e for e in ends if newest_domain(e) <= own), key=rank)
-    holding = [e for e in ends if not behind(e, target.gtid)]
-    return up_to(max(holding, key=rank), target.gtid) if holding else ""
-
-
-def _legs(backup: Backup, shelves: Iterable[Shelf], target: Target) -> Iterable[Leg]:
-    """What continues the backup, until the target or the end of what is kept."""
-    stretches = [(s.host, t) for s in shelves for t in s.stretches if t.line == backup.line]
-    return _walk(backup.position, stretches, _goal(backup, stretches, target), target)
-
-
-def continuation(position: str, line: str, shelves: Iterable[Shelf]) -> tuple[Leg, ...]:
+def continuation(position: str, line: str, shelves: Sequence[Shelf]) -> tuple[Leg, ...]:
     """What hosts streamed of these data beyond `position`, on the timeline that it is of."""
-    stretches = [(s.host, t) for s in shelves for t in s.stretches if t.line == line]
+    stretches = [(s.host, t) for s in shelves for t in s.stretches]
     own = newest_domain(position)
-    goal = max((t.end for _, t in stretches if newest_domain(t.end) == own), key=rank, default="")
-    return tuple(_walk(position, stretches, goal, LATEST))
-
-
-def _walk(at: str, stretches: Sequence[tuple[str, Stretch]], goal: str, target: Target) -> Iterator[Leg]:
-    """Stretches one after the other, each the one that leads furthest, with no transaction missing between."""
-    while behind(at, goal):
-        usable = [(cap(t.end, goal), t.ended, host, t) for host, t in stretches if not behind(at, t.start)]
-        usable = [leg for leg in usable if behind(at, leg[0])]
-        if not usable:
-            return
-        reaches, ended, host, stretch = max(usable, key=lambda leg: (rank(leg[0]), leg[1]))
-        at = merge(at, reaches)
-        yield Leg(host, stretch, at, reaches if parse_gtids(reaches) != parse_gtids(stretch.end) else "")
-        if target.time and ended >= target.time:
-            return
+    goal = Tree(shelves).goal(own, earlier(position, own), line)
+    return walk(position, goal, stretches, line).legs
 
 
 def keepers(
@@ -234,15 +298,48 @@ def keepers(
     return [name for name, _ in chosen]
 
 
-def expired(backups: Iterable[Backup], keep: int) -> tuple[tuple[str, ...], float]:
-    """The backups of one host that go, oldest first, and the epoch before which binary logs go with them."""
-    ordered = sorted(backups, key=lambda b: b.taken)
-    staying = ordered[-max(1, keep) :]
-    # Two clocks say when it was: were one of them ahead, what continues it would go too early.
-    first = min((moment for b in staying for moment in (b.taken, b.tested)), default="")
-    oldest = datetime.strptime(first, TIME) - timedelta(seconds=CLOCKS_S) if first else None
-    return tuple(b.id for b in ordered[: -len(staying)] if staying), _epoch(oldest)
+def expired(backups: Iterable[Backup], keep: int, just: str = "") -> tuple[str, ...]:
+    """The ids of the backups of one host that go, oldest first: all but the `keep` latest, and the one `just` made."""
+    ordered = sorted(backups, key=order)
+    staying = {b.id for b in ordered[-max(1, keep) :]}
+    return tuple(b.id for b in ordered if b.id not in staying and b.id != just)
 
 
-def _epoch(at: datetime | None) -> float:
-    return (at - datetime(1970, 1, 1)).total_seconds() if at else 0.0
+def needless(staying: Sequence[Backup], stretches: Iterable[Stretch]) -> tuple[tuple[str, int, int], ...]:
+    """Line, domain and number up to which binary logs go: what continues none of the backups that stay.
+
+    Of timelines before theirs all that no longer leads to them; nothing where no backup stays.
+    """
+    found = []
+    for line, domain in sorted({(t.line, run.domain) for t in stretches for run in t.runs}):
+        limits = [_needs_after(backup, line, domain) for backup in staying]
+        if limits and min(limits) > 0:
+            found.append((line, domain, min(limits)))
+    return tuple(found)
+
+
+def missed(own: Shelf, other: Shelf) -> tuple[Stretch, ...]:
+    """What another host keeps that holds transactions which this one lacks, since the oldest backup of either."""
+    found: list[Stretch] = []
+    oldest = min((b for s in (own, other) for b in s.backups), key=order, default=None)
+    for stretch in other.stretches:
+        if oldest is None:
+            break
+        mine = [r for t in (*own.stretches, *found) if t.line == stretch.line for r in t.runs]
+        needed = [r for r in stretch.runs if r.numbers[1] > _needs_after(oldest, stretch.line, r.domain)]
+        if any(lacks(mine, run) for run in needed):
+            found.append(stretch)
+    return tuple(found)
+
+
+EVERYTHING = 2**63
+"""More than any transaction's number."""
+
+
+def _needs_after(backup: Backup, line: str, domain: int) -> int:
+    """The number in a domain up to which the backup needs nothing."""
+    if domain < STEP and line != backup.line:
+        return EVERYTHING if backup.timeline >= STEP else 0
+    if domain < backup.timeline and backup.timeline >= STEP:
+        return EVERYTHING
+    return parse_gtids(backup.position).get(domain, 0)

@@ -168,12 +168,12 @@ def _fill(draft: Draft, phase: Phase, name: str, roles: Roles) -> None:
     choice, token = find_choice(draft.desired, draft.observed), _token(draft, name, roles)
     database = draft.desired.site.database
     step: Step
-    if choice is not None:
-        begun = _timeline(draft, roles.primary, choice.backup.position, f"restored from the backup {choice.backup.id}")
+    if (why := missing_backup(draft.desired, draft.observed, choice)) is not None:
+        step, what = NoBackup(name, database.name, *why, others), why[0]
+    elif choice is not None:
+        begun = _timeline(draft, roles.primary, choice.end, f"restored from the backup {choice.backup.id}")
         step = RestoreBackup(name, database.name, choice, token, database.restore_timeout_s, others, begun)
         what = f"{choice}; {loss(choice, last_known(draft.observed))}"
-    elif (why := missing_backup(draft.desired, draft.observed)) is not None:
-        step, what = NoBackup(name, database.name, *why, others), why[0]
     else:
         dump, problem, empty = draft.desired.dump, draft.desired.dump_problem, draft.desired.options.empty_database
         begun = _timeline(draft, roles.primary, "", "restored from the dump" if dump else "an empty database, as asked")
@@ -190,7 +190,9 @@ def _timeline(draft: Draft, server: str, branched: str, why: str) -> Timeline:
     known: list[int | str] = [data.known.position, branched]
     known += [d.timeline for d in data.databases.values()] + [n.position for n in all_notes(site, draft.observed)]
     for shelf in data.shelves:
-        known += [b.position for b in shelf.backups] + [t.end for t in shelf.stretches]
+        known += (
+            [b.position for b in shelf.backups] + [b.timeline for b in shelf.backups] + [t.end for t in shelf.stretches]
+        )
     return Timeline(next_domain(site, draft.date, known), newest_domain(branched), branched, server, why)
 
 
@@ -207,11 +209,11 @@ def _up(draft: Draft, name: str) -> bool:
 def _token(draft: Draft, name: str, roles: Roles) -> str:
     """Names one restored state of the data: from what, and into which generation of the server.
 
-    All who get it from a backup share the primary's: whoever is the primary later, it is one line of data.
+    All who get it share the primary's: whoever is the primary later, it is one line of data.
     """
     dump, choice = draft.desired.dump, find_choice(draft.desired, draft.observed)
     source = f"backup-{choice.backup.id}" if choice is not None else dump.sha256[:16] if dump else "empty"
-    generation = draft.decisions[name if choice is None else roles.primary].generation
+    generation = draft.decisions[roles.primary or name].generation
     return f"{draft.desired.site.site}.{source}.g{generation}"
 
 

@@ -124,6 +124,8 @@ class Options:
     """The servers that carry the data are made anew, from a backup and the binary log up to here."""
     without: tuple[str, ...] = ()
     """Hosts whose backups and binary logs are not to be used."""
+    from_backup: str = ""
+    """The backup that is restored, by its id; empty for the one that reaches furthest."""
     unfenced: tuple[str, ...] = ()
     """Hosts that could not be fenced in this run: what must stay stays, stateless servers get substitutes."""
     accept_loss: str = ""

@@ -53,25 +53,29 @@ def given_up(position: str, known: str, timeline: int = 0) -> int:
 
 def cap(position: str, goal: str) -> str:
     """As far as both go, in every domain that both have: what of `position` is on the way to `goal`."""
-    mine, wanted = _by_domain(position), _by_domain(goal)
+    mine, wanted = by_domain(position), by_domain(goal)
     return ",".join(min(mine[d], wanted[d])[1] for d in sorted(mine.keys() & wanted.keys()))
 
 
 def merge(position: str, other: str) -> str:
     """As far as either goes, in every domain."""
-    mine, theirs = _by_domain(position), _by_domain(other)
+    mine, theirs = by_domain(position), by_domain(other)
     both = sorted(mine.keys() | theirs.keys())
     return ",".join(max(mine.get(d, (0, "")), theirs.get(d, (0, "")))[1] for d in both)
 
 
+def earlier(position: str, domain: int) -> str:
+    """What of the position is of timelines before that one."""
+    return ",".join(text for d, (_, text) in sorted(by_domain(position).items()) if d < domain)
+
+
 def up_to(position: str, gtid: str) -> str:
     """The position as it was when the transaction `gtid` was the latest: timelines before its own, and it."""
-    domain = newest_domain(gtid)
-    return ",".join([*(text for d, (_, text) in sorted(_by_domain(position).items()) if d < domain), gtid])
+    return ",".join(filter(None, (earlier(position, newest_domain(gtid)), gtid)))
 
 
-def _by_domain(position: str) -> dict[int, tuple[int, str]]:
-    """Domain to its latest sequence number, and that transaction's whole id."""
+def by_domain(position: str) -> dict[int, tuple[int, str]]:
+    """Domain to its latest sequence number, and that transaction's whole id. Raises `ValueError` as `parse_gtids`."""
     found: dict[int, tuple[int, str]] = {}
     for word in filter(None, position.replace("\n", "").split(",")):
         domain, _server, sequence = word.strip().split("-")

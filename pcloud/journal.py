@@ -30,7 +30,7 @@ from pcloud.clock import Clock, Deadline, SystemClock
 from pcloud.errors import BadInput, Blocked, PcloudError
 from pcloud.events import Event, IllegalTransition, RunStarted, RunState, advance, begin, from_json, to_json
 from pcloud.files import make_own_folder
-from pcloud.kept import NEVER_SEEN, Sighting
+from pcloud.kept import NEVER_SEEN, LastBackup, Sighting
 from pcloud.places import runs_dir, site_dir
 from pcloud.timing import journey_s
 
@@ -259,16 +259,17 @@ def find_position(site: str) -> Sighting:
     return NEVER_SEEN
 
 
-def find_keepers(site: str) -> tuple[str, ...]:
-    """The hosts on which the last run that left backups did so (a step's fact `backup` and its host)."""
+def find_backup(site: str) -> LastBackup | None:
+    """The backup that the last run that left one did (a step's facts `backup` and `position`, and its host)."""
     backups = [path for _, path in _journals(site) if path.parent.name.endswith("-backup")]
     for path in reversed(backups[-POSITIONS:]):
         with contextlib.suppress(PcloudError, ValueError):
-            steps = read_run(path, progress=False).steps.values()
-            hosts = {s.info.host for s in steps if s.facts.get("backup") and s.info.host}
-            if hosts:
-                return tuple(sorted(hosts))
-    return ()
+            kept = [s for s in read_run(path, progress=False).steps.values() if s.facts.get("backup") and s.info.host]
+            if kept:
+                facts = kept[0].facts
+                hosts = sorted({s.info.host for s in kept if s.info.host})
+                return LastBackup(str(facts["backup"]), str(facts.get("position", "")), tuple(hosts))
+    return None
 
 
 @dataclass(frozen=True)

@@ -5,8 +5,25 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from pcloud.gtid import merge, newest_domain, parse_gtids
+
 FOREVER_MS = 2**31 - 1
 """A commit that waits this long for a replica (24 days) waits for a person."""
+
+
+@dataclass(frozen=True)
+class Timeline:
+    """A branch of the data, from a promotion or a restore to the next one: a row of `pcloud.timelines`."""
+
+    domain: int
+    """MariaDB's GTID domain of all that is written in it; later timelines have higher ones."""
+    parent: int
+    branched: str
+    """The position at which it left its parent."""
+    server: str = ""
+    why: str = ""
+    """Why it began, and what was given up."""
+    began: str = ""
 
 
 @dataclass(frozen=True)
@@ -29,18 +46,57 @@ class Backup:
     rows: int
     tested: str
     """When a MariaDB that was started from it read every table through."""
+    timelines: tuple[Timeline, ...] = ()
+    """The rows of `pcloud.timelines` in it, without their reasons."""
+
+    @property
+    def timeline(self) -> int:
+        """The domain of the newest timeline of its data, which may have no transaction yet."""
+        return max((newest_domain(self.position), *(t.domain for t in self.timelines)))
+
+
+@dataclass(frozen=True)
+class Run:
+    """Transactions of one GTID domain that follow each other, none missing, as the events in the files say."""
+
+    first: str
+    last: str
+    began: str
+    """When the transaction `first` was committed, by its primary's clock."""
+    ended: str
+    start: str = ""
+    """What the file that `first` is in says that it begins after."""
+
+    @property
+    def domain(self) -> int:
+        return newest_domain(self.last)
+
+    @property
+    def numbers(self) -> tuple[int, int]:
+        """The sequence numbers of the first and the last."""
+        return parse_gtids(self.first)[self.domain], parse_gtids(self.last)[self.domain]
 
 
 @dataclass(frozen=True)
 class Stretch:
-    """The binary log as one connection brought it: what comes after `start`, up to and with `end`."""
+    """The binary log as one connection brought it."""
 
     line: str
     session: str
     start: str
-    end: str
-    ended: str
-    """When the transaction `end` was committed; empty when the stretch holds none."""
+    """What its first file says that it begins after: a claim, which a server that was made anew may get wrong."""
+    runs: tuple[Run, ...] = ()
+    """What is in it."""
+
+    @property
+    def end(self) -> str:
+        """The position at its end, where its claim is true."""
+        return merge(self.start, ",".join(run.last for run in self.runs))
+
+    @property
+    def ended(self) -> str:
+        """When its last transaction was committed; empty when it holds none."""
+        return max((run.ended for run in self.runs), default="")
 
 
 @dataclass(frozen=True)
@@ -52,22 +108,20 @@ class Shelf:
     stretches: tuple[Stretch, ...] = ()
     streaming: bool = False
     """It follows the primary's binary log at this moment."""
+    session: str = ""
+    """The session that it writes then."""
     damaged: tuple[str, ...] = ()
     """Backups whose file is missing or has another size than their manifest says."""
 
 
 @dataclass(frozen=True)
-class Timeline:
-    """A branch of the data, from a promotion or a restore to the next one: a row of `pcloud.timelines`."""
+class LastBackup:
+    """What is remembered of the last backup, also where no host that keeps it answers."""
 
-    domain: int
-    """MariaDB's GTID domain of all that is written in it; later timelines have higher ones."""
-    parent: int
-    branched: str
-    """The position at which it left its parent."""
-    server: str
-    why: str
-    """Why it began, and what was given up."""
+    id: str
+    position: str
+    """Its latest transaction; empty where only the hosts are known."""
+    hosts: tuple[str, ...]
 
 
 @dataclass(frozen=True)

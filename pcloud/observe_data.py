@@ -8,11 +8,12 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
 
+from pcloud.backupnotes import last_backup, newest
 from pcloud.desired import Desired, ServerSpec
 from pcloud.errors import PcloudError
 from pcloud.gtid import newest_domain, rank
 from pcloud.identity import carrier_names
-from pcloud.journal import find_keepers, find_position
+from pcloud.journal import find_backup, find_position
 from pcloud.kept import NEVER_SEEN, Shelf, Sighting
 from pcloud.last_answers import ask_all
 from pcloud.model import SqlCheck
@@ -32,7 +33,10 @@ UNMARKED = "unmarked"
 """Stands for the token of data that pcloud did not bring."""
 
 _RESTORED = "SELECT token FROM pcloud.restored WHERE state = 'restored'"
-_ROLE = "SELECT @@read_only AS locked, @@gtid_current_pos AS position, @@report_host AS name"
+_ROLE = (
+    "SELECT @@read_only AS locked, @@gtid_current_pos AS position, @@report_host AS name,"
+    " DATE_FORMAT(UTC_TIMESTAMP(), '%Y-%m-%dT%H:%i:%sZ') AS clock"
+)
 _TABLES = (
     "SELECT table_schema AS part, COUNT(*) AS number, GROUP_CONCAT(IF(table_schema = 'pcloud', table_name, NULL)) AS"
     " named FROM information_schema.tables GROUP BY table_schema"
@@ -61,7 +65,6 @@ def observe_data(desired: Desired, world: World, found: Observed, up: set[str], 
     heard = {} if writing else ask_all(frontends, pool)
     looked = looks_at_shelves(desired.options, databases, known, heard)
     shelves = tuple(s for s in pool.map(lambda h: _look(world, h), near if looked else ()) if s is not None)
-    bare = looked and not any(s.backups for s in shelves)
     return Data(
         restored=tokens[0] if tokens else "",
         indexed=indexed,
@@ -70,7 +73,7 @@ def observe_data(desired: Desired, world: World, found: Observed, up: set[str], 
         holder=_holder(world, databases, refused) if writing else "",
         known=known,
         shelves=shelves,
-        keeping=find_keepers(site.site) if bare else (),
+        last_backup=newest((last_backup(site.site, found), find_backup(site.site) if looked else None)),
         refused=refused,
         heard=heard,
         asked_at=began,
@@ -166,6 +169,7 @@ def _read_database(role: Row, status: Mapping[str, str], waits: Row, slave: Name
     return SeenDatabase(
         writable=str(role["locked"]) in ("0", "OFF"),
         position=role["position"] or "",
+        clock=role["clock"] or "",
         received=source.get("Gtid_IO_Pos") or "",
         source=source.get("Master_Host") or "",
         replicating=source.get("Slave_IO_Running") == source.get("Slave_SQL_Running") == "Yes",

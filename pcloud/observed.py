@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass, field, replace
 from enum import StrEnum
 from functools import cached_property
 
-from pcloud.kept import NEVER_SEEN, Shelf, Sighting
+from pcloud.kept import NEVER_SEEN, LastBackup, Shelf, Sighting
 
 
 class Power(StrEnum):
@@ -146,6 +146,8 @@ class SeenDatabase:
     """Why it does not receive."""
     stuck: str = ""
     """Why it cannot apply what it received: MariaDB's number and text, without the values in it."""
+    clock: str = ""
+    """Its own time as it was asked (ISO 8601, UTC)."""
 
     @property
     def sighting(self) -> Sighting:
@@ -168,8 +170,8 @@ class Data:
     """The primary as an earlier run or status saw it last; looked up when no server accepts writes."""
     shelves: tuple[Shelf, ...] = ()
     """What the hosts that answer keep of it; looked at when no server that answers holds data, or a person wants it."""
-    keeping: tuple[str, ...] = ()
-    """Hosts on which an earlier run left a backup; looked up when no shelf has one."""
+    last_backup: LastBackup | None = None
+    """The last backup that hosts, or this machine's journal, know of."""
     heard: Mapping[str, float] = field(default_factory=dict)
     """Frontend to seconds since it last got an answer from the database's address; asked when no server that
     answers accepts writes. Who does not know it for certain is not in it."""
@@ -282,7 +284,7 @@ class Observed:
         for health in data["health"].values():
             health.pop("detail")
         for database in data["data"]["databases"].values():
-            for noise in ("position", "received", "behind_s", "heard_s", "heard_at", "heard_position"):
+            for noise in ("position", "clock", "received", "behind_s", "heard_s", "heard_at", "heard_position"):
                 database.pop(noise)
         data["data"].pop("known")
         data["data"].pop("heard")

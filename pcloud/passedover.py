@@ -58,7 +58,7 @@ def find_passed_over(desired: Desired, observed: Observed, decisions: Mapping[st
 
 
 def _older(desired: Desired, observed: Observed) -> str:
-    choice, missing = find_choice(desired, observed), missing_backup(desired, observed)
-    if choice is not None:
-        return f"{choice}; {loss(choice, last_known(observed))}"
-    return missing[0] if missing is not None else "the latest dump"
+    choice = find_choice(desired, observed)
+    if (missing := missing_backup(desired, observed, choice)) is not None:
+        return missing[0]
+    return f"{choice}; {loss(choice, last_known(observed))}" if choice is not None else "the latest dump"

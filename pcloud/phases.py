@@ -10,6 +10,7 @@ from pcloud.desired import ServerSpec, liveness
 from pcloud.distribute import find_lacking, find_spread
 from pcloud.errors import BadInput
 from pcloud.graph import Draft
+from pcloud.keeperphases import rekeep
 from pcloud.leftovers import leftovers
 from pcloud.model import Group
 from pcloud.noteplan import note_again, note_counts, note_generation, note_void
@@ -254,6 +255,7 @@ def _journey(draft: Draft, phase: Phase) -> None:
     note_again(draft, phase)
     inspect(draft, phase)
     put_away_all(draft, phase)
+    rekeep(draft, phase)
 
 
 def _report_refusals(draft: Draft, phase: Phase) -> None:

@@ -23,7 +23,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from types import MappingProxyType
 
-from pcloud.backups import Leg
+from pcloud.chain import Leg
 from pcloud.desired import Desired, ServerSpec
 from pcloud.gtid import given_up, rank
 from pcloud.identity import carrier_names

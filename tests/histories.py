@@ -19,8 +19,8 @@ from typing import Any, NamedTuple
 
 from pcloud.desired import Desired
 from pcloud.errors import Blocked
-from pcloud.gtid import behind
-from pcloud.kept import FOREVER_MS, NEVER_SEEN, Backup, Shelf, Stretch
+from pcloud.gtid import behind, by_domain, parse_gtids
+from pcloud.kept import FOREVER_MS, NEVER_SEEN, Backup, Run, Shelf, Stretch
 from pcloud.loss import UNKNOWN
 from pcloud.model import Site
 from pcloud.observed import Data, Health, HostPower, Observed, SeenDatabase, SeenHost
@@ -365,8 +365,13 @@ class History:
         if self.backup is None:
             return ()
         own = self.backup
-        streamed = Stretch(own.line, own.id, own.position, position(self.kept), moment(self.kept_at))
-        return (Shelf(KEEPER, (own,), (streamed,), self.streaming),)
+        before, at = parse_gtids(own.position), moment(self.kept_at)
+        runs = tuple(
+            Run(f"{domain}-1-{before.get(domain, 0) + 1}", last, at, at, own.position)
+            for domain, (number, last) in sorted(by_domain(position(self.kept)).items())
+            if number > before.get(domain, 0)
+        )
+        return (Shelf(KEEPER, (own,), (Stretch(own.line, own.id, own.position, runs),), self.streaming),)
 
     # -- a recovery
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 
+from pcloud.backupnotes import last_backup, newest
 from pcloud.errors import PcloudError
-from pcloud.kept import NEVER_SEEN
+from pcloud.kept import NEVER_SEEN, LastBackup
 from pcloud.observed import Data, Health, HostPower, Observed, Power, SeenHost, Witness
 from pcloud.recall import looks_at_shelves
 from pcloud.sightings import last_sighting
@@ -33,6 +34,10 @@ def look(world: SimWorld, *, at_silent: bool = True) -> Observed:
     up |= {s: _look_once(world, s) for s in slow}
     wall = world.clock.wall().timestamp()
     return Observed(hosts, up, _look_at_data(world, hosts, set(up)), at=wall)
+
+
+def _journaled(world: SimWorld) -> LastBackup | None:
+    return LastBackup("", "", world.keeping) if world.keeping else None
 
 
 def _look_once(world: SimWorld, server: str) -> Health:
@@ -92,7 +97,7 @@ def _look_at_data(world: SimWorld, hosts: tuple[SeenHost, ...], found: set[str])
         holder=next((h for h in holders if h in up), ""),
         known=known,
         shelves=world.shelves if looked else (),
-        keeping=world.keeping if looked else (),
+        last_backup=newest((last_backup(world.site.site, Observed(hosts)), _journaled(world) if looked else None)),
         heard=heard,
         asked_at=now,
         refused=tuple(s for s in up if world.refuses(s)),

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict, replace
-from datetime import UTC, datetime
 
 import pytest
 from hypothesis import given
@@ -12,7 +11,18 @@ from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 from pcloud.backupplan import plan_backup, question_of
-from pcloud.backups import CLOCKS_S, TIME, choose, continuation, expired, keepers, loss, read_shelf
+from pcloud.backups import (
+    choose,
+    continuation,
+    expired,
+    keepers,
+    loss,
+    missed,
+    needless,
+    order,
+    read_shelf,
+    tell_hole,
+)
 from pcloud.cli import make_app
 from pcloud.cli.backup import read_target
 from pcloud.desired import Options
@@ -20,7 +30,7 @@ from pcloud.errors import BadInput, Blocked
 from pcloud.events import RunState, Status
 from pcloud.execute import execute
 from pcloud.gtid import behind
-from pcloud.kept import LATEST, Backup, Shelf, Stretch, Target
+from pcloud.kept import LATEST, Backup, Run, Shelf, Stretch, Target
 from pcloud.plan import plan
 from pcloud.steps.backup import Keep, Take
 from pcloud.steps.database import Restore
@@ -46,7 +56,8 @@ def backup(number: int, minute: int, line: str = "t") -> Backup:
 def stretch(start: int, end: int, minute: int, line: str = "t", session: int | None = None) -> Stretch:
     """One that ended at `minute`, begun (as a session) a minute before."""
     begun = minute - 1 if session is None else session
-    return Stretch(line, f"20261126-{begun // 60:02d}{begun % 60:02d}30", gtid(start), gtid(end), at(minute))
+    run = Run(gtid(start + 1), gtid(end), at(max(0, minute - 1)), at(minute), gtid(start))
+    return Stretch(line, f"20261126-{begun // 60:02d}{begun % 60:02d}30", gtid(start), (run,))
 
 
 ONE = Shelf("h2", (backup(10, 60),), (stretch(5, 30, 90),), True)
@@ -84,13 +95,14 @@ def test_what_is_restored(
     assert (found.hosts[0], found.end, len(found.legs)) == (host, end, legs)
 
 
-def test_of_two_lines_of_data_the_one_that_was_backed_up_last_goes_on() -> None:
-    """The server of the first had a clock that was far ahead: what it wrote looks the newest."""
-    ahead = stretch(5, 64, 300, session=61)
-    later = replace(ONE, backups=(backup(10, 60), backup(12, 100, "u")), stretches=(ahead, stretch(12, 15, 101, "u")))
-    found = choose([later])
-    assert found is not None
-    assert (found.backup.line, found.end, found.newer) == ("u", gtid(15), "")
+def test_of_two_lines_of_data_no_clock_says_which_one_goes_on() -> None:
+    """Data from before timelines: the laptop that took the first backup had a clock a day ahead."""
+    one = replace(backup(50, 60), taken="2026-11-27T03:00:00Z", tested="2026-11-28T03:00:20Z")
+    two = backup(70, 100, "u")
+    for first, second in ((one, two), (replace(one, taken=at(1)), replace(two, taken=at(2)))):
+        found = choose([Shelf("h7", (first, second), (stretch(49, 52, 80), stretch(69, 90, 110, "u")))])
+        assert found is not None
+        assert (found.backup.line, found.end, found.newer) == ("u", gtid(90), "")
 
 
 def test_data_that_no_backup_stands_under_are_named() -> None:
@@ -99,6 +111,21 @@ def test_data_that_no_backup_stands_under_are_named() -> None:
     assert found is not None
     assert found.end == gtid(30)
     assert f"until {at(120)}, has no backup" in loss(found, gtid(30))
+
+
+def test_a_hole_is_named_in_what_a_restore_gives_up() -> None:
+    found = choose([CUT])
+    assert found is not None
+    assert "5 transactions are kept by no host that answers: 0-1-21 to 0-1-25" in loss(found, gtid(40))
+    assert f"written after {at(80)} and before {at(99)}" in tell_hole(found.holes[0])
+
+
+def test_what_a_header_claims_is_not_what_is_there() -> None:
+    """A server made anew: its binary log begins with an empty list, and with transaction 31."""
+    young = replace(stretch(30, 45, 110), start="")
+    found = choose([replace(ONE, stretches=(stretch(5, 20, 80), young))])
+    assert found is not None
+    assert (found.end, [(h.first, h.last) for h in found.holes]) == (gtid(20), [(21, 30)])
 
 
 LOSSES = [
@@ -157,8 +184,9 @@ def test_no_transaction_is_skipped_and_none_of_other_data_is_applied(kept: list[
         assert leg.stretch.line == found.backup.line
         assert leg.stretch in next(s for s in kept if s.host == leg.host).stretches
         assert behind(reached, leg.stretch.start) == 0, "nothing is missing between"
-        assert behind(reached, leg.stretch.end) > 0, "each leads further"
-        reached = leg.stretch.end
+        assert behind(reached, leg.reaches) > 0, "each leads further"
+        assert behind(leg.stretch.end, leg.reaches) == 0
+        reached = leg.reaches
     if target.gtid:
         assert behind(target.gtid, found.backup.position) == 0
         assert behind(found.end, target.gtid) == 0
@@ -173,23 +201,30 @@ def test_what_more_is_kept_never_takes_a_restore_away(kept: list[Shelf], target:
 
 
 @given(st.lists(st.builds(backup, numbers, numbers), unique_by=lambda b: b.id), st.integers(1, 4))
-def test_the_latest_backups_stay_and_what_continues_them(backups: list[Backup], keep: int) -> None:
-    gone, before = expired(backups, keep)
-    staying = sorted((b for b in backups if b.id not in gone), key=lambda b: b.taken)
-    assert len(staying) == min(keep, len(backups))
+def test_the_latest_backups_stay_and_the_one_just_made(backups: list[Backup], keep: int) -> None:
+    just = backups[0].id if backups else ""
+    gone = expired(backups, keep, just)
+    staying = [b for b in backups if b.id not in gone]
+    assert min(keep, len(backups)) <= len(staying) <= keep + 1
+    assert not backups or just in {b.id for b in staying}
+    assert all(order(b) > max(order(g) for g in backups if g.id in gone) for b in staying if gone and b.id != just)
+
+
+@given(st.lists(st.builds(backup, numbers, numbers), unique_by=lambda b: b.id), st.integers(1, 4), stretches)
+def test_what_is_thinned_takes_no_restore_away(backups: list[Backup], keep: int, kept: list[Stretch]) -> None:
+    gone = expired(backups, keep)
+    staying = tuple(b for b in backups if b.id not in gone)
+    limits = {(line, domain): number for line, domain, number in needless(staying, kept)}
+    left = [t for t in kept if any(r.numbers[1] > limits.get((t.line, r.domain), 0) for r in t.runs)]
     for backup in staying:
-        assert backup.taken >= max((b.taken for b in backups if b.id in gone), default="")
-    if staying:
-        assert before <= epoch(staying[0].taken) - CLOCKS_S
+        before, after = (choose([Shelf("h1", staying, tuple(s))], only=backup.id) for s in (kept, left))
+        assert before is not None and after is not None and before.end == after.end
 
 
-def epoch(moment: str) -> float:
-    return datetime.strptime(moment, TIME).replace(tzinfo=UTC).timestamp()
-
-
-def test_a_server_whose_clock_is_ahead_does_not_make_its_binary_log_old() -> None:
-    ahead = replace(backup(10, 600), tested=at(60))
-    assert expired([ahead], 1) == ((), epoch(at(60)) - CLOCKS_S)
+def test_a_keeper_is_given_what_it_lacks_and_no_more() -> None:
+    assert missed(CUT, ONE) == ONE.stretches
+    assert missed(ONE, CUT) == (CUT.stretches[1],)
+    assert missed(replace(ONE, stretches=(*ONE.stretches, *CUT.stretches)), CUT) == ()
 
 
 KEEPERS = [
@@ -214,12 +249,32 @@ def said(made: Backup, size: int | str = 9) -> str:
 
 def test_what_a_host_says_is_read_and_nonsense_is_left_out() -> None:
     good = backup(10, 60)
-    lines = ["stream", said(good), said(backup(11, 61), 8), "backup 9 {", "backup 9 []", "backup", "", "what is this"]
-    lines += ["stretch t s - 0-1-3 -", "stretch t s 0-1-3", "stretch t s x y z", said(replace(good, position="no"))]
+    lines = [
+        "stream t s",
+        said(good),
+        said(backup(11, 61), 8),
+        "backup 9 {",
+        "backup 9 []",
+        "backup",
+        "",
+        "what is this",
+    ]
+    lines += ["run - 0-1-1 0-1-1 a b", "stretch t s -", "run - 0-1-1 0-1-3 a b", "run 0-1-3 0-1-4 0-1-5 c d"]
+    lines += [
+        "run 0-1-6 0-1-7 0-1-7 e f",
+        "stretch t s",
+        "stretch t s x",
+        "run - 0-1-9 0-2-8 a b",
+        "run - x y a b",
+        "run",
+    ]
+    lines += [said(replace(good, position="no"))]
     shelf = read_shelf("h2", "\n".join(lines))
     assert shelf.backups == (good,)
     assert shelf.streaming
-    assert shelf.stretches == (Stretch("t", "s", "", "0-1-3", ""),)
+    run = Run("0-1-1", "0-1-5", "a", "d", "")
+    assert shelf.stretches == (Stretch("t", "s", "", (run, Run("0-1-7", "0-1-7", "e", "f", "0-1-6"))),)
+    assert (shelf.streaming, shelf.session) == (True, "s")
     assert backup(11, 61).id in shelf.damaged
 
 
@@ -365,38 +420,49 @@ def test_without_a_primary_there_is_no_backup(bare: SimWorld) -> None:
         plan_backup(bare.desired, bare.observe(), "1")
 
 
-def branched(start: str, end: str, minute: int, session: str) -> Stretch:
-    return Stretch("t", session, start, end, at(minute))
+def run(first: str, last: str, minute: int, start: str = "") -> Run:
+    return Run(first, last, at(minute - 5), at(minute), start)
 
 
 BASE = replace(ONE.backups[0], position="0-1-10")
-DEAD = branched("0-1-5", "0-1-72", 80, "20121117-010000")
+DEAD = Stretch("t", "20121117-010000", "0-1-5", (run("0-1-6", "0-1-72", 80, "0-1-5"),))
 """The primary's, up to its end; the replica had 0-1-60 then, and was promoted with that."""
-LIVING = branched("0-1-60", "0-1-60,1417-2-30", 95, "20121117-013000")
+LIVING = Stretch("t", "20121117-013000", "0-1-60", (run("1417-2-1", "1417-2-30", 95, "0-1-60"),))
 
 
 @pytest.mark.parametrize(
-    ("backup", "stretches", "end", "stops"),
+    ("backup", "stretches", "stops"),
     [
-        pytest.param("0-1-10", (DEAD, LIVING), "0-1-60,1417-2-30", ("0-1-60", ""), id="over the promotion"),
-        pytest.param("0-1-60,1417-2-20", (DEAD, LIVING), "0-1-60,1417-2-30", ("",), id="after the promotion"),
-        pytest.param("0-1-60,1417-2-20", (DEAD,), "0-1-60,1417-2-20", (), id="the dead branch continues nothing"),
-        pytest.param("0-1-10", (DEAD,), "0-1-72", ("",), id="nothing is known of a promotion"),
-        pytest.param("0-1-65", (DEAD, LIVING), "0-1-72", ("",), id="a backup of the dead branch stays on it"),
+        pytest.param("0-1-10", (DEAD, LIVING), ("0-1-60", "0-1-60,1417-2-30"), id="over the promotion"),
+        pytest.param("0-1-60,1417-2-20", (DEAD, LIVING), ("0-1-60,1417-2-30",), id="after the promotion"),
+        pytest.param("0-1-60,1417-2-20", (DEAD,), (), id="the dead branch continues nothing"),
+        pytest.param("0-1-10", (DEAD,), ("0-1-72",), id="nothing is known of a promotion"),
+        pytest.param("0-1-65", (DEAD, LIVING), ("0-1-72",), id="a backup of the dead branch stays on it"),
     ],
 )
 def test_what_a_promotion_gave_up_is_not_restored(
-    backup: str, stretches: tuple[Stretch, ...], end: str, stops: tuple[str, ...]
+    backup: str, stretches: tuple[Stretch, ...], stops: tuple[str, ...]
 ) -> None:
     found = choose([Shelf("h7", (replace(BASE, position=backup),), stretches)])
     assert found is not None
-    assert (found.end, tuple(leg.stop for leg in found.legs)) == (end, stops)
+    assert tuple(leg.reaches for leg in found.legs) == stops
 
 
 def test_a_transaction_that_was_given_up_is_reached_when_it_is_named() -> None:
     found = choose([Shelf("h7", (BASE,), (DEAD, LIVING))], Target(gtid="0-1-70"))
     assert found is not None
-    assert (found.end, [leg.stop for leg in found.legs]) == ("0-1-70", ["0-1-70"])
+    assert [leg.reaches for leg in found.legs] == ["0-1-70"]
+    assert choose([Shelf("h7", (BASE,), (DEAD, LIVING))], Target(gtid="0-1-50,1417-2-3")) is None, "no such moment"
+
+
+def test_a_timeline_is_not_begun_before_where_it_branched_off() -> None:
+    """Of the file before, only the beginning can be read: the next one's header says how far it went."""
+    rotten = Stretch(
+        "t", "s", "0-1-5", (run("0-1-6", "0-1-40", 80, "0-1-5"), run("1417-2-1", "1417-2-9", 95, "0-1-60"))
+    )
+    found = choose([Shelf("h7", (BASE,), (rotten,))])
+    assert found is not None
+    assert (found.end, [(h.first, h.last) for h in found.holes]) == ("0-1-40", [(41, 60)])
 
 
 def test_of_two_branches_backed_up_the_one_that_lives_is_restored() -> None:
@@ -416,7 +482,10 @@ def test_of_two_branches_backed_up_the_one_that_lives_is_restored() -> None:
     ],
 )
 def test_a_replica_takes_what_hosts_streamed_of_its_timeline(at: str, reaches: list[str]) -> None:
-    shelves = [Shelf("h7", (), (DEAD, LIVING)), Shelf("h5", (), (replace(DEAD, line="other", end="0-1-99"),))]
+    shelves = [
+        Shelf("h7", (), (DEAD, LIVING)),
+        Shelf("h5", (), (replace(DEAD, line="other", runs=(run("0-1-6", "0-1-99", 80),)),)),
+    ]
     assert [leg.reaches for leg in continuation(at, "t", shelves)] == reaches
 
 
@@ -427,7 +496,8 @@ def test_a_promotion_is_preceded_by_the_streams(whole: SimWorld) -> None:
     replica.position = 5
     replica.received = 0
     replica.heard = whole.clock.now() - 300
-    stretch = Stretch(replica.token, "20121117-010000", "", f"{replica.domain}-1-90", at(95))
+    domain = replica.domain
+    stretch = Stretch(replica.token, "20121117-010000", "", (run(f"{domain}-1-1", f"{domain}-1-90", 95),))
     whole.shelves = (Shelf("h7", (), (stretch,)),)
     whole.cut(next(iter(marks_of(whole)["db-1"])))
     seen = whole.observe()

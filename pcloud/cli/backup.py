@@ -12,17 +12,19 @@ import typer
 from rich.table import Table
 
 from pcloud.backupplan import plan_backup, plan_beside, plan_close, question_of
-from pcloud.backups import TIME, choose
-from pcloud.cli.recover import Json, SiteName, Yes, run
+from pcloud.backups import TIME, all_holes, choose, tell_hole
+from pcloud.cli.recover import FromBackup, Json, SiteName, Yes, run
 from pcloud.cli.screen import say
 from pcloud.cli.session import Session, open_session, out, stamp
-from pcloud.desired import Options
+from pcloud.desired import Desired, Options
 from pcloud.errors import BadInput, Blocked
+from pcloud.gtid import rank
 from pcloud.kept import Shelf, Target
 from pcloud.model import Site
 from pcloud.observe import observe
+from pcloud.observed import Observed
 from pcloud.plan import Plan, plan
-from pcloud.recall import shelves_of
+from pcloud.recall import choose_from, shelves_of
 
 app = typer.Typer()
 
@@ -70,19 +72,24 @@ def _list(name: str, json: bool) -> None:
         out.print(f"no host that answers keeps a backup; make one: pcloud backup {session.site.site}")
         return
     out.print(_table(kept))
-    out.print(f"a restore would reach {choice.end} of {choice.ended}, from the backup of {choice.backup.taken}")
+    reach = f"a restore would reach {choice.end} of {choice.ended}, from the backup of {choice.backup.taken}"
+    out.print(reach, soft_wrap=True)
+    for hole in all_holes(kept):
+        out.print(f"! {tell_hole(hole)}", style="bold red", soft_wrap=True)
 
 
 def _table(shelves: list[Shelf]) -> Table:
-    table = Table("host", "backup", "position", "bytes", "tested", "binary log up to", box=None)
+    table = Table("host", "backup", "taken", "position", "bytes", "tested", "binary log up to", box=None)
     for shelf in shelves:
-        last = max((t for t in shelf.stretches), key=lambda t: t.session, default=None)
+        last = max(shelf.stretches, key=lambda t: rank(t.end), default=None)
         log = f"{last.end} {last.ended}{'' if shelf.streaming else ', not streaming'}" if last else "none"
-        rows = [(b.taken, b.position, str(b.size), b.tested) for b in reversed(shelf.backups)] or [("none", "", "", "")]
+        rows = [(b.id, b.taken, b.position, str(b.size), b.tested) for b in reversed(shelf.backups)] or [
+            ("none", "", "", "", "")
+        ]
         for n, row in enumerate(rows):
             table.add_row(shelf.host if n == 0 else "", *row, log if n == 0 else "")
         for damaged in shelf.damaged:
-            table.add_row("", damaged, "", "damaged", "", "")
+            table.add_row("", damaged, "", "", "damaged", "", "")
     return table
 
 
@@ -108,6 +115,7 @@ def restore(
     without: Annotated[
         list[str] | None, typer.Option("--without", metavar="HOST", help="Use nothing that this host keeps.")
     ] = None,
+    from_backup: FromBackup = "",
     yes: Yes = False,
     json: Json = False,
 ) -> None:
@@ -120,8 +128,10 @@ def restore(
         raise BadInput("--close goes with nothing else", next=f"pcloud restore {site} --close")
     target = read_target(to)
     words = [f"pcloud restore {site}", *([f"--to '{to}'"] if to else []), *(f"--without {h}" for h in without or ())]
+    words += [f"--from-backup {from_backup}"] if from_backup else []
     command = " ".join([*words, *(["--beside"] if beside else ["--close"] if close else [])])
     hosts = tuple(without or ())
+    look = replace(LOOK, without=hosts, from_backup=from_backup)
     if beside or close:
 
         def apart(session: Session) -> Plan:
@@ -129,21 +139,21 @@ def restore(
             found = observe(session.desired, session.world)
             if close:
                 return plan_close(session.desired, found)
-            _check_reach(shelves_of(session.desired, found), target, session.site)
+            _check_reach(session.desired, found, target)
             return plan_beside(session.desired, found, target, f"{stamp()} {target}")
 
-        run(site, replace(LOOK, without=hosts), apart, "restore", yes=True, json=json, command=command)
+        run(site, look, apart, "restore", yes=True, json=json, command=command)
         return
     asked: list[str] = []
 
     def into(session: Session) -> Plan:
         _check_hosts(session.site, hosts)
         found = observe(session.desired, session.world)
-        _check_reach(shelves_of(session.desired, found), target, session.site)
+        _check_reach(session.desired, found, target)
         asked.append(question_of(session.desired, found, target))
         return replace(plan(session.desired, found, stamp()), operation="restore")
 
-    options = replace(LOOK, until=target, without=hosts)
+    options = replace(look, until=target)
     question = lambda _session, _made: asked[0]  # noqa: E731
     run(site, options, into, "restore", yes=yes, json=json, question=question, command=command)
 
@@ -173,9 +183,10 @@ def _check_hosts(site: Site, without: tuple[str, ...]) -> None:
             raise BadInput(f"{site.site} has no host {name}", where="--without", next=f"one of {known}")
 
 
-def _check_reach(shelves: tuple[Shelf, ...], target: Target, site: Site) -> None:
+def _check_reach(desired: Desired, found: Observed, target: Target) -> None:
     """What nothing kept reaches, or what no clock has reached, is a person's slip, where backups are there."""
-    choice = choose(shelves, target)
+    shelves, site, only = shelves_of(desired, found), desired.site, desired.options.from_backup
+    choice = choose_from(desired, found, target)
     if choice is not None:
         if target.time > max(choice.ended, datetime.now(UTC).strftime(TIME)):
             raise BadInput(f"{target} is yet to come", where="--to", next="name a time that has passed")
@@ -184,9 +195,12 @@ def _check_reach(shelves: tuple[Shelf, ...], target: Target, site: Site) -> None
     look = f"pcloud backup {site.site} --list"
     if latest is None:
         raise Blocked("no host that answers keeps a backup", where=site.site, next=look)
+    if only and only not in {b.id for s in shelves for b in s.backups}:
+        raise BadInput(f"no host that answers keeps a backup {only}", where="--from-backup", next=look)
     oldest = min(b.taken for s in shelves for b in s.backups)
+    by = f" from the backup {only}" if only else ""
     raise BadInput(
-        f"nothing that is kept reaches {target}: it goes from {oldest} to {latest.end} at {latest.ended}",
+        f"nothing that is kept reaches {target}{by}: it goes from {oldest} to {latest.end} at {latest.ended}",
         where="--to",
         next=look,
     )

@@ -18,12 +18,13 @@ from pcloud.cli.salvage import dead_copies, findings_of
 from pcloud.cli.screen import say
 from pcloud.cli.session import Session, open_session, out, site_of
 from pcloud.decide import find_quarantined
-from pcloud.desired import Names
+from pcloud.desired import Names, Options
 from pcloud.errors import BadInput, CheckFailed, PcloudError
 from pcloud.observe import WORKERS, observe
 from pcloud.observed import Observed
 from pcloud.remember import remember
 from pcloud.render.database import COLUMNS, database_rows, find_alarms
+from pcloud.rpo import backup_alarms, measure_rpo
 from pcloud.tombstones import Cost, find_cost, find_tombstones, read_weight, weigh_command
 
 app = typer.Typer()
@@ -32,13 +33,14 @@ app = typer.Typer()
 @app.command(epilog="Example: pcloud status demo --json")
 def status(site: SiteName = "demo", json: Json = False) -> None:
     """Show hosts and servers as they are now."""
-    with open_session(site) as session:
+    with open_session(site, Options(kept=True)) as session:
         found = observe(session.desired, session.world)
         rows = _rows(session, found)
         remember(session.desired, session.world, found)
         cost = _cost(session, found)
         lost = findings_of(session, found, dead_copies(session, found))
-    alarms = find_alarms(session.desired, found.data)
+    alarms = [*find_alarms(session.desired, found.data), *backup_alarms(session.desired, found)]
+    rpo = measure_rpo(session.desired, found)
     if json:
         hosts = [{"host": h.name, "reachable": h.reachable, "problem": h.problem} for h in found.hosts]
         say(
@@ -50,6 +52,7 @@ def status(site: SiteName = "demo", json: Json = False) -> None:
                     "data": asdict(found.data),
                     "semi_sync": session.site.database.semi_sync.model_dump(),
                     "alarms": alarms,
+                    "if_both_hosts_died": asdict(rpo) | {"text": str(rpo)} if rpo is not None else None,
                     "tombstones": asdict(cost) | {"next": cost.next(session.site.site)} if cost is not None else None,
                     "lost": [asdict(f) for f in lost],
                 },
@@ -72,8 +75,9 @@ def status(site: SiteName = "demo", json: Json = False) -> None:
         )
     out.print(table)
     out.print(_database_table(session, found))
-    if cost is not None:
-        out.print(cost.words(session.site.site), soft_wrap=True)
+    said = [] if rpo is None else [f"If all hosts with the data died now, {rpo}."]
+    for line in [*said, *([] if cost is None else [cost.words(session.site.site)])]:
+        out.print(line, soft_wrap=True)
     for alarm in alarms:
         out.print(f"! {alarm}", style="bold red", soft_wrap=True)
     for finding in lost:

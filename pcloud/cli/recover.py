@@ -59,6 +59,9 @@ FromScratch = Annotated[
     bool, typer.Option("--from-scratch", help="Make every server anew; old disks become tombstones.")
 ]
 Empty = Annotated[bool, typer.Option("--empty-database", help="Accept a shop without data when there is no dump.")]
+FromBackup = Annotated[
+    str, typer.Option("--from-backup", help="Restore from this backup, as `backup --list` names it.", metavar="ID")
+]
 Lose = Annotated[
     list[str] | None,
     typer.Option("--lose", help="As if this host were lost; may be repeated. Nothing is cut off.", metavar="HOST"),
@@ -159,6 +162,7 @@ def recover(
     rebuild: Rebuild = None,
     from_scratch: FromScratch = False,
     empty_database: Empty = False,
+    from_backup: FromBackup = "",
     accept_loss: AcceptLoss = "",
     json: Json = False,
 ) -> None:
@@ -167,7 +171,7 @@ def recover(
     Where a replica has to take over and orders may be lost, the plan says how many, and waits for
     your word: at the terminal, or by --accept-loss.
     """
-    options = _options(only, rebuild, from_scratch, empty_database, accept_loss)
+    options = replace(_options(only, rebuild, from_scratch, empty_database, accept_loss), from_backup=from_backup)
     saved = _read_plan(plan_file) if plan_file is not None else ""
 
     def make(session: Session) -> Plan:

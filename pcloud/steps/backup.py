@@ -13,11 +13,11 @@ from dataclasses import asdict, dataclass
 from ipaddress import IPv4Address
 from typing import Any, ClassVar
 
-from pcloud.backups import TIME, expired, read_shelf
+from pcloud.backups import TIME, read_shelf
 from pcloud.clock import Deadline
 from pcloud.errors import CheckFailed, CommandFailed
 from pcloud.gtid import behind
-from pcloud.kept import Backup, Shelf
+from pcloud.kept import Backup, Shelf, Timeline
 from pcloud.model import SecretRef
 from pcloud.steps.base import Met, Report, Unmet, World, path_in
 from pcloud.steps.hostscript import host_script
@@ -49,7 +49,7 @@ def look(world: World, host: str) -> Shelf:
     return read_shelf(host, world.shell(host).run(argv, deadline_s=LIST_S, max_output=16 << 20).stdout)
 
 
-def _keep(world: World, host: str, *words: str, deadline_s: float) -> str:
+def keep(world: World, host: str, *words: str, deadline_s: float) -> str:
     return world.shell(host).run([f"{folder_of(world, host)}/keep", *words], deadline_s=deadline_s).stdout
 
 
@@ -64,13 +64,16 @@ class Stream:
 
     host: str
     primary: str
+    peers: tuple[str, ...] = ()
+    """The addresses of the servers that carry the data: who is asked for what the host missed."""
     waits: ClassVar[bool] = False
 
     def check(self, world: World) -> Met | Unmet:
         shelf = look(world, self.host)
         if not shelf.streaming:
             return Unmet("it does not stream the binary log")
-        if _text() != world.shell(self.host).tail(f"{folder_of(world, self.host)}/keep", lines=10_000):
+        shell, folder = world.shell(self.host), folder_of(world, self.host)
+        if _text() != shell.tail(f"{folder}/keep", lines=10_000) or self._peers() != shell.tail(f"{folder}/peers"):
             return Unmet("its program is another one")
         # Orders go on: what counts is that it gets to where the primary was, not that it stands where that is now.
         wanted, deadline = position(world, self.primary), Deadline.after(CATCH_UP_S, world.clock)
@@ -90,9 +93,10 @@ class Stream:
         number = int(IPv4Address(world.host(self.host).address))
         shell.write(f"{folder}/client.cnf", config.encode(), mode=0o600)
         shell.write(f"{folder}/server-id", f"{number}\n".encode(), mode=0o600)
+        shell.write(f"{folder}/peers", self._peers().encode(), mode=0o600)
         shell.write(f"{folder}/keep", _text().encode(), mode=0o700)
         try:
-            _keep(world, self.host, "install", deadline_s=SHORT_S)
+            keep(world, self.host, "install", deadline_s=SHORT_S)
         except CommandFailed as error:
             remedy = f"pcloud hosts prepare {site.site}" if "not installed" in error.what else ""
             raise CommandFailed(error.what, where=error.where, next=remedy) from error
@@ -104,11 +108,18 @@ class Stream:
             world.clock.sleep(POLL_S)
         return {}
 
+    def _peers(self) -> str:
+        return "".join(f"{address}\n" for address in self.peers)
+
 
 def _streamed(shelf: Shelf) -> str:
     """How far the connection of now came."""
-    now = max(shelf.stretches, key=lambda t: t.session, default=None)
-    return now.end if now is not None else ""
+    return next((t.end for t in shelf.stretches if shelf.streaming and t.session == shelf.session), "")
+
+
+def find_backup(world: World, host: str, id: str) -> Backup | None:
+    """The backup of this id that the host keeps."""
+    return next((b for b in look(world, host).backups if b.id == id), None)
 
 
 def _text() -> str:
@@ -126,7 +137,7 @@ class EndStream:
         return Unmet("another host streams instead") if look(world, self.host).streaming else Met()
 
     def do(self, world: World, report: Report) -> Mapping[str, Any]:  # noqa: ARG002
-        _keep(world, self.host, "remove", deadline_s=SHORT_S)
+        keep(world, self.host, "remove", deadline_s=SHORT_S)
         return {}
 
 
@@ -163,11 +174,10 @@ class Take:
         script = 'set -e; "$1" give "$2" | "$1" open proof; "$1" serve proof; "$1" ask proof'
         prove = ["bash", "-o", "pipefail", "-c", script, "bash", BACKUP, self.id]
         try:
-            said = dict(
-                line.partition(" ")[::2] for line in machine.run(prove, deadline_s=self.timeout_s).stdout.splitlines()
-            )
+            lines = machine.run(prove, deadline_s=self.timeout_s).stdout.splitlines()
         finally:
             machine.run([BACKUP, "close", "proof"], deadline_s=SHORT_S, check=False)
+        said = dict(line.partition(" ")[::2] for line in lines)
         manifest = Backup(
             id=self.id,
             line=said["token"] or "unmarked",
@@ -180,9 +190,16 @@ class Take:
             tables=int(said["tables"]),
             rows=int(said["rows"]),
             tested=_now(world),
+            timelines=tuple(_timeline(line.split()) for line in lines if line.startswith("timeline ")),
         )
         machine.write(_manifest_path(self.id), json.dumps(asdict(manifest)).encode())
         return {}
+
+
+def _timeline(words: list[str]) -> Timeline:
+    """From `timeline DOMAIN PARENT BRANCHED SERVER BEGAN`."""
+    _, domain, parent, branched, server, began = words
+    return Timeline(int(domain), int(parent), "" if branched == "-" else branched, server, began=began)
 
 
 def _now(world: World) -> str:
@@ -211,7 +228,7 @@ class Keep:
     waits: ClassVar[bool] = False
 
     def check(self, world: World) -> Met | Unmet:
-        found = next((b for b in look(world, self.host).backups if b.id == self.id), None)
+        found = find_backup(world, self.host, self.id)
         if found is None:
             return Unmet("the backup is not there")
         return Met({"backup": found.id, "position": found.position, "sha256": found.sha256, "tested": found.tested})
@@ -220,40 +237,19 @@ class Keep:
         manifest = read_manifest(world, self.server, self.id)
         if manifest is None:
             raise CheckFailed("its backup is gone", where=self.server, next=f"pcloud backup {world.site.site}")
-        keep = f"{folder_of(world, self.host)}/keep"
+        take = [f"{folder_of(world, self.host)}/keep", "part", self.id]
         pipe(
             world.server_shell(self.server),
             [BACKUP, "give", self.id],
             world.shell(self.host),
-            [keep, "part", self.id],
+            take,
             deadline_s=self.timeout_s,
             sent=lambda n: report.progress("copying", n, manifest.size, "B"),
         )
         report.progress("hashing")
         text = json.dumps(asdict(manifest))
-        _keep(world, self.host, "seal", self.id, manifest.sha256, text, deadline_s=self.timeout_s)
+        keep(world, self.host, "seal", self.id, manifest.sha256, text, deadline_s=self.timeout_s)
         return {}
-
-
-@dataclass(frozen=True)
-class Thin:
-    """The host keeps the `keep` latest backups, and of the binary log what continues them."""
-
-    host: str
-    keep: int
-    waits: ClassVar[bool] = False
-
-    def check(self, world: World) -> Met | Unmet:
-        shelf = look(world, self.host)
-        gone = expired(shelf.backups, self.keep)[0]
-        if gone:
-            return Unmet(f"{len(gone)} backups are more than {self.keep}")
-        return Met({"backups": len(shelf.backups)})
-
-    def do(self, world: World, report: Report) -> Mapping[str, Any]:  # noqa: ARG002
-        gone, before = expired(look(world, self.host).backups, self.keep)
-        _keep(world, self.host, "thin", f"{before:.0f}", *gone, deadline_s=SHORT_S)
-        return {"deleted": len(gone)}
 
 
 @dataclass(frozen=True)

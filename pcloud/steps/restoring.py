@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 from pcloud.backups import Choice
 from pcloud.errors import Blocked, CheckFailed, PcloudError
 from pcloud.gtid import behind
-from pcloud.kept import Timeline
+from pcloud.kept import Target, Timeline
 from pcloud.steps.backup import BACKUP, SHORT_S, folder_of
 from pcloud.steps.base import Met, Report, Unmet, World
 from pcloud.steps.database import Restore, holds_data, plain, read_state
@@ -19,41 +19,68 @@ BESIDE = "/var/lib/pcloud/beside"
 SETTLE_S = 300
 
 
-def _make(world: World, server: str, place: str, choice: Choice, timeout_s: float, report: Report) -> str:
-    """The chosen data in a place of the server's, with a MariaDB on them; the position that they reached."""
+def _make(
+    world: World, server: str, place: str, choice: Choice, timeout_s: float, report: Report
+) -> tuple[Choice, str]:
+    """The chosen data in a place of the server's, with a MariaDB on them: what they were made of, and their position.
+
+    Where no copy of the backup is whole, the next one that leads to the same data is taken.
+    """
+    choice = _open_any(world, server, place, choice, timeout_s, report)
     machine = world.server_shell(server)
-    _open(world, server, place, choice, timeout_s, report)
     report.progress("starting a MariaDB on it")
     machine.run([BACKUP, "serve", place], deadline_s=timeout_s)
     reached = choice.backup.position
     for number, leg in enumerate(choice.legs):
-        stretch = leg.stretch
-        hand = [f"{folder_of(world, leg.host)}/keep", "hand", stretch.line, stretch.session]
-        take = [BACKUP, "logs", place, str(number)]
-        sent = lambda n: report.progress("copying the binary log", n, 0, "B")  # noqa: E731
-        pipe(world.shell(leg.host), hand, machine, take, deadline_s=timeout_s, sent=sent)
-        report.progress("replaying the binary log")
-        replay = [BACKUP, "replay", place, str(number), *_stops(choice)]
-        reached = machine.run(replay, deadline_s=timeout_s).stdout.strip()
-        wanted = choice.target.gtid if choice.target.gtid and leg is choice.legs[-1] else stretch.end
-        if not (choice.target.time and leg is choice.legs[-1]) and behind(reached, wanted):
+        reached = _replay(world, server, place, choice, number, timeout_s, report)
+        by_time = choice.stops_by_time and leg is choice.legs[-1]
+        if behind(leg.reaches, reached) or (behind(reached, leg.reaches) and not by_time):
             raise CheckFailed(
-                f"the binary log ends at {reached}, and said to hold {wanted}",
+                f"the binary log led to {reached}, and is said to lead to {leg.reaches}",
                 where=leg.host,
                 next=f"take what another host keeps: pcloud restore {world.site.site} --without {leg.host}",
             )
-    return reached
+    return choice, reached
 
 
-def _stops(choice: Choice) -> list[str]:
-    target = choice.target
-    if target.gtid:
-        return [f"--stop-position={target.gtid}"]
-    return [f"--stop-datetime={target.time[:10]} {target.time[11:19]}"] if target.time else []
+def _replay(
+    world: World, server: str, place: str, choice: Choice, number: int, timeout_s: float, report: Report
+) -> str:
+    """One leg; the position after it."""
+    machine, leg = world.server_shell(server), choice.legs[number]
+    stretch = leg.stretch
+    hand = [f"{folder_of(world, leg.host)}/keep", "hand", stretch.line, stretch.session]
+    take = [BACKUP, "logs", place, str(number)]
+    sent = lambda n: report.progress("copying the binary log", n, 0, "B")  # noqa: E731
+    pipe(world.shell(leg.host), hand, machine, take, deadline_s=timeout_s, sent=sent)
+    report.progress("replaying the binary log")
+    by_time = choice.stops_by_time and leg is choice.legs[-1]
+    stops = [f"--stop-position={leg.reaches}", *(_stop(choice.target) if by_time else [])]
+    return machine.run([BACKUP, "replay", place, str(number), *stops], deadline_s=timeout_s).stdout.strip()
 
 
-def _open(world: World, server: str, place: str, choice: Choice, timeout_s: float, report: Report) -> None:
-    """The backup itself, from the first host whose copy is what was proven."""
+def _stop(target: Target) -> list[str]:
+    return [f"--stop-datetime={target.time[:10]} {target.time[11:19]}"]
+
+
+def _open_any(world: World, server: str, place: str, choice: Choice, timeout_s: float, report: Report) -> Choice:
+    """The backup, or another one that leads to the same data: the first of which a copy is what was proven."""
+    wrong: list[str] = []
+    for one in (choice, *choice.instead):
+        said = _open(world, server, place, one, timeout_s, report)
+        if not said:
+            return one
+        wrong.append(f"no copy of the backup of {one.backup.taken} is whole: {'; '.join(said)}")
+        report.progress(wrong[-1])
+    raise CheckFailed(
+        ". ".join(wrong),
+        where=server,
+        next=f"see what else there is: pcloud backup {world.site.site} --list; then take another one: --from-backup ID",
+    )
+
+
+def _open(world: World, server: str, place: str, choice: Choice, timeout_s: float, report: Report) -> list[str]:
+    """The backup itself, from the first host whose copy is what was proven; else what is wrong with each."""
     backup, wrong = choice.backup, []
     take = [BACKUP, "open", place]
     for host in choice.hosts:
@@ -65,13 +92,9 @@ def _open(world: World, server: str, place: str, choice: Choice, timeout_s: floa
             wrong.append(f"{host}: {error.what}")
             continue
         if sha256 == backup.sha256:
-            return
+            return []
         wrong.append(f"{host}: it is not what was proven")
-    raise CheckFailed(
-        f"no copy of the backup of {backup.taken} is whole: {'; '.join(wrong)}",
-        where=server,
-        next=f"see what else there is: pcloud backup {world.site.site} --list; then name a time before this one: --to",
-    )
+    return wrong
 
 
 def _find_data(world: World, server: str, database: str, token: str, others: tuple[str, ...]) -> Met | Unmet:
@@ -124,14 +147,14 @@ class RestoreBackup:
         return _find_data(world, self.server, self.database, self.token, self.others)
 
     def do(self, world: World, report: Report) -> Mapping[str, Any]:
-        reached = _make(world, self.server, "restore", self.choice, self.timeout_s, report)
+        used, reached = _make(world, self.server, "restore", self.choice, self.timeout_s, report)
         report.progress("starting MariaDB with the restored data")
         world.server_shell(self.server).run([BACKUP, "settle", self.token, *self._words()], deadline_s=SETTLE_S)
-        return {"from": self.choice.backup.id, "reached": reached}
+        return {"from": used.backup.id, "reached": reached}
 
     def _words(self) -> tuple[str, ...]:
         t = self.timeline
-        return () if t is None else (str(t.domain), str(t.parent), t.branched, t.server, plain(t.why))
+        return () if t is None else (str(t.domain), t.server, plain(t.why))
 
 
 @dataclass(frozen=True)
@@ -153,9 +176,9 @@ class Beside:
         return Met({"look": look, "end": f"pcloud restore {world.site.site} --close"})
 
     def do(self, world: World, report: Report) -> Mapping[str, Any]:
-        reached = _make(world, self.server, "beside", self.choice, self.timeout_s, report)
+        used, reached = _make(world, self.server, "beside", self.choice, self.timeout_s, report)
         world.server_shell(self.server).run([BACKUP, "show", self.token], deadline_s=SHORT_S)
-        return {"from": self.choice.backup.id, "reached": reached}
+        return {"from": used.backup.id, "reached": reached}
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from pcloud.backups import Leg
+from pcloud.chain import Leg
 from pcloud.steps.backup import SHORT_S, folder_of
 from pcloud.steps.base import Met, Report, Unmet, World
 from pcloud.steps.pipe import pipe

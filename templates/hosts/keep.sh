@@ -5,10 +5,10 @@
 #   keep part ID    takes a backup from standard input, as ID.part
 #   keep seal ID SHA256 MANIFEST
 #                   ID.part is a backup, when its SHA-256 is this; MANIFEST is what is said of it
-#   keep thin EPOCH [ID...]
-#                   deletes these backups, and binary logs last written before EPOCH
+#   keep thin LIMIT,... [ID...]
+#                   deletes these backups, and binary logs that hold no transaction past a LIMIT: LINE/DOMAIN/NUMBER
 #   keep hand LINE SESSION
-#                   prints a tar of the session's files
+#                   prints a tar of the session's files;  keep add LINE SESSION: takes one, as another host gave it
 #   keep stream     the binary log, until the connection ends; the host's init starts it again
 #   keep install | remove
 #                   the host's init runs the stream, from now on and at boot; or no longer
@@ -23,43 +23,85 @@ site=$(basename "$here")
 unit=pcloud-binlog-$site.service
 inittab="::respawn:/bin/sh $here/keep stream"
 POLL_S=5
+MEND_S=1800
+MEND_POLLS=60 # how many polls lie between two looks at what is missing
 
 die() { echo "keep: $*" >&2; exit 1; }
 
-sql() { timeout 10 mariadb --defaults-file=client.cnf --connect-timeout=5 -BN -e "$1"; }
+sql() { at '' "$1"; }
+at() { timeout 10 mariadb --defaults-file=client.cnf ${1:+--host="$1"} --connect-timeout=5 -BN -e "$2"; } # HOST SQL
 
 #include span.sh
 
-# The span of a session: the start of its first file, the end of its last. Only the session that
-# is being written to is read again.
-session() {
-    [ ! -s "$1/span" ] || { cat "$1/span"; return; }
-    first='' last=''
-    for file in "$1"/binlog.*; do
-        [ -s "$file" ] || continue
-        [ -n "$first" ] || first=$file
-        last=$file
-    done
-    [ -n "$first" ] || return 1
-    head=$(mariadb-binlog --no-defaults --stop-position=4096 "$first" 2>/dev/null | sed -n '/Gtid list \[/,/\]/p' |
-        tr -d '\n# ' | sed 's/.*Gtidlist\[//; s/\].*//')
-    tail=$(span "$last")
-    echo "${head:--} ${tail#* }"
+# What is in a file, from what `transactions` says after the runs that are known of it already: `read START END SIZE`
+# (what the file says that it begins after, the end of its last whole transaction, how long the file was), then of
+# each run of transactions in one domain, none missing between: `run START FIRST LAST BEGAN ENDED`.
+# Nothing when mariadb-binlog ended in another way than at the file's end, or where it is torn or damaged.
+runs() { # START END SIZE
+    awk -v start="$1" -v end="$2" -v size="$3" '
+        function add(from, to, since, until,  part, domain, n) {
+            split(from, part, "-")
+            domain = part[1]
+            n = last[domain]
+            if (!n || number[n] + 1 != part[3]) {
+                n = last[domain] = ++count
+                after[n] = start; first[n] = from; began[n] = since
+            }
+            split(to, part, "-")
+            number[n] = part[3] + 0; latest[n] = to; ended[n] = until
+        }
+        $1 == "list" { start = $2 == "" ? "-" : $2; next }
+        $1 == "run" { add($3, $4, $5, $6); next }
+        $1 == "ended" { code = $2; whole = $3; next }
+        { add($1, $1, $2, $2); end = $3 }
+        END {
+            if (code != "1" && (code != "0" || whole == "")) exit 1
+            print "read", start, end, size
+            for (n = 1; n <= count; n++) print "run", after[n], first[n], latest[n], began[n], ended[n]
+        }'
+}
+
+# The same of a file, kept beside it (span.NUMBER), so that only what is new is read.
+read_file() { # FILE
+    span=${1%/*}/span.${1##*.} now=$(stat -c %s -- "$1") start=- end=4 size=''
+    [ ! -s "$span" ] || read -r _ start end size <"$span"
+    if [ "$now" = "$size" ]; then cat "$span"; return; fi
+    from=''
+    [ "$end" = 4 ] || from=--start-position=$end
+    complaints=/run/pcloud-keep.$$ tells=yes
+    made=$({ grep '^run ' "$span" 2>/dev/null; transactions $from "$1"; } | runs "$start" "$end" "$now")
+    wrong=$(grep -v "$ENDS" "$complaints" | grep ERROR)
+    rm -f "$complaints"
+    case $made in "read "*) ;; *) return 1 ;; esac
+    [ -n "$wrong" ] || { printf '%s\n' "$made" >"$span.$$" && mv -f "$span.$$" "$span"; } 2>/dev/null || rm -f "$span.$$"
+    printf '%s\n' "$made"
+}
+
+# How a file may end: within an event, as a connection that ends leaves it, or where it is damaged. What else keeps
+# mariadb-binlog from reading on may be gone the next time.
+ENDS='Event truncated\|Could not read entry\|Event crc check failed\|Event invalid\|Event too \(big\|small\)'
+
+session() { # LINE SESSION
+    said=$(for file in "binlog/$1/$2"/binlog.*; do [ ! -s "$file" ] || read_file "$file" || exit 1; done) ||
+        die "binlog/$1/$2 cannot be read"
+    [ -z "$said" ] || echo "$said" | awk -v name="$1 $2" '
+        $1 == "read" && !begun { print "stretch", name, $2; begun = 1 }
+        $1 == "run"'
 }
 
 list() {
     child=$(cat stream.child 2>/dev/null)
-    ! grep -qa mariadb-binlog "/proc/${child:-0}/cmdline" 2>/dev/null || echo stream
+    ! grep -qa mariadb-binlog "/proc/${child:-0}/cmdline" 2>/dev/null || echo "stream $(cat stream.session 2>/dev/null)"
     for manifest in *.json; do
         [ -s "$manifest" ] || continue
         size=$(stat -c %s -- "${manifest%.json}.mbs.gz" 2>/dev/null || echo 0)
         echo "backup $size $(tr -d '\n' <"$manifest")"
     done
     for folder in binlog/*/*/; do
-        [ -d "$folder" ] || continue
-        span=$(session "${folder%/}") || continue
         folder=${folder#binlog/}
-        echo "stretch ${folder%%/*} $(basename "$folder") $span"
+        folder=${folder%/}
+        case $folder in '*/*' | *.part) continue ;; esac
+        session "${folder%/*}" "${folder#*/}"
     done
 }
 
@@ -76,18 +118,34 @@ part() {
     sync "$1.part"
 }
 
-thin() { # EPOCH [ID...]
-    before=$1
+# Of the binary logs those go whose transactions are all up to a LIMIT; what is being written to stays.
+thin() { # LIMIT,... [ID...]
+    limits=$1
     shift
     for id in "$@"; do rm -f -- "$id.json" "$id.mbs.gz"; done
     find . -maxdepth 1 -name '*.part' -delete
-    [ -d binlog ] || return 0
-    find binlog -type f -name 'binlog.*' ! -newermt "@$before" -delete
+    list >/dev/null || exit 1
+    now=$(tr ' ' / <stream.session 2>/dev/null)
     for folder in binlog/*/*/; do
         [ -d "$folder" ] || continue
-        if [ -n "$(find "$folder" -name 'binlog.*')" ]; then rm -f "${folder}span"; else rm -rf "$folder"; fi
+        line=${folder#binlog/}
+        last=''
+        for file in "$folder"binlog.*; do last=$file; done
+        for file in "$folder"binlog.*; do
+            [ "$file$folder" != "${last}binlog/$now/" ] || continue
+            ! needless "${line%%/*}" "$limits" <"${folder}span.${file##*.}" 2>/dev/null ||
+                rm -f -- "$file" "${folder}span.${file##*.}"
+        done
+        [ -n "$(find "$folder" -name 'binlog.*')" ] || rm -rf "$folder"
     done
-    find binlog -mindepth 1 -type d -empty -delete
+    [ ! -d binlog ] || find binlog -mindepth 1 -type d -empty -delete
+}
+
+needless() { # LINE LIMITS, a span on standard input
+    awk -v line="$1" -v limits="$2" '
+        BEGIN { n = split(limits, each, ","); for (i = 1; i <= n; i++) { split(each[i], part, "/"); limit[part[1] "/" part[2]] = part[3] + 0 } }
+        $1 == "run" { split($4, part, "-"); key = line "/" part[1]; if (!(key in limit) || limit[key] < part[3] + 0) { needed = 1 } }
+        END { exit needed || !NR }'
 }
 
 hand() { # LINE SESSION
@@ -95,30 +153,95 @@ hand() { # LINE SESSION
     tar --warning=no-file-changed -cf - binlog.* || [ $? -eq 1 ] # 1: the last one grew meanwhile
 }
 
-number() { n=${1##*-}; echo "${n:-0}"; }
+# Whether position A holds what B does; where A says nothing of a domain it does not.
+holds() { # A B
+    awk -v a="$1" -v b="$2" 'BEGIN {
+        n = split(a, each, ","); for (i = 1; i <= n; i++) { split(each[i], part, "-"); have[part[1]] = part[3] + 0 }
+        n = split(b, each, ","); for (i = 1; i <= n; i++) { split(each[i], part, "-"); if (have[part[1]] < part[3] + 0) exit 1 }
+    }'
+}
+
+# How far what is kept of a line goes, as a position.
+tip() { # LINE
+    list | awk -v line="$1" '
+        $1 == "stretch" { own = $2 == line }
+        $1 == "run" && own { split($4, part, "-"); if (most[part[1]] <= part[3] + 0) { most[part[1]] = part[3] + 0; at[part[1]] = $4 } }
+        END { for (domain in at) { printf "%s%s", comma, at[domain]; comma = "," } }'
+}
 
 # The last of the server's files that begins no later than what is kept of this line ends.
 first_file() { # LINE FILES, oldest first
-    held=0
-    for folder in "binlog/$1"/*/; do
-        [ -d "$folder" ] && span=$(session "${folder%/}") || continue
-        end=$(number "$(echo "$span" | cut -d' ' -f2)")
-        [ "$end" -le "$held" ] || held=$end
-    done
+    held=$(tip "$1")
     chosen=''
     for file in $2; do
         begins=$(sql "SELECT BINLOG_GTID_POS('$file', 4)") || return 1
-        [ -n "$chosen" ] && [ "$(number "$begins")" -gt "$held" ] && break
+        [ -z "$chosen" ] || holds "$held" "$begins" || break
         chosen=$file
     done
     echo "$chosen"
 }
 
-ended() { # the spans of sessions that are over, so that they are read once
-    for folder in binlog/*/*/; do
-        [ -d "$folder" ] && [ ! -s "${folder}span" ] || continue
-        session "${folder%/}" >"${folder}span.part" && mv "${folder}span.part" "${folder}span"
+# What is missing of a line between what is kept of it: `DOMAIN FIRST LAST`. Also what files say that they
+# begin after; but nothing before the first transaction that is kept.
+holes() { # LINE
+    list | awk -v line="$1" '
+        function need(position,  n, i, each, part) {
+            n = split(position, each, ",")
+            for (i = 1; i <= n; i++) if (split(each[i], part, "-") == 3) print part[1], 0, part[3]
+        }
+        $1 == "stretch" { own = $2 == line; if (own) need($4) }
+        $1 == "run" && own { need($2); split($3, first, "-"); split($4, last, "-"); print first[1], first[3], last[3] }
+    ' | sort -k 1,1n -k 2,2n | awk '
+        function close_domain() { if (runs && want > at) print domain, at + 1, want; runs = want = 0 }
+        NR == 1 || $1 != domain { close_domain(); domain = $1 }
+        $2 == 0 { if (want < $3) want = $3; next }
+        { if (runs++ && $2 > at + 1) print domain, at + 1, $2 - 1; if (runs == 1 || at < $3) at = $3 }
+        END { close_domain() }'
+}
+
+# Which of a server's files hold what is missing, from `FILE BEGINS` of each in their order.
+files_with() { # DOMAIN FIRST LAST
+    awk -v domain="$1" -v from="$2" -v to="$3" '
+        function number(position,  n, i, each, part) {
+            n = split(position, each, ",")
+            for (i = 1; i <= n; i++) { split(each[i], part, "-"); if (part[1] == domain) return part[3] + 0 }
+            return 0
+        }
+        { name[NR] = $1; at[NR] = number($2) }
+        END { for (i = 1; i <= NR; i++) if (at[i] < to && (i == NR || at[i + 1] >= from)) print name[i] }'
+}
+
+# What is missing is asked of the primary, then of the other servers with the data, which log what they apply, too.
+# What a server was asked for once it is not asked for again.
+mend() { # LINE
+    exec 8>mend.lock
+    flock -n 8 || return 0
+    : >>asked
+    for host in '' $(cat peers 2>/dev/null); do
+        missing=$(holes "$1")
+        [ -n "$missing" ] || return 0
+        number=$(at "$host" "$WHO") && [ "${number#* }" = "$1" ] || continue
+        begins=$(for file in $(at "$host" "SHOW BINARY LOGS" | cut -f1); do
+            echo "$file $(at "$host" "SELECT BINLOG_GTID_POS('$file', 4)")"
+        done)
+        wanted=$(echo "$missing" | while read -r domain first last; do
+            echo "$begins" | files_with "$domain" "$first" "$last" | sed "s/^/${number% *} $domain $first $last /"
+        done | grep -vxFf asked)
+        [ -n "$wanted" ] || continue
+        folder=binlog/$1/$(date +%Y%m%d-%H%M%S)-${number% *}
+        mkdir -p "$folder"
+        timeout "$MEND_S" mariadb-binlog --defaults-file=client.cnf ${host:+--host="$host"} --read-from-remote-server \
+            --raw --result-file="$folder/" $(echo "$wanted" | cut -d' ' -f5 | sort -u) && echo "$wanted" >>asked
+        rmdir "$folder" 2>/dev/null
     done
+}
+
+# What another host keeps of a session, from standard input.
+add() { # LINE SESSION
+    new=binlog/$1/$2.part
+    rm -rf "$new"
+    mkdir -p "$new" && tar -xf - -C "$new" && sync && rm -rf "binlog/${1:?}/${2:?}" && mv -T "$new" "binlog/$1/$2" ||
+        { rm -rf "$new"; die "no room, or the disk fails"; }
 }
 
 # The server, and the line of its data; nothing while they are not whole. Data without a mark were brought by others.
@@ -136,20 +259,23 @@ stream() {
     who=$(sql "$WHO") && [ -n "$who" ] || exit 1
     line=${who#* }
     files=$(sql "SHOW BINARY LOGS" | cut -f1) && [ -n "$files" ] || exit 1
-    ended
     file=$(first_file "$line" "$files") && [ -n "$file" ] || exit 1
-    folder=binlog/$line/$(date +%Y%m%d-%H%M%S)
+    session=$(date +%Y%m%d-%H%M%S)
+    folder=binlog/$line/$session
     mkdir -p "$folder"
     mariadb-binlog --defaults-file=client.cnf --read-from-remote-server --raw --stop-never \
         --stop-never-slave-server-id="$(cat server-id)" --result-file="$folder/" "$file" 9>&- &
     child=$!
+    echo "$line $session" >stream.session
     echo $child >stream.child
     trap 'kill $child 2>/dev/null; exit 0' TERM INT
     # A server whose power was cut says nothing, and another one may have its address: ask who is there.
-    missed=0
+    missed=0 polls=0
     while [ $missed -lt 2 ]; do
         sleep $POLL_S &
         wait $!
+        [ $((polls % MEND_POLLS)) -ne 0 ] || mend "$line" 9>&- &
+        polls=$((polls + 1))
         kill -0 $child 2>/dev/null || break
         if [ "$(sql "$WHO" 9>&-)" = "$who" ]; then missed=0; else missed=$((missed + 1)); fi
     done
@@ -201,11 +327,11 @@ remove() {
         kill -HUP 1
     fi
     halt
-    rm -f stream.pid stream.child client.cnf
+    rm -f stream.pid stream.child stream.session client.cnf peers
 }
 
 case "${1-}" in
     list | install | remove | stream) "$1" ;;
-    part | seal | thin | hand) verb=$1; shift; "$verb" "$@" ;;
-    *) sed -n '4,17s/^# *//p' "$0" >&2; exit 2 ;;
+    part | seal | thin | hand | add) verb=$1; shift; "$verb" "$@" ;;
+    *) sed -n '4,18s/^# *//p' "$0" >&2; exit 2 ;;
 esac
