@@ -74,7 +74,7 @@ def measure(seen: SeenDatabase, known: Sighting, heard: Mapping[str, float]) -> 
     asked how many seconds ago the database last answered it.
     """
     lacks = given_up(latest_of(seen), known.position, seen.timeline)
-    if newest_domain(known.position) < seen.timeline:
+    if newest_domain(known.position) < seen.timeline and not known.answers:
         known = replace(known, waits_ms=-1)  # nobody saw its primary since that took over
     if seen.stuck:  # since its error, which may be long ago
         left = behind(seen.position, latest_of(seen)) + lacks
