@@ -79,6 +79,9 @@ def measure(seen: SeenDatabase, known: Sighting, heard: Mapping[str, float]) -> 
     if seen.stuck:  # since its error, which may be long ago
         left = behind(seen.position, latest_of(seen)) + lacks
         return DataLoss(None, least=left, why=f"it cannot apply what it received ({seen.stuck})")
+    if dropped := behind(latest_of(seen), seen.heard_position):
+        why = f"what it received shortly before {seen.heard_at} went with its host's power, or is damaged"
+        return DataLoss(None, least=max(lacks, dropped), why=why)
     if known.answers:
         return _measure_leaving(seen, known, lacks)
     if lacks:

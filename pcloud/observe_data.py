@@ -10,11 +10,12 @@ from functools import partial
 
 from pcloud.desired import Desired, ServerSpec
 from pcloud.errors import PcloudError
-from pcloud.gtid import newest_domain, rank
+from pcloud.gtid import behind, newest_domain, rank
 from pcloud.identity import carrier_names
 from pcloud.journal import find_keepers, find_position
 from pcloud.kept import NEVER_SEEN, Shelf, Sighting
 from pcloud.last_answers import ask_all
+from pcloud.loss import latest_of
 from pcloud.model import SqlCheck
 from pcloud.observed import Data, Observed, SeenDatabase
 from pcloud.recall import looks_at_shelves
@@ -24,10 +25,13 @@ from pcloud.sql import NamedRows, Refused, Row, ask_named
 from pcloud.steps.backup import look
 from pcloud.steps.database import CLIENT
 from pcloud.steps.replication import HEARD, read_heard
+from pcloud.steps.stream import REPLICA
 from pcloud.web import Unanswered, one_line
 from pcloud.world import World
 
 SQL_TIMEOUT_S = 10
+REACH_S = 30
+"""Until a replica has read what it keeps."""
 UNMARKED = "unmarked"
 """Stands for the token of data that pcloud did not bring."""
 
@@ -109,15 +113,26 @@ _Ask = Callable[..., list[NamedRows]]
 def _observe_database(world: World, spec: ServerSpec) -> tuple[SeenDatabase | None, bool]:
     """None when it does not answer; and whether it refuses the monitor. Then it is asked from inside, over SSH."""
     try:
-        return _see(world, partial(_ask, world, spec.address)), False
+        return _with_kept(world, spec.name, _see(world, partial(_ask, world, spec.address))), False
     except Refused:
         pass
     except Unanswered:
         return None, False
     try:
-        return _see(world, partial(_ask_inside, world, spec.name)), True
+        return _with_kept(world, spec.name, _see(world, partial(_ask_inside, world, spec.name))), True
     except (PcloudError, Unanswered, LookupError, ValueError):
         return None, True
+
+
+def _with_kept(world: World, server: str, seen: SeenDatabase) -> SeenDatabase:
+    """After a start MariaDB knows nothing of what it had received and not applied; it is kept beside it."""
+    if seen.writable or not behind(latest_of(seen), seen.heard_position):
+        return seen
+    try:
+        kept = world.server_shell(server).run([REPLICA, "reach"], deadline_s=REACH_S).stdout.strip()
+        return replace(seen, received=max(seen.received, kept, key=rank))
+    except (PcloudError, ValueError):
+        return seen
 
 
 def _ask_inside(world: World, server: str, *queries: str) -> list[NamedRows]:

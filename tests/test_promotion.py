@@ -12,6 +12,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,9 @@ from pcloud.errors import Blocked, CheckFailed
 from pcloud.gtid import behind
 from pcloud.inventory import defaults_dir, load_inventory
 from pcloud.kept import FOREVER_MS, Timeline
+from pcloud.loss import latest_of
+from pcloud.observe_data import _ask_inside, _see, _with_kept
+from pcloud.observed import SeenDatabase
 from pcloud.steps.base import Met
 from pcloud.steps.database import Restore
 from pcloud.steps.promotion import Promote, parse_progress
@@ -392,6 +396,31 @@ def test_a_relay_log_that_is_damaged_in_the_middle_is_said(pair: Pair) -> None:
     assert names(1, 2) <= kept < names(1, 2, 3, 4, 5)
     Promote("idx-1", "", 120, leaves=True).do(place(pair), Quiet())
     assert orders(pair.idx) == kept
+
+
+@pytest.mark.parametrize("pair", ["copied", "linked"], indirect=True)
+def test_what_is_kept_counts_as_received_also_after_a_restart(pair: Pair) -> None:
+    """MariaDB itself has forgotten it; a damaged log counts as far as it can be applied."""
+    with watching(pair, pair.idx):
+        receive_only(pair, 2, 3, 4)
+        latest = position(pair.db)
+        eventually(lambda: heard(pair.idx)[1] == latest)
+        cable(pair.db, "down")
+        pair.crash(pair.idx)
+        pair.start(pair.idx)
+    world = place(pair)
+
+    def observe() -> SeenDatabase:
+        return _with_kept(world, "idx-1", _see(world, partial(_ask_inside, world, "idx-1")))
+
+    assert pair.idx.sql("SELECT @@sync_relay_log") == "1"
+    assert "Gtid_IO_Pos" not in slave(pair.idx)
+    assert behind(observe().position, latest) == 3
+    assert observe().received == latest
+    log = pair.idx.run("sh", "-c", f"ls -S {KEPT}/*/relay.0* | head -n 1").stdout.strip()
+    last = events(pair.idx, log)[-2]
+    pair.idx.run("sh", "-c", f"printf 'damaged' | dd of={log} bs=1 seek={last + 24} conv=notrunc status=none")
+    assert behind(latest_of(observe()), latest) == 1
 
 
 def test_a_group_that_spans_relay_logs_is_applied_whole(pair: Pair) -> None:

@@ -6,14 +6,16 @@ servers is the primary then is left as it is, and each story asks. Two are run b
 
 from __future__ import annotations
 
+import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
 from pcloud import lab
+from pcloud.events import Event, StepBlocked, StepFailed, StepStarted
 from pcloud.inventory import load_site
 from pcloud.sightings import read_notes
 from tests.lab.bad_site import POOL, Inventory, home_of, inventory, link_images, write_inventory
@@ -53,6 +55,14 @@ class Shop(Fire):
         missing = self.missing(crowd)
         assert unsaid(missing, [loss for ran in runs for loss in losses(ran)]) == []
         return len(missing)
+
+    def recover_with_consent(self) -> list[Ran]:
+        """As a person who agrees to what is asked: all runs, the last one without a question."""
+        runs = [self.operator.recover()]
+        if runs[0].code == 3:
+            runs.append(self.operator.recover("--accept-loss", "unknown"))
+        assert runs[-1].code == 0, told(runs[-1])
+        return runs
 
     def mend(self) -> None:
         """A whole shop again, whoever is its primary."""
@@ -124,3 +134,173 @@ def test_the_power_of_both_goes_and_comes_back(shop: Shop) -> None:
     assert shop.holders() == (primary, replica)
     assert shop.expect_kept(crowd) == 0
     shop.expect_whole()
+
+
+def cycle_server(shop: Shop, server: str) -> None:
+    """Its emulator ends at once, and is started again: what the guest had not written is gone."""
+    host = shop.at(server)
+    for command in ("destroy", "start"):
+        shop.inside(host, "virsh", "-q", "-c", "qemu:///system", command, f"{SITE}.{server}")
+
+
+def cycle_host(shop: Shop, server: str) -> None:
+    host = shop.at(server)
+    shop.switch_off(host)
+    shop.lab("power-on", host)
+
+
+@pytest.mark.chaos
+@pytest.mark.parametrize("cycle", [cycle_server, cycle_host])
+def test_the_lagging_replica_loses_its_power_after_the_primary(shop: Shop, cycle: Callable[[Shop, str], None]) -> None:
+    """MariaDB would throw away at its start what was received."""
+    primary, replica = shop.holders()
+    with shop.shoppers("cycled") as crowd:
+        crowd.wait_for_orders(WARM_ORDERS, 0)
+        shop.receive_only(crowd, replica)
+        shop.switch_off(shop.at(primary))
+        cycle(shop, replica)
+        ran = shop.operator.recover()
+        assert ran.code == 0, told(ran)
+        crowd.wait_for_orders(1, time.time())
+    assert losses(ran)[0].startswith("no acknowledged order is lost")
+    assert shop.expect_kept(crowd, ran) == 0
+    shop.mend()
+
+
+@pytest.mark.chaos
+def test_both_lose_their_power_at_once_and_only_the_lagging_replica_comes_back(shop: Shop) -> None:
+    primary, replica = shop.holders()
+    with shop.shoppers("at-once") as crowd:
+        crowd.wait_for_orders(WARM_ORDERS, 0)
+        shop.receive_only(crowd, replica)
+        back = shop.at(replica)
+        for host in (shop.at(primary), back):
+            shop.switch_off(host)
+        shop.lab("power-on", back)
+        runs = shop.recover_with_consent()
+        crowd.wait_for_orders(1, time.time())
+    assert shop.expect_kept(crowd, *runs) == 0
+    shop.mend()
+
+
+@pytest.mark.chaos
+def test_the_power_of_the_whole_site_goes_and_comes_back_while_the_replica_lags(shop: Shop) -> None:
+    primary, replica = shop.holders()
+    with shop.shoppers("dark") as crowd:
+        crowd.wait_for_orders(WARM_ORDERS, 0)
+        shop.receive_only(crowd, replica)
+        for host in shop.site.hosts:
+            shop.switch_off(host.name)
+        shop.mend_hosts()
+        ran = shop.operator.recover()
+        assert ran.code == 0, told(ran)
+        crowd.wait_for_orders(1, time.time())
+    assert losses(ran) == []
+    assert shop.holders() == (primary, replica)
+    assert shop.expect_kept(crowd) == 0
+    shop.mend()
+
+
+KILLS_AFTER_S = (0.2, 1.0, 2.0)
+KILLER = """for s in {}; do
+  until pgrep -f '[p]rimary.* promote' >/dev/null; do sleep 0.05; done
+  sleep $s; pkill -KILL -f '[p]rimary.* promote' && echo $s >>/run/killed; sleep 1.5
+done"""
+
+
+@pytest.mark.chaos
+def test_a_promotion_that_is_killed_again_and_again_goes_on(shop: Shop) -> None:
+    """The guest's script three times, each time a little later; then pcloud as often."""
+    primary, replica = shop.holders()
+    with shop.shoppers("killed") as crowd:
+        crowd.wait_for_orders(WARM_ORDERS, 0)
+        shop.receive_only(crowd, replica)
+        killer = KILLER.format(" ".join(map(str, KILLS_AFTER_S)))
+        detached = ("setsid", "bash", "-c", f"({killer}) </dev/null >/dev/null 2>&1 &")
+        shop.operator.on(replica, *detached)
+        shop.switch_off(shop.at(primary))
+        codes = [shop.operator.recover().code for _ in KILLS_AFTER_S]
+        assert codes == [1] * len(KILLS_AFTER_S)
+        assert len(shop.operator.on(replica, "cat", "/run/killed").split()) == len(KILLS_AFTER_S)
+        for after_s in KILLS_AFTER_S:
+            begun = time.monotonic()
+
+            def when(event: Event, after_s: float = after_s, begun: float = begun) -> bool:
+                return isinstance(event, StepStarted) and event.step.endswith("/promote")
+
+            shop.operator.interrupt([], when, signal.SIGKILL)
+        ran = shop.operator.recover()
+        assert ran.code == 0, told(ran)
+        crowd.wait_for_orders(1, time.time())
+    assert shop.expect_kept(crowd, ran) == 0
+    shop.mend()
+
+
+DAMAGE = """set -e
+status=$(mariadb -Ee 'SHOW SLAVE STATUS')
+file=/var/lib/mysql/$(sed -n 's/^ *Relay_Log_File: //p' <<<"$status")
+from=$(sed -n 's/^ *Relay_Log_Pos: //p' <<<"$status")
+printf damaged-damaged | dd of="$file" bs=1 seek=$((from + ($(stat -c %s "$file") - from) / 2)) conv=notrunc status=none
+sync"""
+
+
+@pytest.mark.chaos
+def test_what_a_damaged_relay_log_had_is_said_and_found_again(shop: Shop) -> None:
+    primary, replica = shop.holders()
+    with shop.shoppers("damaged") as crowd:
+        crowd.wait_for_orders(WARM_ORDERS, 0)
+        shop.receive_only(crowd, replica)
+        shop.operator.on(replica, "bash", "-c", DAMAGE)
+        shop.switch_off(shop.at(primary))
+        blocked = shop.operator.recover()
+        assert blocked.code == 3, told(blocked)
+        stops = [s.problem for s in blocked.state.steps.values() if isinstance(s.problem, StepBlocked)]
+        assert any("damaged" in s.what and "--accept-loss unknown" in s.next for s in stops), stops
+        agreed = shop.operator.recover("--accept-loss", "unknown")
+        assert agreed.code == 0, told(agreed)
+        crowd.wait_for_orders(1, time.time())
+    lost = shop.missing(crowd)
+    assert lost
+    shop.mend()
+    salvaged = shop.operator.run("salvage", SITE, "--json")
+    assert salvaged.code == 0, salvaged.err
+    assert salvaged.out.count("order_order") >= len(lost), salvaged.out
+
+
+@pytest.mark.chaos
+def test_what_a_damaged_relay_log_had_comes_from_the_streams(shop: Shop) -> None:
+    ran = shop.operator.run("backup", SITE, "--yes")
+    assert ran.code == 0, told(ran)
+    primary, replica = shop.holders()
+    with shop.shoppers("streamed") as crowd:
+        crowd.wait_for_orders(WARM_ORDERS, 0)
+        shop.receive_only(crowd, replica)
+        shop.operator.on(replica, "bash", "-c", DAMAGE)
+        shop.switch_off(shop.at(primary))
+        runs = [shop.operator.recover()]
+        while runs[-1].code == 3 and len(runs) < 2:
+            runs.append(shop.operator.recover())
+        assert runs[-1].code == 0, told(runs[-1])
+        crowd.wait_for_orders(1, time.time())
+    assert shop.expect_kept(crowd, *runs) == 0
+    shop.mend()
+
+
+@pytest.mark.chaos
+def test_a_replica_whose_disk_is_full_says_so_and_goes_on_with_room(shop: Shop) -> None:
+    primary, replica = shop.holders()
+    with shop.shoppers("full") as crowd:
+        crowd.wait_for_orders(WARM_ORDERS, 0)
+        shop.receive_only(crowd, replica)
+        shop.operator.on(replica, "bash", "-c", "dd if=/dev/zero of=/var/tmp/full bs=1M status=none; sync; df / >&2")
+        shop.switch_off(shop.at(primary))
+        failed = shop.operator.recover()
+        assert failed.code == 1, told(failed)
+        problems = [s.problem for s in failed.state.steps.values() if isinstance(s.problem, StepFailed)]
+        assert any("full" in p.what or "No space" in p.what for p in problems), problems
+        shop.operator.on(replica, "rm", "/var/tmp/full")
+        ran = shop.operator.recover()
+        assert ran.code == 0, told(ran)
+        crowd.wait_for_orders(1, time.time())
+    assert shop.expect_kept(crowd, ran) == 0
+    shop.mend()
