@@ -305,6 +305,26 @@ def test_a_slow_one_shows_progress_and_is_given_up_only_when_nothing_moves(pair:
     assert orders(pair.idx) == names(1, 2, 3)
 
 
+@pytest.mark.parametrize("both", [False, True])
+def test_a_full_disk_is_named_and_with_room_it_goes_on(pair: Pair, both: bool) -> None:
+    """MariaDB waits for room, for ever and without a word."""
+    receive_only(pair, 2, 3, 4)
+    cable(pair.db, "down")
+    if both:
+        pair.idx.sql("STOP SLAVE")
+    fill = "df --output=used -k /var/lib/mysql | tail -n 1 | xargs -I N mount -o remount,size=Nk /var/lib/mysql"
+    pair.idx.run("sh", "-c", fill)
+    began = time.monotonic()
+    with pytest.raises(CheckFailed) as failed:
+        Promote("idx-1", "", 120).do(place(pair), Quiet())
+    assert time.monotonic() - began < 60
+    assert "its disk is full" in failed.value.what
+    assert "df -h /var/lib/mysql" in failed.value.next
+    pair.idx.run("mount", "-o", "remount,size=2g", "/var/lib/mysql")
+    Promote("idx-1", "", 120).do(place(pair), Quiet())
+    assert orders(pair.idx) == names(1, 2, 3, 4)
+
+
 def test_progress_is_read_from_what_the_guest_prints() -> None:
     found = parse_progress("0-1-5 0-1-9,1417-2-1 77\n")
     assert (found.left, found.work) == (5, 77)

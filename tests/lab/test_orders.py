@@ -1,6 +1,6 @@
 """No order is lost: what befalls the servers that hold the data, on real guests, compared with the shoppers' ledger.
 
-Four servers on six hosts. The stories share their lab, and each leaves a whole shop for the next; which of the two
+Five servers on six hosts. The stories share their lab, and each leaves a whole shop for the next; which of the two
 servers is the primary then is left as it is, and each story asks. Two are run by `make test`, all by `make chaos`.
 """
 
@@ -9,28 +9,35 @@ from __future__ import annotations
 import signal
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+import yaml
 
 from pcloud import lab
-from pcloud.events import Event, StepBlocked, StepFailed, StepStarted
+from pcloud.events import Event, StepBlocked, StepDone, StepFailed, StepStarted
 from pcloud.inventory import load_site
 from pcloud.sightings import read_notes
-from tests.lab.bad_site import POOL, Inventory, home_of, inventory, link_images, write_inventory
+from tests.lab.bad_site import POOL, Inventory, group, home_of, inventory, link_images, write_inventory
 from tests.lab.conftest import Operator, Ran
 from tests.lab.fire import WARM_ORDERS, Crowd, Fire, told
 from tests.ledger import unsaid
 
 pytestmark = pytest.mark.lab
 SITE = "orders"
+ALONE_S = 12
+"""Several times what an order takes."""
 LAG = 4
 """Orders that the replica has received and not applied."""
 
 
 def inventory_of_six() -> Inventory:
-    return inventory(hosts=6, site=SITE)
+    """Two frontends: one of them outlives any host, and says until when the primary answered."""
+    data = inventory(hosts=6, site=SITE)
+    group(data, "frontend").update(count=2, addresses=["10.77.0.21-10.77.0.22"])
+    return data
 
 
 @dataclass
@@ -39,8 +46,13 @@ class Shop(Fire):
 
     def holders(self) -> tuple[str, str]:
         """The primary and the other one, by `pcloud status`."""
-        primary: str = self.operator.json("status", SITE)["data"]["holder"]
+        primary: str = self.operator.json("status", self.site.site)["data"]["holder"]
         return primary, {"db-1": "idx-1", "idx-1": "db-1"}[primary]
+
+    def variant(self, name: str, change: Callable[[Inventory], None]) -> str:
+        data = inventory_of_six()
+        change(data)
+        return str(write_inventory(self.operator.folder / "variants" / name / f"{SITE}.yaml", data))
 
     def sql(self, server: str, query: str) -> str:
         return self.operator.on(server, "mariadb", "-BN", "-e", query).strip()
@@ -77,15 +89,16 @@ def losses(ran: Ran) -> list[str]:
     return [str(step.facts["loss"]) for key, step in steps if key.endswith("/promote") and "loss" in step.facts]
 
 
-@pytest.fixture(scope="module")
-def shop(images: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shop]:
-    """The whole shop; whatever happens, the lab goes down."""
-    home, folder = tmp_path_factory.mktemp("home"), tmp_path_factory.mktemp("orders")
+@contextmanager
+def running(images: Path, tmp_path_factory: pytest.TempPathFactory, data: Inventory) -> Iterator[Shop]:
+    """A whole shop; whatever happens, its lab goes down."""
+    site = str(data["site"])
+    home, folder = tmp_path_factory.mktemp("home"), tmp_path_factory.mktemp(site)
     link_images(images, home)
-    path = write_inventory(folder / "inventory" / f"{SITE}.yaml", inventory_of_six())
-    made = Shop(Operator(home, folder, SITE), load_site(path))
+    path = write_inventory(folder / "inventory" / f"{site}.yaml", data)
+    made = Shop(Operator(home, folder, site), load_site(path))
     try:
-        up = made.operator.run("lab", "up", SITE)
+        up = made.operator.run("lab", "up", site)
         assert up.code == 0, up.err
         ran = made.operator.recover()
         assert ran.code == 0, told(ran)
@@ -93,6 +106,12 @@ def shop(images: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sho
     finally:
         with home_of(made.operator):
             lab.down(made.site)
+
+
+@pytest.fixture(scope="module")
+def shop(images: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shop]:
+    with running(images, tmp_path_factory, inventory_of_six()) as made:
+        yield made
 
 
 def test_what_was_received_and_not_applied_is_in_the_shop(shop: Shop) -> None:
@@ -268,6 +287,119 @@ def test_what_a_damaged_relay_log_had_is_said_and_found_again(shop: Shop) -> Non
 
 
 @pytest.mark.chaos
+def test_a_replica_whose_disk_is_full_says_so_and_goes_on_with_room(shop: Shop) -> None:
+    primary, replica = shop.holders()
+    with shop.shoppers("full") as crowd:
+        crowd.wait_for_orders(WARM_ORDERS, 0)
+        shop.receive_only(crowd, replica)
+        shop.operator.on(replica, "bash", "-c", "dd if=/dev/zero of=/var/tmp/full bs=1M status=none; sync")
+        shop.switch_off(shop.at(primary))
+        failed = shop.operator.recover()
+        assert failed.code == 1, told(failed)
+        problems = [s.problem for s in failed.state.steps.values() if isinstance(s.problem, StepFailed)]
+        assert any("full" in p.what or "No space" in p.what for p in problems), problems
+        shop.operator.on(replica, "rm", "/var/tmp/full")
+        ran = shop.operator.recover()
+        assert ran.code == 0, told(ran)
+        crowd.wait_for_orders(1, time.time())
+    assert shop.expect_kept(crowd, ran) == 0
+    shop.mend()
+
+
+@pytest.mark.chaos
+def test_an_empty_newer_database_gives_way_to_the_one_with_the_orders(shop: Shop) -> None:
+    """Both hosts are lost, the dump cannot be read; then both hosts are switched on again."""
+    assert not any(shelf["backups"] for shelf in shop.operator.json("backup", SITE, "--list")), "else one is restored"
+    primary, replica = shop.holders()
+    unreadable = shop.variant("unreadable", lambda data: data["database"].update(dump="nowhere.sql.gz"))
+    with shop.shoppers("empty") as crowd:
+        crowd.wait_for_orders(LAG, 0)
+        for server in (primary, replica):
+            shop.switch_off(shop.at(server))
+        empty = shop.operator.recover(site=unreadable)
+        assert empty.code == 3, told(empty)
+        assert "db-1/restore" in {k for k, s in empty.state.steps.items() if s.status == "blocked"}
+        shop.mend_hosts()
+        runs = [shop.operator.recover()]
+        while runs[-1].code != 0 and len(runs) < 3:
+            runs.append(shop.operator.recover())
+        assert runs[-1].code == 0, told(runs[-1])
+        crowd.wait_for_orders(1, time.time())
+    assert losses(runs[-1]) == []
+    assert shop.expect_kept(crowd) == 0
+    shop.mend()
+
+
+@pytest.mark.chaos
+def test_the_primary_of_the_replicas_group_is_no_more_replaceable_than_the_other(shop: Shop) -> None:
+    """Its inventory drifts, then its host comes back without its storage: it is neither made anew nor passed over."""
+    if shop.holders()[0] != "idx-1":
+        moved = shop.operator.run("failback", SITE, "--to", "idx-1", "--yes")
+        assert moved.code == 0, told(moved)
+    drifted = shop.variant("drifted", lambda data: group(data, "indexer").update(memory_mib=800))
+    host = shop.at("idx-1")
+    with shop.shoppers("guarded") as crowd:
+        crowd.wait_for_orders(WARM_ORDERS, 0)
+        drift = shop.operator.recover(site=drifted)
+        assert (drift.code, drift.changed()) == (0, set()), told(drift)
+        shop.switch_off(host)
+        shop.lab("power-on", host)
+        shop.inside(host, "mount", "-t", "tmpfs", "none", POOL)
+        blocked = shop.operator.recover(site=drifted)
+        shop.inside(host, "umount", POOL)
+        assert blocked.code == 3, told(blocked)
+        assert not {k for k in blocked.changed() if k.startswith(("idx-1/", "db-1/")) or "/idx-1/" in k}, told(blocked)
+        ran = shop.operator.recover(site=drifted)
+        assert ran.code == 0, told(ran)
+        crowd.wait_for_orders(1, time.time())
+    assert losses(ran) == []
+    assert shop.holders()[0] == "idx-1"
+    assert shop.expect_kept(crowd) == 0
+    shop.mend()
+
+
+@pytest.mark.chaos
+def test_the_only_copy_is_not_left(shop: Shop) -> None:
+    """With and without backups behind it."""
+    primary, replica = shop.holders()
+    host = shop.at(primary)
+    with shop.shoppers("only") as crowd:
+        crowd.wait_for_orders(WARM_ORDERS, 0)
+        shop.switch_off(shop.at(replica))
+        refused = shop.operator.run("failover", SITE, host, "--yes")
+        assert refused.code == 3, told(refused)
+        assert f"{primary} there may hold orders that are nowhere else" in " ".join(refused.err.split())
+        shop.mend()
+        crowd.wait_for_orders(1, time.time())
+    assert shop.expect_kept(crowd) == 0
+
+
+@pytest.mark.chaos
+def test_a_monitors_new_password_harms_nobody(shop: Shop) -> None:
+    """The databases refuse it: none is power-cycled, retired, or passed over."""
+    before = {s: shop.at(s) for s in ("db-1", "idx-1")}
+    pids = {h: shop.inside(h, "pgrep", "-f", "guest=").split() for h in before.values()}
+    secrets = shop.lab_folder / "secrets.yaml"
+    old = secrets.read_text()
+    values = yaml.safe_load(old)
+    with shop.shoppers("rotated") as crowd:
+        crowd.wait_for_orders(WARM_ORDERS, 0)
+        secrets.write_text(yaml.safe_dump({**values, "db/monitor": "another one"}))
+        try:
+            refused = shop.operator.recover()
+        finally:
+            secrets.write_text(old)
+        assert refused.code == 3, told(refused)
+        stops = [s.problem for s in refused.state.steps.values() if isinstance(s.problem, StepBlocked)]
+        assert any("refuses the password of monitor" in s.what for s in stops), stops
+        assert {s: shop.at(s) for s in before} == before
+        assert {h: shop.inside(h, "pgrep", "-f", "guest=").split() for h in before.values()} == pids
+        crowd.wait_for_orders(1, time.time())
+    assert shop.expect_kept(crowd) == 0
+    shop.mend()
+
+
+@pytest.mark.chaos
 def test_what_a_damaged_relay_log_had_comes_from_the_streams(shop: Shop) -> None:
     ran = shop.operator.run("backup", SITE, "--yes")
     assert ran.code == 0, told(ran)
@@ -286,21 +418,60 @@ def test_what_a_damaged_relay_log_had_comes_from_the_streams(shop: Shop) -> None
     shop.mend()
 
 
+# -- sites of their own
+
+
 @pytest.mark.chaos
-def test_a_replica_whose_disk_is_full_says_so_and_goes_on_with_room(shop: Shop) -> None:
-    primary, replica = shop.holders()
-    with shop.shoppers("full") as crowd:
-        crowd.wait_for_orders(WARM_ORDERS, 0)
-        shop.receive_only(crowd, replica)
-        shop.operator.on(replica, "bash", "-c", "dd if=/dev/zero of=/var/tmp/full bs=1M status=none; sync; df / >&2")
-        shop.switch_off(shop.at(primary))
-        failed = shop.operator.recover()
-        assert failed.code == 1, told(failed)
-        problems = [s.problem for s in failed.state.steps.values() if isinstance(s.problem, StepFailed)]
-        assert any("full" in p.what or "No space" in p.what for p in problems), problems
-        shop.operator.on(replica, "rm", "/var/tmp/full")
-        ran = shop.operator.recover()
-        assert ran.code == 0, told(ran)
-        crowd.wait_for_orders(1, time.time())
-    assert shop.expect_kept(crowd, ran) == 0
-    shop.mend()
+def test_two_hosts_in_all_are_enough(images: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
+    with running(images, tmp_path_factory, inventory(hosts=2, site="two")) as shop:
+        primary, replica = shop.holders()
+        with shop.shoppers("two") as crowd:
+            crowd.wait_for_orders(WARM_ORDERS, 0)
+            shop.switch_off(shop.at(primary))
+            ran = shop.operator.recover()
+            assert ran.code == 3, told(ran)
+            assert ran.state.steps[f"{replica}/promote"].status == "done"
+            assert ran.state.steps["journey"].status == "done"
+            crowd.wait_for_orders(WARM_ORDERS, time.time())
+            assert losses(ran)[0].startswith("no acknowledged order is lost")
+            shop.mend()
+            crowd.wait_for_orders(1, time.time())
+        assert shop.expect_kept(crowd, ran) == 0
+        assert shop.holders() == (replica, primary)
+        shop.expect_whole()
+
+
+@pytest.mark.chaos
+def test_where_commits_wait_no_order_is_on_one_disk_alone(
+    images: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """After a restart of the primary's MariaDB while the replica is away, and from a promotion to the next replica."""
+    data = inventory(site="waiting")
+    data["database"]["semi_sync"]["alone"] = "wait"
+    with running(images, tmp_path_factory, data) as shop:
+        primary, replica = shop.holders()
+        with shop.shoppers("waiting") as crowd:
+            crowd.wait_for_orders(WARM_ORDERS, 0)
+            shop.operator.on(replica, "systemctl", "stop", "mariadb")
+            shop.operator.on(primary, "systemctl", "restart", "mariadb")
+            alone = time.time()
+            time.sleep(ALONE_S)
+            assert not [e for e in crowd.entries() if e.number and e.at > alone]
+            shop.operator.on(replica, "systemctl", "start", "mariadb")
+            crowd.wait_for_orders(WARM_ORDERS, time.time())
+            shop.switch_off(shop.at(primary))
+            began = time.time()
+            ran = shop.operator.recover()
+            assert ran.code == 0, told(ran)
+            promoted, followed = (moment(ran, key) for key in (f"{replica}/promote", f"{primary}/follow"))
+            assert promoted < followed
+            assert not [e for e in crowd.entries() if e.number and began + promoted < e.at < began + followed]
+            crowd.wait_for_orders(WARM_ORDERS, time.time())
+        assert losses(ran)[0].startswith("no acknowledged order is lost")
+        assert shop.expect_kept(crowd, ran) == 0
+
+
+def moment(ran: Ran, key: str) -> float:
+    """When a step began to do its work or, of a promotion, was done; in seconds after the run's start."""
+    kind = StepDone if key.endswith("/promote") else StepStarted
+    return next(e.at for e in ran.events if isinstance(e, kind) and e.step == key)
