@@ -30,6 +30,8 @@ from pcloud.web import Unanswered, one_line
 from pcloud.world import World
 
 SQL_TIMEOUT_S = 10
+UNREADABLE = "error 1594"
+"""MariaDB cannot read its relay log."""
 REACH_S = 30
 """Until a replica has read what it keeps."""
 UNMARKED = "unmarked"
@@ -60,6 +62,8 @@ def observe_data(desired: Desired, world: World, found: Observed, up: set[str], 
     tokens = [d.restored for d in sorted(databases.values(), key=lambda d: not d.writable) if d.restored]
     refused = tuple(name for name, (_, refused) in answers.items() if refused)
     writing = any(d.writable for d in databases.values())
+    if not writing:
+        databases = dict(zip(databases, pool.map(lambda n: _with_kept(world, n, databases[n]), databases), strict=True))
     known = NEVER_SEEN if writing else _last_known(site.site, found, world)
     frontends = {s.name: s.address for s in desired.everyone if s.role == "frontend" and s.name in up}
     heard = {} if writing else ask_all(frontends, pool)
@@ -113,26 +117,32 @@ _Ask = Callable[..., list[NamedRows]]
 def _observe_database(world: World, spec: ServerSpec) -> tuple[SeenDatabase | None, bool]:
     """None when it does not answer; and whether it refuses the monitor. Then it is asked from inside, over SSH."""
     try:
-        return _with_kept(world, spec.name, _see(world, partial(_ask, world, spec.address))), False
+        return _see(world, partial(_ask, world, spec.address)), False
     except Refused:
         pass
     except Unanswered:
         return None, False
     try:
-        return _with_kept(world, spec.name, _see(world, partial(_ask_inside, world, spec.name))), True
+        return _see(world, partial(_ask_inside, world, spec.name)), True
     except (PcloudError, Unanswered, LookupError, ValueError):
         return None, True
 
 
 def _with_kept(world: World, server: str, seen: SeenDatabase) -> SeenDatabase:
-    """After a start MariaDB knows nothing of what it had received and not applied; it is kept beside it."""
-    if seen.writable or not behind(latest_of(seen), seen.heard_position):
+    """Of one that applies nothing: how far that leads which it received and can apply, by its relay logs themselves.
+
+    After a start MariaDB knows nothing of them, and it looks for damage only where it applies.
+    """
+    if not (seen.stands or behind(latest_of(seen), seen.heard_position)):
         return seen
     try:
-        kept = world.server_shell(server).run([REPLICA, "reach"], deadline_s=REACH_S).stdout.strip()
-        return replace(seen, received=max(seen.received, kept, key=rank))
+        reach = world.server_shell(server).run([REPLICA, "reach"], deadline_s=REACH_S).stdout.strip()
+        heard = max(seen.heard_position, seen.received, key=rank)
     except (PcloudError, ValueError):
         return seen
+    return replace(
+        seen, received=reach, heard_position=heard, stuck="" if seen.stuck.startswith(UNREADABLE) else seen.stuck
+    )
 
 
 def _ask_inside(world: World, server: str, *queries: str) -> list[NamedRows]:
@@ -183,6 +193,7 @@ def _read_database(role: Row, status: Mapping[str, str], waits: Row, slave: Name
         position=role["position"] or "",
         received=source.get("Gtid_IO_Pos") or "",
         source=source.get("Master_Host") or "",
+        stands=bool(source) and source.get("Slave_SQL_Running") == "No",
         replicating=source.get("Slave_IO_Running") == source.get("Slave_SQL_Running") == "Yes",
         behind_s=None if late is None else float(late),
         semi_sync="ON" in status.values(),

@@ -146,6 +146,8 @@ class SeenDatabase:
     """Why it does not receive."""
     stuck: str = ""
     """Why it cannot apply what it received: MariaDB's number and text, without the values in it."""
+    stands: bool = False
+    """A replica that applies nothing: its SQL thread does not run."""
 
     @property
     def sighting(self) -> Sighting:

@@ -418,6 +418,35 @@ def test_a_relay_log_that_is_damaged_in_the_middle_is_said(pair: Pair) -> None:
     assert orders(pair.idx) == kept
 
 
+@pytest.mark.parametrize("both", [False, True])
+def test_what_a_damaged_relay_log_had_is_taken_from_a_stream(pair: Pair, both: bool) -> None:
+    """The damage is seen before anything is applied; the first promotion says it, the next one has the stream."""
+    receive_only(pair, 2, 3, 4, 5)
+    end = position(pair.db)
+    packed = pair.db.argv("sh", "-c", "cd /var/lib/mysql && tar -cf - binlog.0*")
+    tar = subprocess.run(packed, check=True, capture_output=True).stdout
+    cable(pair.db, "down")
+    log = relay_log(pair.idx)
+    rows = events(pair.idx, log)[-9]
+    pair.idx.run("sh", "-c", f"printf 'damaged' | dd of={log} bs=1 seek={rows + 24} conv=notrunc status=none")
+    if both:
+        pair.idx.sql("STOP SLAVE")
+    world = place(pair)
+    for _ in range(2):
+        seen = _with_kept(world, "idx-1", _see(world, partial(_ask_inside, world, "idx-1")))
+        assert 0 < behind(latest_of(seen), seen.heard_position) <= 4
+        assert behind(latest_of(seen), end) <= 4
+        assert seen.stuck == ""
+        with pytest.raises(Blocked) as refused:
+            Promote("idx-1", "", 120).do(world, Quiet())
+        assert "the relay log is damaged" in refused.value.what
+    assert pair.idx.run(REPLICA, "has", end, check=False).returncode != 0
+    subprocess.run(pair.idx.argv(REPLICA, "add", end), input=tar, check=True)
+    assert pair.idx.run(REPLICA, "has", end).returncode == 0
+    Promote("idx-1", "", 120).do(world, Quiet())
+    assert orders(pair.idx) == names(1, 2, 3, 4, 5)
+
+
 @pytest.mark.parametrize("pair", ["copied", "linked"], indirect=True)
 def test_what_is_kept_counts_as_received_also_after_a_restart(pair: Pair) -> None:
     """MariaDB itself has forgotten it; a damaged log counts as far as it can be applied."""
@@ -437,9 +466,9 @@ def test_what_is_kept_counts_as_received_also_after_a_restart(pair: Pair) -> Non
     assert "Gtid_IO_Pos" not in slave(pair.idx)
     assert behind(observe().position, latest) == 3
     assert observe().received == latest
-    log = pair.idx.run("sh", "-c", f"ls -S {KEPT}/*/relay.0* | head -n 1").stdout.strip()
-    last = events(pair.idx, log)[-2]
-    pair.idx.run("sh", "-c", f"printf 'damaged' | dd of={log} bs=1 seek={last + 24} conv=notrunc status=none")
+    for log in {relay_log(pair.idx), pair.idx.run("sh", "-c", f"ls -S {KEPT}/*/relay.0* | head -n 1").stdout.strip()}:
+        last = events(pair.idx, log)[-2]
+        pair.idx.run("sh", "-c", f"printf 'damaged' | dd of={log} bs=1 seek={last + 24} conv=notrunc status=none")
     assert behind(latest_of(observe()), latest) == 1
 
 

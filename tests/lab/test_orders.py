@@ -286,19 +286,24 @@ def test_what_a_damaged_relay_log_had_is_said_and_found_again(shop: Shop) -> Non
     assert salvaged.out.count("order_order") >= len(lost), salvaged.out
 
 
+FILL = """fallocate -l $(($(stat -f -c '%f * %S' /) - 4194304)) /var/tmp/full
+dd if=/dev/zero of=/var/tmp/rest bs=64k status=none; sync"""
+"""Nobody has room then, root no more than MariaDB."""
+
+
 @pytest.mark.chaos
 def test_a_replica_whose_disk_is_full_says_so_and_goes_on_with_room(shop: Shop) -> None:
     primary, replica = shop.holders()
     with shop.shoppers("full") as crowd:
         crowd.wait_for_orders(WARM_ORDERS, 0)
         shop.receive_only(crowd, replica)
-        shop.operator.on(replica, "bash", "-c", "dd if=/dev/zero of=/var/tmp/full bs=1M status=none; sync")
+        shop.operator.on(replica, "bash", "-c", FILL)
         shop.switch_off(shop.at(primary))
         failed = shop.operator.recover()
         assert failed.code == 1, told(failed)
         problems = [s.problem for s in failed.state.steps.values() if isinstance(s.problem, StepFailed)]
         assert any("full" in p.what or "No space" in p.what for p in problems), problems
-        shop.operator.on(replica, "rm", "/var/tmp/full")
+        shop.operator.on(replica, "rm", "/var/tmp/full", "/var/tmp/rest")
         ran = shop.operator.recover()
         assert ran.code == 0, told(ran)
         crowd.wait_for_orders(1, time.time())
