@@ -297,8 +297,8 @@ def test_a_replica_whose_disk_is_full_says_so_and_goes_on_with_room(shop: Shop) 
     with shop.shoppers("full") as crowd:
         crowd.wait_for_orders(WARM_ORDERS, 0)
         shop.receive_only(crowd, replica)
-        shop.operator.on(replica, "bash", "-c", FILL)
         shop.switch_off(shop.at(primary))
+        shop.operator.on(replica, "bash", "-c", FILL)
         failed = shop.operator.recover()
         assert failed.code == 1, told(failed)
         problems = [s.problem for s in failed.state.steps.values() if isinstance(s.problem, StepFailed)]
