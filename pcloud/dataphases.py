@@ -97,7 +97,7 @@ def _roles(draft: Draft) -> Roles:
     data, anew = draft.observed.data, options.from_scratch or options.until is not None
     roles = resolve(site.site, _address(draft), carriers, data.known, data.heard, anew=anew)
     if roles.how is How.PROMOTED and (legs := find_streams(draft.desired, draft.observed, roles.primary)):
-        further = replace(data.databases[roles.primary], received=legs[-1].reaches)
+        further = replace(data.databases[roles.primary], reach=legs[-1].reaches)
         roles = replace(roles, streams=legs, loss=measure(further, data.known, data.heard))
     if roles.loss is not None and not roles.loss.accepted(options.accept_loss):
         return _ask(site.site, options.lost, roles.primary, roles.loss, bool(data.databases[roles.primary].stuck))
@@ -256,7 +256,7 @@ def _basis(draft: Draft, name: str, roles: Roles) -> Basis:
     well = (s.name for s in draft.desired.everyone if s.role == "frontend" and observed.health.get(s.name, DOWN).ok)
     seen = data.databases[name]
     if roles.streams:
-        seen = replace(seen, received=roles.streams[-1].reaches)
+        seen = replace(seen, reach=roles.streams[-1].reaches)
     assert roles.loss is not None
     return Basis(roles.loss, seen, data.known, tuple(sorted(data.heard or well)), data.asked_at)
 

@@ -15,7 +15,7 @@ from pcloud.identity import carrier_names
 from pcloud.journal import find_keepers, find_position
 from pcloud.kept import NEVER_SEEN, Shelf, Sighting
 from pcloud.last_answers import ask_all
-from pcloud.loss import latest_of
+from pcloud.loss import claimed
 from pcloud.model import SqlCheck
 from pcloud.observed import Data, Observed, SeenDatabase
 from pcloud.recall import looks_at_shelves
@@ -129,20 +129,16 @@ def _observe_database(world: World, spec: ServerSpec) -> tuple[SeenDatabase | No
 
 
 def _with_kept(world: World, server: str, seen: SeenDatabase) -> SeenDatabase:
-    """Of one that applies nothing: how far that leads which it received and can apply, by its relay logs themselves.
-
-    After a start MariaDB knows nothing of them, and it looks for damage only where it applies.
-    """
-    if not (seen.stands or behind(latest_of(seen), seen.heard_position)):
+    """Of one that applies nothing: whether its relay logs hold what it received; MariaDB looks when it applies it."""
+    if not seen.stands:
         return seen
     try:
         reach = world.server_shell(server).run([REPLICA, "reach"], deadline_s=REACH_S).stdout.strip()
-        heard = max(seen.heard_position, seen.received, key=rank)
+        short = behind(max(reach, seen.position, key=rank), claimed(seen))
     except (PcloudError, ValueError):
         return seen
-    return replace(
-        seen, received=reach, heard_position=heard, stuck="" if seen.stuck.startswith(UNREADABLE) else seen.stuck
-    )
+    stuck = "" if seen.stuck.startswith(UNREADABLE) else seen.stuck
+    return replace(seen, reach=reach if short else "", stuck=stuck)
 
 
 def _ask_inside(world: World, server: str, *queries: str) -> list[NamedRows]:

@@ -146,6 +146,8 @@ class SeenDatabase:
     """Why it does not receive."""
     stuck: str = ""
     """Why it cannot apply what it received: MariaDB's number and text, without the values in it."""
+    reach: str = ""
+    """How far its relay logs lead where they are damaged, and that is less than it received; else empty."""
     stands: bool = False
     """A replica that applies nothing: its SQL thread does not run."""
 

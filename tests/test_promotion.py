@@ -21,8 +21,8 @@ import pytest
 from pcloud.errors import Blocked, CheckFailed
 from pcloud.gtid import behind
 from pcloud.inventory import defaults_dir, load_inventory
-from pcloud.kept import FOREVER_MS, Timeline
-from pcloud.loss import latest_of
+from pcloud.kept import FOREVER_MS, Sighting, Timeline
+from pcloud.loss import claimed, latest_of, measure
 from pcloud.observe_data import _ask_inside, _see, _with_kept
 from pcloud.observed import SeenDatabase
 from pcloud.steps.base import Met
@@ -434,9 +434,10 @@ def test_what_a_damaged_relay_log_had_is_taken_from_a_stream(pair: Pair, both: b
     world = place(pair)
     for _ in range(2):
         seen = _with_kept(world, "idx-1", _see(world, partial(_ask_inside, world, "idx-1")))
-        assert 0 < behind(latest_of(seen), seen.heard_position) <= 4
-        assert behind(latest_of(seen), end) <= 4
+        assert 0 < behind(latest_of(seen), claimed(seen)) <= 4
+        assert claimed(seen) == end
         assert seen.stuck == ""
+        assert "its relay logs are damaged" in str(measure(seen, Sighting(end, 1, 30_000), {"fe-1": 0.0}))
         with pytest.raises(Blocked) as refused:
             Promote("idx-1", "", 120).do(world, Quiet())
         assert "the relay log is damaged" in refused.value.what
@@ -465,7 +466,7 @@ def test_what_is_kept_counts_as_received_also_after_a_restart(pair: Pair) -> Non
     assert pair.idx.sql("SELECT @@sync_relay_log") == "1"
     assert "Gtid_IO_Pos" not in slave(pair.idx)
     assert behind(observe().position, latest) == 3
-    assert observe().received == latest
+    assert latest_of(observe()) == latest
     for log in {relay_log(pair.idx), pair.idx.run("sh", "-c", f"ls -S {KEPT}/*/relay.0* | head -n 1").stdout.strip()}:
         last = events(pair.idx, log)[-2]
         pair.idx.run("sh", "-c", f"printf 'damaged' | dd of={log} bs=1 seek={last + 24} conv=notrunc status=none")

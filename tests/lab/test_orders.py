@@ -229,8 +229,9 @@ done"""
 
 @pytest.mark.chaos
 def test_a_promotion_that_is_killed_again_and_again_goes_on(shop: Shop) -> None:
-    """The guest's script three times, each time a little later; then pcloud as often."""
+    """The guest's script three times, each time a little later; then pcloud as often. Who agrees to a loss has none."""
     primary, replica = shop.holders()
+    agreed = ("--accept-loss", "unknown")
     with shop.shoppers("killed") as crowd:
         crowd.wait_for_orders(WARM_ORDERS, 0)
         shop.receive_only(crowd, replica)
@@ -238,17 +239,18 @@ def test_a_promotion_that_is_killed_again_and_again_goes_on(shop: Shop) -> None:
         detached = ("setsid", "bash", "-c", f"({killer}) </dev/null >/dev/null 2>&1 &")
         shop.operator.on(replica, *detached)
         shop.switch_off(shop.at(primary))
-        codes = [shop.operator.recover().code for _ in KILLS_AFTER_S]
+        codes = [shop.operator.recover(*agreed).code for _ in KILLS_AFTER_S]
         assert codes == [1] * len(KILLS_AFTER_S)
         assert len(shop.operator.on(replica, "cat", "/run/killed").split()) == len(KILLS_AFTER_S)
         for after_s in KILLS_AFTER_S:
-            begun = time.monotonic()
 
-            def when(event: Event, after_s: float = after_s, begun: float = begun) -> bool:
-                return isinstance(event, StepStarted) and event.step.endswith("/promote")
+            def when(event: Event, after_s: float = after_s) -> bool:
+                begins = isinstance(event, StepStarted) and event.step.endswith("/promote")
+                time.sleep(after_s if begins else 0)
+                return begins
 
-            shop.operator.interrupt([], when, signal.SIGKILL)
-        ran = shop.operator.recover()
+            shop.operator.try_interrupt(agreed, when, signal.SIGKILL)
+        ran = shop.operator.recover(*agreed)
         assert ran.code == 0, told(ran)
         crowd.wait_for_orders(1, time.time())
     assert shop.expect_kept(crowd, ran) == 0
@@ -273,8 +275,11 @@ def test_what_a_damaged_relay_log_had_is_said_and_found_again(shop: Shop) -> Non
         shop.switch_off(shop.at(primary))
         blocked = shop.operator.recover()
         assert blocked.code == 3, told(blocked)
-        stops = [s.problem for s in blocked.state.steps.values() if isinstance(s.problem, StepBlocked)]
-        assert any("damaged" in s.what and "--accept-loss unknown" in s.next for s in stops), stops
+        stop = blocked.state.steps[f"{replica}/consent"].problem
+        assert isinstance(stop, StepBlocked)
+        assert "how much is lost is unknown, since 20" in stop.what
+        assert "its relay logs are damaged" in stop.what
+        assert "--accept-loss unknown" in stop.next
         agreed = shop.operator.recover("--accept-loss", "unknown")
         assert agreed.code == 0, told(agreed)
         crowd.wait_for_orders(1, time.time())
@@ -414,10 +419,8 @@ def test_what_a_damaged_relay_log_had_comes_from_the_streams(shop: Shop) -> None
         shop.receive_only(crowd, replica)
         shop.operator.on(replica, "bash", "-c", DAMAGE)
         shop.switch_off(shop.at(primary))
-        runs = [shop.operator.recover()]
-        while runs[-1].code == 3 and len(runs) < 2:
-            runs.append(shop.operator.recover())
-        assert runs[-1].code == 0, told(runs[-1])
+        runs = shop.recover_with_consent()
+        assert f"{replica}/stream-0" in runs[-1].state.steps
         crowd.wait_for_orders(1, time.time())
     assert shop.expect_kept(crowd, *runs) == 0
     shop.mend()
