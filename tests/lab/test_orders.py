@@ -326,7 +326,7 @@ def test_an_empty_newer_database_gives_way_to_the_one_with_the_orders(shop: Shop
         crowd.wait_for_orders(LAG, 0)
         for server in (primary, replica):
             shop.switch_off(shop.at(server))
-        empty = shop.operator.recover(site=unreadable)
+        empty = shop.operator.recover("--accept-loss", "unknown", site=unreadable)
         assert empty.code == 3, told(empty)
         assert "db-1/restore" in {k for k, s in empty.state.steps.items() if s.status == "blocked"}
         shop.mend_hosts()
