@@ -28,7 +28,7 @@ from pcloud.steps.gate import AwaitSale, Ready
 from pcloud.steps.index import BuildIndex
 from pcloud.steps.measuring import Basis
 from pcloud.steps.promotion import Promote
-from pcloud.steps.replication import Follow, Seed, SemiSync, Take, wait_ms
+from pcloud.steps.replication import Follow, Seed, SemiSync, Take, how_to_mend, wait_ms
 from pcloud.steps.restoring import NoBackup, RestoreBackup
 from pcloud.steps.sighting import NoteWaits
 from pcloud.steps.stop import Consent, PassOver, Stop
@@ -97,10 +97,10 @@ def _roles(draft: Draft) -> Roles:
     data, anew = draft.observed.data, options.from_scratch or options.until is not None
     roles = resolve(site.site, _address(draft), carriers, data.known, data.heard, anew=anew)
     if roles.how is How.PROMOTED and (legs := find_streams(draft.desired, draft.observed, roles.primary)):
-        further = replace(data.databases[roles.primary], received=legs[-1].reaches)
+        further = replace(data.databases[roles.primary], reach=legs[-1].reaches)
         roles = replace(roles, streams=legs, loss=measure(further, data.known, data.heard))
     if roles.loss is not None and not roles.loss.accepted(options.accept_loss):
-        return _ask(site.site, options.lost, roles.primary, roles.loss)
+        return _ask(site.site, options.lost, roles.primary, roles.loss, bool(data.databases[roles.primary].stuck))
     passed = find_passed_over(draft.desired, draft.observed, draft.decisions) if roles.how is How.FRESH else None
     if passed is not None:
         return _Undecided(
@@ -120,10 +120,11 @@ class _Undecided(Roles):
     older: str = ""
 
 
-def _ask(site: str, lost: tuple[str, ...], server: str, loss: DataLoss) -> _Undecided:
+def _ask(site: str, lost: tuple[str, ...], server: str, loss: DataLoss, stuck: bool) -> _Undecided:
     """A loss is a person's to accept: `--yes` is not enough. `lost` names the hosts that he leaves."""
     command = f"pcloud failover {site} {' '.join(lost)}" if lost else f"pcloud recover {site}"
-    first = f"bring the primary's disk back, then pcloud recover {site}"
+    mended = f"{how_to_mend(site, server)}, or " if stuck else ""
+    first = f"{mended}bring the primary's disk back, then pcloud recover {site}"
     return _Undecided(
         problem=f"{server} can take over, but {loss}",
         next=f"{first}; or accept the loss: {command} --accept-loss {loss.price}",
@@ -257,7 +258,7 @@ def _basis(draft: Draft, name: str, roles: Roles) -> Basis:
     well = (s.name for s in draft.desired.everyone if s.role == "frontend" and observed.health.get(s.name, DOWN).ok)
     seen = data.databases[name]
     if roles.streams:
-        seen = replace(seen, received=roles.streams[-1].reaches)
+        seen = replace(seen, reach=roles.streams[-1].reaches)
     assert roles.loss is not None
     return Basis(roles.loss, seen, data.known, tuple(sorted(data.heard or well)), data.asked_at)
 

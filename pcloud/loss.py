@@ -79,6 +79,9 @@ def measure(seen: SeenDatabase, known: Sighting, heard: Mapping[str, float]) -> 
     if seen.stuck:  # since its error, which may be long ago
         left = behind(seen.position, latest_of(seen)) + lacks
         return DataLoss(None, least=left, why=f"it cannot apply what it received ({seen.stuck})")
+    if dropped := behind(latest_of(seen), claimed(seen)):
+        why = "its relay logs are damaged, and hold no more all that it received"
+        return DataLoss(None, since=seen.heard_at, least=max(lacks, dropped), why=why)
     if known.answers:
         return _measure_leaving(seen, known, lacks)
     if lacks:
@@ -96,7 +99,12 @@ def measure(seen: SeenDatabase, known: Sighting, heard: Mapping[str, float]) -> 
 
 
 def latest_of(seen: SeenDatabase) -> str:
-    """The latest transaction that it holds or has received, also before a restart: that is kept aside on its disk.
+    """The latest transaction that it holds, or has received and can apply."""
+    return max(seen.reach, seen.position, key=rank) if seen.reach else claimed(seen)
+
+
+def claimed(seen: SeenDatabase) -> str:
+    """The latest that it holds or says to have received, also before a restart: that is kept aside on its disk.
 
     What it heard of a timeline before its own came with a backup of its data.
     """

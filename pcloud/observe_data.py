@@ -11,11 +11,12 @@ from functools import partial
 from pcloud.backupnotes import last_backup, newest
 from pcloud.desired import Desired, ServerSpec
 from pcloud.errors import PcloudError
-from pcloud.gtid import newest_domain, rank
+from pcloud.gtid import behind, newest_domain, rank
 from pcloud.identity import carrier_names
 from pcloud.journal import find_backup, find_position
 from pcloud.kept import NEVER_SEEN, Shelf, Sighting
 from pcloud.last_answers import ask_all
+from pcloud.loss import claimed
 from pcloud.model import SqlCheck
 from pcloud.observed import Data, Observed, SeenDatabase
 from pcloud.recall import looks_at_shelves
@@ -25,10 +26,15 @@ from pcloud.sql import NamedRows, Refused, Row, ask_named
 from pcloud.steps.backup import look
 from pcloud.steps.database import CLIENT
 from pcloud.steps.replication import HEARD, read_heard
+from pcloud.steps.stream import REPLICA
 from pcloud.web import Unanswered, one_line
 from pcloud.world import World
 
 SQL_TIMEOUT_S = 10
+UNREADABLE = "error 1594"
+"""MariaDB cannot read its relay log."""
+REACH_S = 30
+"""Until a replica has read what it keeps."""
 UNMARKED = "unmarked"
 """Stands for the token of data that pcloud did not bring."""
 
@@ -60,6 +66,8 @@ def observe_data(desired: Desired, world: World, found: Observed, up: set[str], 
     tokens = [d.restored for d in sorted(databases.values(), key=lambda d: not d.writable) if d.restored]
     refused = tuple(name for name, (_, refused) in answers.items() if refused)
     writing = any(d.writable for d in databases.values())
+    if not writing:
+        databases = dict(zip(databases, pool.map(lambda n: _with_kept(world, n, databases[n]), databases), strict=True))
     known = NEVER_SEEN if writing else _last_known(site.site, found, world)
     frontends = {s.name: s.address for s in desired.everyone if s.role == "frontend" and s.name in up}
     heard = {} if writing else ask_all(frontends, pool)
@@ -123,6 +131,19 @@ def _observe_database(world: World, spec: ServerSpec) -> tuple[SeenDatabase | No
         return None, True
 
 
+def _with_kept(world: World, server: str, seen: SeenDatabase) -> SeenDatabase:
+    """Of one that applies nothing: whether its relay logs hold what it received; MariaDB looks when it applies it."""
+    if not seen.stands:
+        return seen
+    try:
+        reach = world.server_shell(server).run([REPLICA, "reach"], deadline_s=REACH_S).stdout.strip()
+        short = behind(max(reach, seen.position, key=rank), claimed(seen))
+    except (PcloudError, ValueError):
+        return seen
+    stuck = "" if seen.stuck.startswith(UNREADABLE) else seen.stuck
+    return replace(seen, reach=reach if short else "", stuck=stuck)
+
+
 def _ask_inside(world: World, server: str, *queries: str) -> list[NamedRows]:
     """The same as the server's own root, by its socket."""
     return [_read_rows(_tell(world, server, query)) for query in queries]
@@ -172,6 +193,7 @@ def _read_database(role: Row, status: Mapping[str, str], waits: Row, slave: Name
         clock=role["clock"] or "",
         received=source.get("Gtid_IO_Pos") or "",
         source=source.get("Master_Host") or "",
+        stands=bool(source) and source.get("Slave_SQL_Running") == "No",
         replicating=source.get("Slave_IO_Running") == source.get("Slave_SQL_Running") == "Yes",
         behind_s=None if late is None else float(late),
         semi_sync="ON" in status.values(),

@@ -148,6 +148,10 @@ class SeenDatabase:
     """Why it cannot apply what it received: MariaDB's number and text, without the values in it."""
     clock: str = ""
     """Its own time as it was asked (ISO 8601, UTC)."""
+    reach: str = ""
+    """How far its relay logs lead where they are damaged, and that is less than it received; else empty."""
+    stands: bool = False
+    """A replica that applies nothing: its SQL thread does not run."""
 
     @property
     def sighting(self) -> Sighting:

@@ -238,6 +238,22 @@ def test_a_watch_that_stands_still_says_nothing(site: Site) -> None:
         assert process.poll() is None
 
 
+def test_a_watch_that_gets_no_processor_for_a_while_goes_on(site: Site) -> None:
+    """Wherever it was when its time stood still; bash once took a piece of a notice for the clock."""
+    with site.watching() as process:
+        watch = int(site.fe.run("pgrep", "-f", f"{HEARD} watch").stdout.split()[-1])
+        stutter = "for n in $(seq 150); do kill -STOP $0; sleep 0.06; kill -CONT $0; sleep 0.02; done"
+        with subprocess.Popen(site.fe.argv("bash", "-c", stutter, str(watch))) as stuttering:
+            while stuttering.poll() is None:
+                link = site.connect()
+                since = link.talk(3)
+                link.close()
+                time.sleep(0.02)
+        eventually(lambda: process.poll() is not None or site.tell().startswith("heard "))
+        assert process.poll() is None, (site.folder / "watch.log").read_text()
+        assert site.told(since)
+
+
 def test_what_the_kernel_could_not_tell_makes_the_watch_begin_anew(site: Site) -> None:
     """Its listener stands still while more connections end than the kernel keeps for it."""
     with site.watching() as process:

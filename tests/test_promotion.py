@@ -12,6 +12,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,10 @@ import pytest
 from pcloud.errors import Blocked, CheckFailed
 from pcloud.gtid import behind
 from pcloud.inventory import defaults_dir, load_inventory
-from pcloud.kept import FOREVER_MS, Timeline
+from pcloud.kept import FOREVER_MS, Sighting, Timeline
+from pcloud.loss import claimed, latest_of, measure
+from pcloud.observe_data import _ask_inside, _see, _with_kept
+from pcloud.observed import SeenDatabase
 from pcloud.steps.base import Met
 from pcloud.steps.database import Restore
 from pcloud.steps.promotion import Promote, parse_progress
@@ -301,6 +305,26 @@ def test_a_slow_one_shows_progress_and_is_given_up_only_when_nothing_moves(pair:
     assert orders(pair.idx) == names(1, 2, 3)
 
 
+@pytest.mark.parametrize("both", [False, True])
+def test_a_full_disk_is_named_and_with_room_it_goes_on(pair: Pair, both: bool) -> None:
+    """MariaDB waits for room, for ever and without a word."""
+    receive_only(pair, 2, 3, 4)
+    cable(pair.db, "down")
+    if both:
+        pair.idx.sql("STOP SLAVE")
+    fill = "df --output=used -k /var/lib/mysql | tail -n 1 | xargs -I N mount -o remount,size=Nk /var/lib/mysql"
+    pair.idx.run("sh", "-c", fill)
+    began = time.monotonic()
+    with pytest.raises(CheckFailed) as failed:
+        Promote("idx-1", "", 120).do(place(pair), Quiet())
+    assert time.monotonic() - began < 60
+    assert "its disk is full" in failed.value.what
+    assert "df -h /var/lib/mysql" in failed.value.next
+    pair.idx.run("mount", "-o", "remount,size=2g", "/var/lib/mysql")
+    Promote("idx-1", "", 120).do(place(pair), Quiet())
+    assert orders(pair.idx) == names(1, 2, 3, 4)
+
+
 def test_progress_is_read_from_what_the_guest_prints() -> None:
     found = parse_progress("0-1-5 0-1-9,1417-2-1 77\n")
     assert (found.left, found.work) == (5, 77)
@@ -392,6 +416,61 @@ def test_a_relay_log_that_is_damaged_in_the_middle_is_said(pair: Pair) -> None:
     assert names(1, 2) <= kept < names(1, 2, 3, 4, 5)
     Promote("idx-1", "", 120, leaves=True).do(place(pair), Quiet())
     assert orders(pair.idx) == kept
+
+
+@pytest.mark.parametrize("both", [False, True])
+def test_what_a_damaged_relay_log_had_is_taken_from_a_stream(pair: Pair, both: bool) -> None:
+    """The damage is seen before anything is applied; the first promotion says it, the next one has the stream."""
+    receive_only(pair, 2, 3, 4, 5)
+    end = position(pair.db)
+    packed = pair.db.argv("sh", "-c", "cd /var/lib/mysql && tar -cf - binlog.0*")
+    tar = subprocess.run(packed, check=True, capture_output=True).stdout
+    cable(pair.db, "down")
+    log = relay_log(pair.idx)
+    rows = events(pair.idx, log)[-9]
+    pair.idx.run("sh", "-c", f"printf 'damaged' | dd of={log} bs=1 seek={rows + 24} conv=notrunc status=none")
+    if both:
+        pair.idx.sql("STOP SLAVE")
+    world = place(pair)
+    for _ in range(2):
+        seen = _with_kept(world, "idx-1", _see(world, partial(_ask_inside, world, "idx-1")))
+        assert 0 < behind(latest_of(seen), claimed(seen)) <= 4
+        assert claimed(seen) == end
+        assert seen.stuck == ""
+        assert "its relay logs are damaged" in str(measure(seen, Sighting(end, 1, 30_000), {"fe-1": 0.0}))
+        with pytest.raises(Blocked) as refused:
+            Promote("idx-1", "", 120).do(world, Quiet())
+        assert "the relay log is damaged" in refused.value.what
+    assert pair.idx.run(REPLICA, "has", end, check=False).returncode != 0
+    subprocess.run(pair.idx.argv(REPLICA, "add", end), input=tar, check=True)
+    assert pair.idx.run(REPLICA, "has", end).returncode == 0
+    Promote("idx-1", "", 120).do(world, Quiet())
+    assert orders(pair.idx) == names(1, 2, 3, 4, 5)
+
+
+@pytest.mark.parametrize("pair", ["copied", "linked"], indirect=True)
+def test_what_is_kept_counts_as_received_also_after_a_restart(pair: Pair) -> None:
+    """MariaDB itself has forgotten it; a damaged log counts as far as it can be applied."""
+    with watching(pair, pair.idx):
+        receive_only(pair, 2, 3, 4)
+        latest = position(pair.db)
+        eventually(lambda: heard(pair.idx)[1] == latest)
+        cable(pair.db, "down")
+        pair.crash(pair.idx)
+        pair.start(pair.idx)
+    world = place(pair)
+
+    def observe() -> SeenDatabase:
+        return _with_kept(world, "idx-1", _see(world, partial(_ask_inside, world, "idx-1")))
+
+    assert pair.idx.sql("SELECT @@sync_relay_log") == "1"
+    assert "Gtid_IO_Pos" not in slave(pair.idx)
+    assert behind(observe().position, latest) == 3
+    assert latest_of(observe()) == latest
+    for log in {relay_log(pair.idx), pair.idx.run("sh", "-c", f"ls -S {KEPT}/*/relay.0* | head -n 1").stdout.strip()}:
+        last = events(pair.idx, log)[-2]
+        pair.idx.run("sh", "-c", f"printf 'damaged' | dd of={log} bs=1 seek={last + 24} conv=notrunc status=none")
+    assert behind(latest_of(observe()), latest) == 1
 
 
 def test_a_group_that_spans_relay_logs_is_applied_whole(pair: Pair) -> None:

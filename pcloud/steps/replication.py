@@ -104,15 +104,21 @@ def refused(world: World, server: str, answer: Answer) -> PcloudError:
         )
     stuck = re.search(r"^(\S+) (\d+) (.*)$", said, re.MULTILINE)
     if answer.exit_code != STUCK or stuck is None:
-        return CheckFailed(f"it cannot become the primary: {said}", where=server)
+        why = said or f"its command ended with {answer.exit_code}"
+        return CheckFailed(f"it cannot become the primary: {why}", where=server)
     gtid, number, text = stuck.groups()
     error = f"error {number}: {text}" if number != "0" else text
     return Blocked(
         f"it received transaction {gtid} and cannot apply it: {error}",
         where=server,
-        next=f"mend it (pcloud ssh {site}/{server} -- mariadb) and run the same command again; or promote without "
-        f"it and all that came after it, which are lost: pcloud recover {site} --accept-loss unknown",
+        next=f"{how_to_mend(site, server)}, and run the same command again; or promote without it and all that came "
+        f"after it, which are lost: pcloud recover {site} --accept-loss unknown",
     )
+
+
+def how_to_mend(site: str, server: str) -> str:
+    """What a person does where a transaction cannot be applied: MariaDB's error stays until its thread is started."""
+    return f"mend it (pcloud ssh {site}/{server} -- mariadb) and START SLAVE SQL_THREAD there"
 
 
 def timed(timeout_ms: int | None) -> list[str]:

@@ -186,13 +186,18 @@ class Fire(Yard):
         left = self.orphans()
         assert left == [], left
 
-    def audit(self, crowd: Crowd) -> int:
-        """Orders that were acknowledged and are not in the database exactly once, by pcloud's own check."""
+    def missing(self, crowd: Crowd) -> dict[int, float]:
+        """Orders that were acknowledged and are not in the database, and when; by pcloud's own check. None is twice."""
         ran = self.operator.run("lab", "shoppers", self.site.site, "--check", str(crowd.path), "--json")
         found = json.loads(ran.out)
-        assert found["acknowledged"] == len({e.number for e in read_ledger(crowd.path) if e.number})
+        acknowledged = {e.number: e.at for e in read_ledger(crowd.path) if e.number}
+        assert found["acknowledged"] == len(acknowledged)
         assert not found["twice"] and not found["doubled"], found
-        return len(found["missing"])
+        return {int(number): acknowledged[number] for number in found["missing"]}
+
+    def audit(self, crowd: Crowd) -> int:
+        """How many those are."""
+        return len(self.missing(crowd))
 
 
 def told(ran: Ran) -> str:
