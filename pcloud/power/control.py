@@ -11,7 +11,7 @@ from pcloud.clock import Clock, Deadline
 from pcloud.errors import Blocked, HostUnreachable
 from pcloud.observed import HostPower
 from pcloud.power.proof import APART_S, Answer, Proven, Unproven, weigh
-from pcloud.power.way import Failed, Passing, Refused, Way
+from pcloud.power.way import Busy, Failed, Passing, Refused, Way
 
 POLL_S = 0.3
 """Between two readings while the power has to change."""
@@ -205,7 +205,7 @@ class PowerControl:
     def _tried(self, way: Way, course: _Course, *, alone: bool) -> bool:
         """One look, one order, and what becomes of it."""
         before = self._look(way, course)
-        if before is None:
+        if before is None and not isinstance(course.looks[way.name], Busy):
             return False
         again = way.name in course.ordered_at
         if before is course.wanted and (again or course.wanted is HostPower.ON):
@@ -228,6 +228,7 @@ class PowerControl:
             power = self._read(way, self._timeout_s)
         except Failed as failed:
             course.looks[way.name] = failed
+            course.heard = course.heard or isinstance(failed, Busy)
             return None
         course.looks.pop(way.name, None)
         course.heard = True

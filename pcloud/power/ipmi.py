@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import select
+import shutil
 import socket
 import subprocess
 import time
@@ -19,14 +20,16 @@ from pcloud.values import split_port
 PORT = 623
 REQUESTS = 4
 """ipmitool's packets of one question, about a dozen, have the time of so many requests."""
-KNOCK_EVERY_S = 0.5
+RETRY_S = 2
+KNOCK_EVERY_S = 0.2
 LONGEST_PASSWORD = 20
 # Get Channel Authentication Capabilities, outside of any session (IPMI 2.0, 13.6 and 22.13).
 KNOCK = bytes.fromhex("0600ff07 00 00000000 00000000 09 2018c8 81 00 38 8e 04 b5")
 PRIVILEGES = ("OPERATOR", "ADMINISTRATOR")
 """An operator may switch the power; a controller that gives the user nothing less is asked for more."""
-SUITES = (0, 3, 17)
-"""The one that ipmitool and the controller agree on; then the two that controllers have, one after the other."""
+SUITES = (3, 17)
+"""Nearly every controller knows 3, and refuses it at once where it is switched off. To ask which ones it knows, as
+ipmitool alone does, takes 20 s where the controller does not know that question."""
 
 
 class Ipmi:
@@ -38,7 +41,6 @@ class Ipmi:
 
     name = "ipmi"
     session = ""
-    _RETRY_S = 2
 
     def __init__(self, bmc: Bmc, reveal: Callable[[SecretRef], str]) -> None:
         self._host, self._port = split_port(bmc.ipmi or "", PORT)
@@ -49,7 +51,12 @@ class Ipmi:
         self._suite = bmc.cipher or SUITES[0]
 
     def read(self, limit_s: float) -> HostPower:
-        said = self._run(["chassis", "power", "status"], limit_s, r"Chassis Power is \w+")
+        status = ["chassis", "power", "status"]
+        try:
+            said = self._run(status, limit_s, r"Chassis Power is \w+")
+        except Refused:  # it is busy (0xC0)
+            time.sleep(KNOCK_EVERY_S)
+            said = self._run(status, limit_s, r"Chassis Power is \w+")
         for power in (HostPower.ON, HostPower.OFF):
             if f"Chassis Power is {power}" in said:
                 return power
@@ -67,13 +74,15 @@ class Ipmi:
 
     def _run(self, words: Sequence[str], limit_s: float, answer: str) -> str:
         """What ipmitool prints; another suite or privilege is tried where the controller refuses the first."""
+        if shutil.which("ipmitool") is None:
+            raise Failed("ipmitool is not on this machine", "apt-get install ipmitool")
         self._knock(limit_s)
         untried = [s for s in SUITES if s != self._suite] if self._bmc.cipher is None else []
         while True:
             said, done = self._once(words, limit_s, answer)
             if done:
                 return said
-            if _of_suite(said) and untried:
+            if (_of_suite(said) or _unnamed(said)) and untried:
                 self._suite = untried.pop(0)
             elif _of_privilege(said) and self._privilege != PRIVILEGES[-1]:
                 self._privilege = PRIVILEGES[-1]
@@ -81,22 +90,26 @@ class Ipmi:
                 raise self._failed(said, limit_s)
 
     def _once(self, words: Sequence[str], limit_s: float, answer: str) -> tuple[str, bool]:
-        """What one call of ipmitool printed, and whether the answer is there. Raises `Failed` without ipmitool."""
+        """What one call of ipmitool printed, and whether the answer is there."""
+        every = max(1, min(RETRY_S, round(limit_s)))
         argv = ["ipmitool", "-v", "-I", "lanplus", "-E", "-H", self._host, "-p", str(self._port), "-U", self._bmc.user]
-        argv += ["-L", self._privilege, "-N", str(self._RETRY_S), "-R", str(max(1, round(limit_s / self._RETRY_S)))]
-        argv += ["-C", str(self._suite)] if self._suite else []
+        argv += [
+            "-L",
+            self._privilege,
+            "-C",
+            str(self._suite),
+            "-N",
+            str(every),
+            "-R",
+            str(max(1, round(limit_s / every))),
+        ]
         argv += ["-K"] if self._bmc.kg is not None else []
         environment = self._environment()
         master, slave = os.openpty()  # a terminal, so that ipmitool does not keep its answer back until it ends
-        try:
-            process = subprocess.Popen(
-                [*argv, *words], env=environment, stdin=subprocess.DEVNULL, stdout=slave, stderr=slave
-            )
-        except FileNotFoundError:
-            os.close(master)
-            raise Failed("ipmitool is not on this machine", "apt-get install ipmitool") from None
-        finally:
-            os.close(slave)
+        process = subprocess.Popen(
+            [*argv, *words], env=environment, stdin=subprocess.DEVNULL, stdout=slave, stderr=slave
+        )
+        os.close(slave)
         try:
             said = _read(master, answer, time.monotonic() + REQUESTS * limit_s)
         finally:
@@ -129,10 +142,13 @@ class Ipmi:
                 knock.settimeout(KNOCK_EVERY_S)
                 end = time.monotonic() + limit_s
                 while time.monotonic() < end:
-                    knock.send(KNOCK)
                     try:
+                        knock.send(KNOCK)
                         knock.recv(1024)
                     except TimeoutError:
+                        continue
+                    except ConnectionRefusedError:  # its network stack is up before it is
+                        time.sleep(KNOCK_EVERY_S)
                         continue
                     return
                 raise TimeoutError
@@ -144,8 +160,6 @@ class Ipmi:
             return Passing(f"{self._address} {late(limit_s)}", self._look())
         if isinstance(error, socket.gaierror):
             return Passing(f"{self._host} has no address: {error.strerror}", "correct bmc.ipmi, or the name server")
-        if isinstance(error, ConnectionRefusedError):
-            return Passing(f"{self._address} refuses the packet: nothing listens there", self._look())
         why = os.strerror(error.errno).lower() if isinstance(error, OSError) and error.errno else str(error)
         return Passing(f"{self._address} cannot be reached: {why}", self._look())
 
@@ -194,6 +208,12 @@ def _of_suite(said: str) -> bool:
     return any(w in said for w in ("no matching cipher suite", "invalid authentication algorithm", "invalid integrity"))
 
 
+def _unnamed(said: str) -> bool:
+    """No session, and no word why: some controllers do not answer to a suite that they do not know."""
+    named = ("RAKP", "insufficient", "Privilege", "Auth Capabilities")
+    return "Unable to establish" in said and not any(word in said for word in named)
+
+
 def _of_privilege(said: str) -> bool:
     words = ("Set Session Privilege Level", "invalid role", "insufficient privilege", "Insufficient privilege")
     return any(word in said for word in words)
@@ -202,5 +222,7 @@ def _of_privilege(said: str) -> bool:
 def _last(said: str) -> str:
     """ipmitool's words without what it says in passing."""
     noise = ("Loading IANA", "Using best available", "Running Get VSO", "Invalid completion code", "Discovered IPMB")
-    lines = [line.strip("> ") for line in said.splitlines() if line.strip() and not line.startswith(noise)]
-    return "; ".join(lines)[:200]
+    more = ("Get Device ID", "Issuing request", "Get Auth Capabilities error")
+    lines = [line.strip("> \r") for line in said.splitlines() if line.strip() and not line.startswith(noise + more)]
+    told = [line for line in lines if not line.startswith("Error: Unable to establish")] or lines
+    return "; ".join(told)[:200]

@@ -16,8 +16,8 @@ from dataclasses import dataclass
 
 from pcloud.observed import HostPower
 
-APART_S = 0.3
-"""Between the two readings: a controller may say off for a moment while it switches."""
+APART_S = 1.0
+"""Between the two readings: a controller may say off for a moment and not switch. Signs of life take as long."""
 HOLD_S = 3.0
 """For so long the power reads off where it was off before the order."""
 RESTART_S = 10.0

@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 
 from pcloud.model import Bmc, SecretRef
 from pcloud.observed import HostPower
-from pcloud.power.way import Failed, Passing, Refused, password_of
+from pcloud.power.way import Busy, Failed, Passing, Refused, password_of
 from pcloud.power.web import Answer, Cut, Origin
 
 SYSTEMS = "/redfish/v1/Systems"
@@ -61,7 +61,7 @@ class Redfish:
         """Only `Off` is off: PoweringOff, Paused and the like still have power."""
         state = self._look(limit_s).get("PowerState")
         if not isinstance(state, str) or not state:
-            raise Passing(
+            raise Busy(
                 f"{self._origin.where} does not say whether the power is on", "look at the machine and its controller"
             )
         return HostPower.OFF if state.casefold() == "off" else HostPower.ON
@@ -170,12 +170,17 @@ class Redfish:
         return answer
 
     def _send(self, method: str, path: str, limit_s: float, body: object) -> Answer:
+        """An order is never sent twice: what became of the first is looked at."""
+        if method == "GET":
+            return self._twice(method, path, limit_s, self._credentials())
+        return self._origin.ask(method, path, limit_s, self._credentials(), body)
+
+    def _twice(self, method: str, path: str, limit_s: float, headers: Mapping[str, str], body: object = None) -> Answer:
+        """Once more where the connection is cut."""
         try:
-            return self._origin.ask(method, path, limit_s, self._credentials(), body)
+            return self._origin.ask(method, path, limit_s, headers, body)
         except Cut:
-            if method != "GET":
-                raise
-            return self._origin.ask(method, path, limit_s, self._credentials(), body)
+            return self._origin.ask(method, path, limit_s, headers, body)
 
     def _credentials(self) -> dict[str, str]:
         if self._token:
@@ -186,7 +191,7 @@ class Redfish:
     def _log_in(self, limit_s: float) -> None:
         """A session, where one is granted; Basic, where the service knows none or has none left."""
         said = {"UserName": self._bmc.user, "Password": password_of(self._bmc, self._reveal)}
-        answer = self._origin.ask("POST", SESSIONS, limit_s, {}, said)
+        answer = self._twice("POST", SESSIONS, limit_s, {}, said)
         token = answer.headers.get("x-auth-token", "")
         self._token, self._basic = token, not token and 400 <= answer.status < 500
         if token:
@@ -209,7 +214,7 @@ class Redfish:
             return Failed(why, f"at the controller, give {user} a role that may switch the power, such as Operator")
         if answer.status >= 500 or answer.status in BUSY:
             full = "session" in reason.lower()
-            return Passing(said, "end sessions at the controller's own page, or wait" if full else self._origin.look)
+            return Busy(said, "end sessions at the controller's own page, or wait" if full else self._origin.look)
         return Refused(said, self._origin.look)
 
 

@@ -26,7 +26,11 @@ class Passing(Failed):
     """It may pass: no answer, a cut connection, a busy controller. An order may have been obeyed all the same."""
 
 
-class Refused(Passing):
+class Busy(Passing):
+    """The controller answered, and not what was asked: it may hear an order all the same."""
+
+
+class Refused(Busy):
     """The controller heard the order and says no: perhaps because it is so already, perhaps not now."""
 
 
