@@ -1,4 +1,4 @@
-"""Where controllers are, as the inventory writes it: the same place is the same, however it is written. Pure."""
+"""Whether two controllers are one, by where they are and by the machine they name, however that is written. Pure."""
 
 from __future__ import annotations
 
@@ -49,3 +49,21 @@ def _machine(name: str) -> str:
         return str(ip_address(name))
     except ValueError:
         return name.lower().rstrip(".")
+
+
+def is_same_machine(identity: str, uuid: str, serial: str) -> bool:
+    """Whether a controller's machine is the one with this UUID and serial number; also where one does not say.
+
+    The first three fields of a UUID are in one order of bytes here and in the other one there (SMBIOS 2.6, 7.2.1).
+    """
+    plain, own = identity.replace("-", ""), uuid.replace("-", "")
+    if len(plain) != 32:  # a serial number
+        return not identity or not serial or identity == serial
+    if len(own) != 32:
+        return True
+    try:
+        fields = (plain[0:8], plain[8:12], plain[12:16])
+        swapped = "".join(bytes.fromhex(field)[::-1].hex() for field in fields) + plain[16:]
+    except ValueError:
+        swapped = plain
+    return own in (plain, swapped)

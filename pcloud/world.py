@@ -184,7 +184,9 @@ class World:
             if host not in self._powers:
                 spec = self.site.host(host)
                 search = Search(self._knock, str(spec.address), lambda: self._near(host))
-                self._powers[host] = control_of(self._source, spec, self.reveal, self.clock, search)
+                self._powers[host] = control_of(
+                    self._source, spec, self.reveal, self.clock, search, lambda: dict(self._powers)
+                )
             return self._powers[host]
 
     def _near(self, host: str) -> list[tuple[str, str, Shell]]:

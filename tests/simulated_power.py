@@ -90,6 +90,10 @@ class SimWay:
         after = names[(names.index(self.host) + 1) % len(names)]
         return after if self._mode is Bmc.CROSSED else self.host
 
+    @property
+    def identity(self) -> str:
+        return f"uuid-{self._machine}"
+
     def _listen(self, limit_s: float) -> Bmc:
         clock = self.world.clock
         clock.work(ORDER_S)
@@ -190,4 +194,6 @@ def control(world: SimWorld, host: str) -> PowerControl:
     both = world.hosts[host].bmc is Bmc.TWO_TONGUES
     ways = [SimWay(world, host, name) for name in (("redfish", "ipmi") if both else ("redfish",))]
     witness = SimWitness(world, host)
-    return PowerControl(host, ways, TIMEOUT_S, OFF_TIMEOUT_S, world.clock, witness=witness)
+    return PowerControl(
+        host, ways, TIMEOUT_S, OFF_TIMEOUT_S, world.clock, witness=witness, rivals=lambda: dict(world.controls)
+    )

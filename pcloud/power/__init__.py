@@ -12,7 +12,7 @@ must be fenced is one that nobody can trust to shut down.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from pcloud.clock import Clock
@@ -33,11 +33,12 @@ def control_of(
     reveal: Callable[[SecretRef], str],
     clock: Clock,
     witness: Witness | None = None,
+    rivals: Callable[[], Mapping[str, PowerControl]] = dict,
 ) -> PowerControl:
     """The control of a host of a site: in a lab the lab's, else as the inventory says."""
     bmc = bmc_of(inventory.site, host) or host.bmc
     ca = inventory.resolve(bmc.ca) if bmc is not None and bmc.ca is not None else None
-    return power_control(host.name, bmc, reveal, ca, clock, witness)
+    return power_control(host.name, bmc, reveal, ca, clock, witness, rivals)
 
 
 def power_control(
@@ -47,6 +48,7 @@ def power_control(
     ca: Path | None,
     clock: Clock,
     witness: Witness | None = None,
+    rivals: Callable[[], Mapping[str, PowerControl]] = dict,
 ) -> PowerControl:
     """The control of a host; without a `bmc`, one whose every question raises `HostUnreachable`.
 
@@ -59,4 +61,6 @@ def power_control(
         ways.append(Redfish(bmc, reveal, ca))
     if bmc.ipmi is not None:
         ways.append(Ipmi(bmc, reveal))
-    return PowerControl(host, ways, bmc.timeout_s, bmc.off_timeout_s, clock, start_s=bmc.start_s, witness=witness)
+    return PowerControl(
+        host, ways, bmc.timeout_s, bmc.off_timeout_s, clock, start_s=bmc.start_s, witness=witness, rivals=rivals
+    )

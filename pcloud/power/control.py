@@ -115,7 +115,9 @@ class PowerControl:
         *,
         start_s: float = START_S,
         witness: Witness | None = None,
+        rivals: Callable[[], Mapping[str, PowerControl]] = dict,
     ) -> None:
+        """`rivals`: the controls of other hosts, by name; none of them may lead to the same machine."""
         self._host = host
         self._ways = tuple(ways)
         self._timeout_s = timeout_s
@@ -123,6 +125,7 @@ class PowerControl:
         self._start_s = start_s
         self._clock = clock
         self._witness = witness or Nobody()
+        self._rivals = rivals
         self._one = threading.Lock()  # these little machines choke on questions side by side
         self._answers: dict[str, list[Answer]] = {way.name: [] for way in ways}
         self._proof = ""
@@ -131,6 +134,11 @@ class PowerControl:
     def proof(self) -> str:
         """What proved that the host is off (`redfish: on, then off, read twice`); "" where nothing does."""
         return self._proof
+
+    @property
+    def identity(self) -> str:
+        """The UUID or serial number of the machine behind it, once it was read; "" where it tells none."""
+        return next((way.identity for way in self._ways if way.identity), "")
 
     def read(self) -> Reading:
         """Raises `HostUnreachable` with every way's reason."""
@@ -159,6 +167,7 @@ class PowerControl:
                 if self._clock.now() - began > FRESH_S:
                     signs = self._witness.begin()
                 self._hear(signs(), way, course)
+                self._compare(way)
                 self._proof = f"{way.name}: {how}"
                 return Reading(HostPower.OFF, way.name)
         again = Failed("says off, and then on again", f"see who switches {self._host} on")
@@ -309,6 +318,13 @@ class PowerControl:
                 raise self._contradicted(f"{way.name} says that its power is off, and yet {said}")
             self._clock.sleep(LOOK_S)
             said = self._witness.begin()()
+
+    def _compare(self, way: Way) -> None:
+        """Two hosts with one controller: what it says can be true of one of them only."""
+        for name, rival in self._rivals().items():
+            if self.identity and name != self._host and rival.identity == self.identity:
+                what = f"{way.name} says that its power is off, and so it does of {name}: they have one controller"
+                raise self._contradicted(f"{what} ({self.identity})")
 
     def _contradicted(self, what: str) -> Blocked:
         self._proof = ""

@@ -41,6 +41,7 @@ class Ipmi:
 
     name = "ipmi"
     session = ""
+    identity = ""
 
     def __init__(self, bmc: Bmc, reveal: Callable[[SecretRef], str]) -> None:
         self._host, self._port = split_port(bmc.ipmi or "", PORT)

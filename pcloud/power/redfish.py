@@ -57,6 +57,11 @@ class Redfish:
     def session(self) -> str:
         return str(self._logins) if self._token else ""
 
+    @property
+    def identity(self) -> str:
+        told = (self._seen.get("UUID"), self._seen.get("SerialNumber"))
+        return next((t.strip().lower() for t in told if isinstance(t, str) and set(t.strip()) - set("0-. ")), "")
+
     def read(self, limit_s: float) -> HostPower:
         """Only `Off` is off: PoweringOff, Paused and the like still have power."""
         state = self._look(limit_s).get("PowerState")
