@@ -23,7 +23,7 @@ from typing import Any
 import bcrypt
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
 from pcloud.model import Bmc
 
@@ -102,6 +102,30 @@ def write_certificate(folder: Path, address: str) -> None:
     (folder / "ca.pem").write_bytes(root.sign(authority, hashes.SHA256()).public_bytes(pem))
     (folder / "cert.pem").write_bytes(leaf.sign(authority, hashes.SHA256()).public_bytes(pem))
     plain = serialization.NoEncryption()
+    (folder / "key.pem").write_bytes(key.private_bytes(pem, serialization.PrivateFormat.PKCS8, plain))
+
+
+def write_strange_certificate(folder: Path, kind: str) -> None:
+    """cert.pem and key.pem as factory controllers have them."""
+    key = rsa.generate_private_key(65537, 1024 if kind == "small key" else 2048)
+    signs = rsa.generate_private_key(65537, 2048) if kind == "issued" else key
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "bmc-factory-0001")])
+    issuer = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "an authority that nobody has")])
+    now, day = datetime.datetime.now(datetime.UTC), datetime.timedelta(days=1)
+    start, end = {"over": (-9 * day, -day), "not yet": (day, 9 * day)}.get(kind, (-day, 9 * day))
+    builder = x509.CertificateBuilder(
+        issuer if kind == "issued" else name,
+        name,
+        key.public_key(),
+        x509.random_serial_number(),
+        now + start,
+        now + end,
+    )
+    if kind != "no name":
+        other = x509.DNSName("bmc-factory-0001") if kind == "other name" else x509.IPAddress(ip_address("127.0.0.1"))
+        builder = builder.add_extension(x509.SubjectAlternativeName([other]), critical=False)
+    pem, plain = serialization.Encoding.PEM, serialization.NoEncryption()
+    (folder / "cert.pem").write_bytes(builder.sign(signs, hashes.SHA256()).public_bytes(pem))
     (folder / "key.pem").write_bytes(key.private_bytes(pem, serialization.PrivateFormat.PKCS8, plain))
 
 

@@ -30,7 +30,8 @@ from pcloud.places import runs_dir
 from pcloud.power import PowerControl, Reading, power_control
 from pcloud.steps.base import Met, Unmet
 from pcloud.steps.fence import Fence, PowerProof, ask_power
-from tests.controller import PASSWORD, Controller, controller, write_certificate
+from tests.controller import PASSWORD, Controller, controller, write_certificate, write_strange_certificate
+from tests.redfish_server import RedfishServer
 from tests.serving import serve_raw
 from tests.simulation import SimWorld
 
@@ -163,6 +164,28 @@ def test_a_certificate_for_another_address_is_refused(on: Controller) -> None:
     what, next_step = reason(control(authority).read)
     assert "certificate is not valid for '127.0.0.2'" in what
     assert "write in bmc.redfish the name that its certificate has" in next_step
+
+
+@pytest.mark.parametrize("kind", ["other name", "no name", "over", "not yet", "small key", "issued"])
+def test_a_pinned_certificate_means_this_certificate_whatever_is_in_it(tmp_path: Path, kind: str) -> None:
+    write_strange_certificate(tmp_path, kind)
+    with RedfishServer({"tls": [tmp_path / "cert.pem", tmp_path / "key.pem"]}) as server:
+        pinned = Bmc(redfish=server.url, ca=str(tmp_path / "cert.pem"))
+        assert control(pinned).read() == ON
+        assert control(pinned).force_off() == OFF
+        (tmp_path / "more").mkdir()
+        write_strange_certificate(tmp_path / "more", kind)
+        what, _ = reason(control(Bmc(redfish=server.url, ca=str(tmp_path / "more" / "cert.pem"))).read)
+        assert "is not trusted" in what
+        assert not any(token in what for token in ("correct-horse", PASSWORD))
+
+
+def test_nothing_is_sent_where_a_redirect_leads(tmp_path: Path) -> None:
+    with RedfishServer({}) as other, RedfishServer({"redirect": other.url, "power": "On"}) as moved:
+        what, next_step = reason(control(Bmc(redfish=moved.url)).read)
+        assert "no redirect is followed" in what
+        assert "bmc.redfish" in next_step
+        assert other.requests == []
 
 
 def test_a_certificate_file_that_is_not_there(on: Controller) -> None:

@@ -38,14 +38,15 @@ def _hosts(targets: list[str]) -> list[tuple[Site, str]]:
 
     Raises `BadInput`.
     """
-    found, site = [], ""
-    for target in dict.fromkeys(targets):
+    found, site = list[str](), ""
+    for target in targets:
         named, slash, host = target.rpartition("/")
         site = named if slash else site
-        found.append(_host(f"{site}/{host}" if site else host))
-    for where, name in found:
+        found.append(f"{site}/{host}" if site else host)
+    hosts = [_host(target) for target in dict.fromkeys(found)]
+    for where, name in hosts:
         lab.require_host(where, name)
-    return found
+    return hosts
 
 
 @app.command(epilog="Examples: pcloud lab up · pcloud lab up demo --hosts 12")

@@ -18,7 +18,7 @@ from pcloud.observed import HostPower
 
 APART_S = 1.0
 """Between the two readings: a controller may say off for a moment and not switch. Signs of life take as long."""
-HOLD_S = 3.0
+HOLD_S = 2.0
 """For so long the power reads off where it was off before the order."""
 RESTART_S = 10.0
 """No controller that starts answers again so soon: a shorter silence is none."""
