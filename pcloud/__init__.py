@@ -13,6 +13,8 @@ The map, each layer importing only what stands lower (import-linter enforces it)
     hypervisor      libvirt, and only it          shell/   SSH, and only it (paramiko)
     shopping shoppers   what a shopper does next (pure), and a crowd of them with a ledger
     vantage         what this machine sees of its own network
+    power/          Redfish and IPMI: orders that are seen through, and what proves that a host is off
+    alive           signs of life of a host, asked around an order to switch it off
     probe journey   checks, and a shopper's walk (over web, forms, sql: HTTP, HTML, MySQL protocol)
     last_answers    until when the database answered each frontend
     images/         recipe -> verified image      lab/     a data centre on one machine
@@ -37,6 +39,7 @@ The map, each layer importing only what stands lower (import-linter enforces it)
     templating      templates, and the process (renderer) that runs them    seed    what makes a server itself
     document        YAML as hostile input         identity keys   derived, never stored
     model observed events                         frozen data, no I/O
+    controllers                                   pure: whether two controllers are one
     errors clock places files
 
 Where the code differs from the design it started from, and why:
@@ -44,6 +47,8 @@ Where the code differs from the design it started from, and why:
 - The seed of a prepared image is unpacked by its initrd, before systemd starts: units and
   addresses are simply there, and nothing is reloaded.
 - The planner's decisions (`decide`) stand apart from the graph made of them (`plan`).
+- Redfish is spoken by ourselves, over http.client: sushy reads whole documents, which real controllers break,
+  follows redirects, and cannot pin a certificate.
 - A data server is never made anew by the way, unless another one is seen to hold all that it does:
   drift is reported, silence is answered with a power cycle, and only a missing one or one that a
   person names is built from the dump.

@@ -8,10 +8,11 @@ sentence where a person must decide. What `pcloud hosts prepare` can do has that
 from __future__ import annotations
 
 import shlex
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from pcloud.controllers import is_same_machine
 from pcloud.desired import Names
 from pcloud.hostbridge import bridge_text
 from pcloud.hostneeds import GIB, Need
@@ -356,7 +357,7 @@ def _foreign(site: Site, host: Host, facts: HostFacts, _need: Need) -> Iterator[
         yield Finding(host.name, "servers", "ok", f"{ours} of this site, {len(foreign)} others")
 
 
-def _bmc(_site: Site, host: Host, facts: HostFacts, _need: Need) -> Iterator[Finding]:
+def _bmc(site: Site, host: Host, facts: HostFacts, _need: Need) -> Iterator[Finding]:
     said = facts.controller
     if said is None and host.bmc is None:
         yield Finding(host.name, "bmc", "ok", "not configured: pcloud cannot cut its power")
@@ -368,5 +369,28 @@ def _bmc(_site: Site, host: Host, facts: HostFacts, _need: Need) -> Iterator[Fin
             f"{said.way} says that its power is {said.power}, and yet it answers: this is another machine's controller"
         )
         yield Finding(host.name, "bmc", "bad", what, f"correct bmc of {host.name}, before a wrong machine is cut off")
+    elif said is not None and site.lab is None and not is_same_machine(said.identity, facts.uuid, facts.serial):
+        what = f"{said.way} leads to the machine {said.identity}, and this is {facts.uuid}"
+        yield Finding(
+            host.name, "bmc", "bad", what, f"correct bmc of {host.name} (a copied line, or two cables that are swapped)"
+        )
+    elif host.bmc is not None and host.bmc.insecure and (host.bmc.redfish or "").startswith("http://"):
+        what = "its password goes over http://, where everybody in between can read it"
+        yield Finding(host.name, "bmc", "warn", what, f"write https:// in bmc.redfish of {host.name}, and pin its ca")
     elif said is not None:
         yield Finding(host.name, "bmc", "ok", f"{said.way} says that its power is on")
+
+
+def check_shared(facts: Iterable[HostFacts]) -> tuple[Finding, ...]:
+    """Hosts whose controllers lead to one machine, however they are written."""
+    hosts: dict[str, list[str]] = {}
+    for one in facts:
+        if one.controller is not None and one.controller.identity:
+            hosts.setdefault(one.controller.identity, []).append(one.host)
+    fix = "correct bmc of all but one: who cuts off one would cut off another"
+    return tuple(
+        Finding(name, "bmc", "bad", f"it has one controller with {', '.join(n for n in names if n != name)}", fix)
+        for names in hosts.values()
+        if len(names) > 1
+        for name in names
+    )

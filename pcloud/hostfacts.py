@@ -52,6 +52,7 @@ PROBE_S = 45.0
 MAX_OUTPUT = 8 << 20
 DOMAINS_A_CALL = 64
 VIRSH = ("virsh", "--quiet", "--connect", "qemu:///system")
+DMI = "/sys/class/dmi/id"
 UUID = r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}"
 ON_BOOT = (
     "/usr/libexec/libvirt-guests.sh",
@@ -106,11 +107,14 @@ def ask_controllers(hosts: Sequence[Host], control: Callable[[Host], PowerContro
     """What each host's management controller says, many at once, each within its own deadline."""
 
     def ask(host: Host) -> Controller:
+        asked = control(host)
         try:
-            reading = control(host).read()
+            reading = asked.read()
         except HostUnreachable as error:
             return Controller(problem=error.what, next=error.next)
-        return Controller(str(reading.power), reading.way)
+        finally:
+            asked.close()
+        return Controller(str(reading.power), reading.way, asked.identity)
 
     if not hosts:
         return {}
@@ -197,6 +201,8 @@ def _machine(asked: _Asked, facts: HostFacts) -> HostFacts:
         cpus=int(cpus) if cpus.isdigit() else 0,
         tools=frozenset(PurePosixPath(line).name for line in which.split()),
         init=_printable(asked.output(["cat", "/proc/1/comm"]).strip()),
+        uuid=_printable(asked.output(["cat", f"{DMI}/product_uuid"]).strip().lower()),
+        serial=_printable(asked.output(["cat", f"{DMI}/product_serial"]).strip().lower()),
     )
 
 

@@ -84,6 +84,8 @@ class Controller:
 
     power: str = ""
     way: str = ""
+    identity: str = ""
+    """The UUID, or else the serial number, of the machine behind it, as it tells."""
     problem: str = ""
     next: str = ""
 
@@ -132,6 +134,9 @@ class HostFacts:
     offset_s: float | None = None
     """Its clock less this machine's; positive when it is ahead."""
     synchronised: bool | None = None
+    uuid: str = ""
+    """What its firmware (SMBIOS) calls it."""
+    serial: str = ""
     controller: Controller | None = None
     """None where there is none, or it was not asked."""
 

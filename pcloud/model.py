@@ -17,6 +17,8 @@ from pcloud.values import (
     AbsolutePath,
     AddressSpec,
     Argv,
+    ControllerAddress,
+    ControllerUser,
     DatabaseName,
     DomainName,
     FilePath,
@@ -107,16 +109,25 @@ class Bmc(Frozen):
         ]
         | None
     ) = None
-    ipmi: IPv4Address | None = None
-    """Asked when Redfish does not do it, or alone."""
-    user: Name = "admin"
+    insecure: bool = False
+    """`true`: the URL may begin with http://, so that whoever is in between reads the password."""
+    ipmi: ControllerAddress | None = None
+    """Asked beside Redfish, or alone: an address or a name, with a port where it is not 623."""
+    user: ControllerUser = "admin"
     password: SecretRef = SecretRef(secret="bmc/password")  # noqa: S106 -- a name
+    kg: SecretRef | None = None
+    """IPMI's key of the whole controller (K_G), where one is set."""
+    cipher: Annotated[int, Field(ge=1, le=17)] | None = None
+    """IPMI's cipher suite, such as 3 or 17; without it, what the controller offers."""
     ca: FilePath | None = None
-    """The controller's own certificate, or its authority's, in PEM; without it, the machine's authorities."""
+    """The controller's own certificate, whatever its name and dates, or its authority's, in PEM; without it, the
+    machine's authorities."""
     timeout_s: Annotated[float, Field(gt=0, le=120)] = 10
-    """For one question to the controller, whatever its own library would wait."""
+    """For one request to the controller."""
     off_timeout_s: Annotated[float, Field(gt=0, le=600)] = 30
-    """From the order to go off until the power reads off."""
+    """From the order to go off until the power reads off; the order is given again while it does not."""
+    start_s: Annotated[float, Field(ge=1, le=3600)] = 60
+    """For so long after its own start the controller may say off of a host that runs."""
 
     @model_validator(mode="after")
     def _some_way(self) -> Self:

@@ -10,6 +10,7 @@ from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, replace
 from typing import Any
 
+from pcloud.alive import VIEWS, look_from
 from pcloud.desired import Desired, ServerSpec, liveness
 from pcloud.errors import HostUnreachable, PcloudError
 from pcloud.model import Check, Host, TcpCheck
@@ -23,8 +24,6 @@ WORKERS = 64
 PROMPT_S = 1.0
 """When a host that is well has let us in."""
 
-WITNESSES = 2
-"""How many other hosts are asked whether they reach one that does not answer."""
 WITNESS_S = 2.0
 """What they have for it; one that lives greets in a fraction of that."""
 KNOCK_S = 2
@@ -84,8 +83,9 @@ class _Asked:
 
     def agree_that_it_is_off(self) -> str:
         """Who says so, when its controller does, others looked and nobody sees it; else "". Once all are done."""
-        proof, views = self.power.result(), [w for view in self.views if (w := view.result()) is not None]
-        return proof.proof if proof is not None and views and not any(w.sees for w in views) else ""
+        found, views = self.power.result(), [w for view in self.views if (w := view.result()) is not None]
+        off = found is not None and found.power is HostPower.OFF and views and not any(w.sees for w in views)
+        return found.proof or found.way if found is not None and off else ""
 
 
 def _look_at_hosts(desired: Desired, world: World, pool: ThreadPoolExecutor) -> Observed:
@@ -118,7 +118,7 @@ def _look_at_hosts(desired: Desired, world: World, pool: ThreadPoolExecutor) -> 
 def _witnesses(world: World, near: list[str], far: list[str]) -> list[str]:
     """Who is asked about a silent host: two that answer, and where half are silent those beside the hosts, too."""
     beside = [w.name for w in world.site.witnesses] if 2 * len(far) >= len(world.site.hosts) else []
-    return [*near[:WITNESSES], *beside]
+    return [*near[:VIEWS], *beside]
 
 
 def _heard(host: Host, look: Future[SeenHost], asked: _Asked | None) -> SeenHost:
@@ -126,7 +126,9 @@ def _heard(host: Host, look: Future[SeenHost], asked: _Asked | None) -> SeenHost
     while asked is not None and not look.done():
         if all(answer.done() for answer in asked.all):
             if proof := asked.agree_that_it_is_off():
-                return SeenHost(host.name, problem=f"{host.address} does not answer: it is off ({proof})", silent=True)
+                return SeenHost(
+                    host.name, problem=f"{host.address} does not answer, and is off, says {proof}", silent=True
+                )
             break
         wait({look} | {answer for answer in asked.all if not answer.done()}, return_when=FIRST_COMPLETED)
     return look.result()
@@ -141,7 +143,8 @@ def _completed(world: World, host: SeenHost, asked: _Asked) -> SeenHost:
     """The host, with who says that it is off, and who sees it. A person's word counts for silence only."""
     views = tuple(w for view in asked.views if (w := view.result()) is not None)
     found = asked.power.result()
-    if found is None and host.silent and (word := world.confirmed_off(host.name)):
+    unproven = found is None or (found.power is HostPower.OFF and not found.proof)
+    if unproven and host.silent and (word := world.confirmed_off(host.name)):
         found = PowerProof(HostPower.OFF, word)
     if found is None:
         return replace(host, witnesses=views)
@@ -157,20 +160,13 @@ def _ask_power(world: World, host: str) -> PowerProof | None:
 
 
 def _look_from(world: World, witness: str, host: str) -> Witness | None:
-    """Whether `host` answers `witness` on its SSH port; None where that could not be tried.
-
-    Alive is what greets, and what refuses: then its kernel answers. A port that accepts and
-    says nothing is a machine whose programs stand still.
-    """
-    greet = f"exec 3<>/dev/tcp/{world.host(host).address}/22 && read -r -t {WITNESS_S - 0.5:g} line <&3"
-    argv = ["env", "LC_ALL=C", "timeout", f"{WITNESS_S:g}", "bash", "-c", greet]
+    """Whether `host` answers `witness`; None where that could not be tried."""
     try:
-        answer = world.shell(witness).run(argv, deadline_s=2 * WITNESS_S, check=False)
+        shell = world.shell(witness)
     except PcloudError:
         return None
-    if answer.exit_code in (126, 127):
-        return None
-    return Witness(witness, answer.exit_code == 0 or "refused" in answer.stderr)
+    seen = look_from(shell, str(world.host(host).address), WITNESS_S, greeted=True)
+    return None if seen is None else Witness(witness, seen)
 
 
 def _answers(world: World, spec: ServerSpec) -> bool:

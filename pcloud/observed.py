@@ -56,7 +56,7 @@ GIVEN_UP = "you gave it up"
 
 
 class HostPower(StrEnum):
-    """What a host's management controller says of its power. Only a twice-read `off` is proof."""
+    """What a host's management controller says of its power. Only an `off` that was ordered is proof."""
 
     ON = "on"
     OFF = "off"
@@ -86,7 +86,8 @@ class SeenHost:
     power: HostPower = HostPower.UNKNOWN
     """Asked only of hosts that do not answer."""
     proof: str = ""
-    """Who says that it is off (`redfish, read twice`, `you, at 22:41`); empty when nobody does."""
+    """What proves that it is off (`redfish: on, then off, read twice`, `you, at 22:41`). A controller's Off alone
+    proves nothing: it is empty then."""
     witnesses: tuple[Witness, ...] = ()
     left: bool = False
     """It answers, and a person leaves it: nothing of it counts, and its power need not be cut."""

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from graphlib import CycleError, TopologicalSorter
 from ipaddress import IPv4Address
 
+from pcloud.controllers import Place, places_of
 from pcloud.document import Document
 from pcloud.errors import Problem
 from pcloud.identity import MAX_ADDRESSES, range_ends, server_mac, server_names
@@ -66,19 +67,24 @@ def _names(site: Site, document: Document) -> Iterator[Problem]:
 
 
 def _controllers(site: Site, document: Document) -> Iterator[Problem]:
-    """No two hosts have one controller: who fences one would cut off the other."""
-    first: dict[str, tuple[str, Key]] = {}
+    """No two hosts have one controller, however it is written: who fences one would cut off the other."""
+    taken: list[tuple[Place, str, Key]] = []
     for n, host in enumerate(site.hosts):
-        for way in ("redfish", "ipmi"):
-            address = getattr(host.bmc, way, None)
-            key = str(address).rstrip("/").lower()
+        told = False
+        for way, place in places_of(host.bmc):
             path = ("hosts", n, "bmc", way)
-            if address is not None and key in first:
-                other, line = first[key][0], document.line(first[key][1])
-                what = f"this is the controller of host {other} too (line {line}): whoever cuts off one cuts off both"
+            other = next((t for t in taken if t[1] != host.name and t[0].may_be(place)), None)
+            if other is not None and not told:
+                told = True
+                line = document.line(other[2])
+                what = (
+                    f"this is the controller of host {other[1]} too (line {line}): whoever cuts off one cuts off both"
+                )
                 yield document.problem(path, f"{what}; write the own one of {host.name}")
-            elif address is not None:
-                first[key] = (host.name, path)
+            taken.append((place, host.name, path))
+        if host.bmc is not None and (host.bmc.redfish or "").startswith("http://") and not host.bmc.insecure:
+            what = "over http:// everybody in between reads the password; write https://, or add `insecure: true`"
+            yield document.problem(("hosts", n, "bmc", "redfish"), what)
 
 
 def _references(site: Site, document: Document) -> Iterator[Problem]:

@@ -6,8 +6,10 @@ Safety, as sentences:
 - A host that another one sees is not dead, whatever its controller says.
 - Where half of the hosts or more are silent at once and no controller says that they are off, a cut network is
   likelier than so many deaths: then a witness that stands beside the hosts has to say that it sees none of them.
+- A controller's Off is a claim: where another host sees the host, or a server answers that no other has,
+  the two contradict each other, and a person looks. Else the host is ordered off before anything is believed.
 - A server that still sells is not cut off because its host's SSH fell silent: while one answers that
-  no other host has, no silent host is fenced that is not off already.
+  no other host has, no silent host is fenced that is not proven off.
 - What a person gives up (`pcloud failover`) is fenced whatever it looks like.
 """
 
@@ -16,7 +18,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from pcloud.desired import Desired
-from pcloud.observed import Observed, SeenHost
+from pcloud.observed import HostPower, Observed, SeenHost
 from pcloud.steps.fence import confirm_command
 
 
@@ -46,25 +48,56 @@ def judge(desired: Desired, observed: Observed, host: str) -> Suspect:
         return Suspect(host, True, f"you gave {host} up")
     if not seen.silent:
         return Suspect(host, False, f"{host} cannot be used: {seen.problem}", _bring_back(desired, observed, seen))
-    witnesses = [w.host for w in seen.witnesses if w.sees]
-    if witnesses:
-        return Suspect(
-            host,
-            False,
-            f"{host} does not answer here ({seen.problem}), but {' and '.join(witnesses)} can reach it: it is not dead",
-            f"mend the link; or, if it has to go: {_give_up(desired, observed, host)}",
-        )
+    return _judge_silent(desired, observed, seen)
+
+
+def _judge_silent(desired: Desired, observed: Observed, seen: SeenHost) -> Suspect:
+    """For a host of which nothing is heard here, by what its controller, other hosts and servers say."""
+    host = seen.name
+    claims_off = seen.power is HostPower.OFF and not seen.proven_off
+    if witnesses := [w.host for w in seen.witnesses if w.sees]:
+        who = " and ".join(witnesses)
+        if seen.power is HostPower.OFF:
+            return _contradicted(desired, seen, f"{who} can reach it")
+        what = f"{host} does not answer here ({seen.problem}), but {who} can reach it: it is not dead"
+        return Suspect(host, False, what, _reach(desired, observed, seen))
     if seen.proven_off:
         return Suspect(host, True, f"{host} is off ({seen.proof})")
     if host in observed.severed and not _is_seen_by_nobody_beside(desired, seen):
         return _blame_the_network(desired, observed, host)
     if observed.answering:
-        what = f"{host} does not answer ({seen.problem}), but {', '.join(observed.answering)} does, which no other has"
+        who = ", ".join(observed.answering)
+        if claims_off and observed.unreachable() == (host,):
+            return _contradicted(desired, seen, f"{who} answers, which no other host has")
+        what = f"{host} does not answer ({seen.problem}), but {who} does, which no other has"
         return Suspect(host, False, f"{what}: it may not be dead", _bring_back(desired, observed, seen))
+    if claims_off:
+        return Suspect(host, True, f"{host} is silent, and its controller says off")
     if not seen.witnesses:
         what = f"{host} does not answer, and no other host could be asked whether it is dead: {seen.problem}"
         return Suspect(host, False, what, _bring_back(desired, observed, seen))
     return Suspect(host, True, f"{host} is silent, here and to {' and '.join(w.host for w in seen.witnesses)}")
+
+
+def _contradicted(desired: Desired, seen: SeenHost, alive: str) -> Suspect:
+    """Its controller says off, or a person does, and something lives at its address."""
+    host, site = seen.name, desired.site.site
+    says = f"it is off by {seen.proof}" if seen.proof else "its controller says off"
+    what = f"{says}, and yet {alive}: the controller, or the address, is another machine's"
+    fix = f"look at {host} itself; pcloud hosts check {site} compares its controller with it; correct bmc or address"
+    return Suspect(host, False, f"{host} does not answer here, {what}", f"{fix} of {host}; then pcloud recover {site}")
+
+
+def _reach(desired: Desired, observed: Observed, seen: SeenHost) -> str:
+    """What to do about a host that others reach. One that refuses port 22 has lost its sshd, not its link."""
+    host = seen.name
+    power = f" ({seen.power}, says its controller)" if seen.power is not HostPower.UNKNOWN else ""
+    if "refuse" in seen.problem:
+        mend = f"on the console of {host}{power}: systemctl status ssh; systemctl restart ssh"
+    else:
+        mend = f"mend the link to {host}{power}"
+    leave = f"Or, if it has to go: {_give_up(desired, observed, host)}"
+    return f"{mend}; then pcloud recover {desired.site.site}. {leave}"
 
 
 def _is_seen_by_nobody_beside(desired: Desired, seen: SeenHost) -> bool:

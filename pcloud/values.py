@@ -6,16 +6,18 @@
 from __future__ import annotations
 
 import base64
-from ipaddress import IPv4Network
+import re
+from ipaddress import IPv4Address, IPv4Network, IPv6Address
 from typing import Annotated, Any, Literal
 
 import soupsieve
-from pydantic import AfterValidator, Field, StringConstraints
+from pydantic import AfterValidator, BeforeValidator, Field, StringConstraints
 
 NAME = r"^[a-z0-9][a-z0-9-]{0,30}$"
 SECRET = r"^[a-z0-9][a-z0-9_-]{0,30}(/[a-z0-9][a-z0-9_-]{0,30}){0,3}$"  # noqa: S105 -- the pattern of a name
 SAFE_PATH = r"^/[A-Za-z0-9._/-]{1,200}$"
 URL_PATH = r"^/([^/\\\s\x00-\x1f][^\\\s\x00-\x1f]{0,499})?$"
+HOST_NAME = r"[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?(\.[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?){0,8}\.?"
 DOMAIN = r"^[a-z0-9]([a-z0-9-]{0,30}[a-z0-9])?(\.[a-z0-9]([a-z0-9-]{0,30}[a-z0-9])?){0,5}$"
 
 
@@ -84,6 +86,30 @@ def _selector(text: str) -> str:
     return text
 
 
+def split_port(address: str, default: int) -> tuple[str, int]:
+    """The machine and the port of `10.0.9.11`, `bmc-h3:6230`, `[fd00::9]:623` or `fd00::9`. Raises `ValueError`."""
+    found = re.fullmatch(r"(\[(?P<six>[^\[\]]+)\]|(?P<name>[^:\[\]]+))(:(?P<port>\d{1,5}))?", address)
+    if found is None:
+        return str(IPv6Address(address)), default
+    port = int(found["port"] or default)
+    if not 1 <= port <= 65535:
+        raise ValueError(f"{port} is no port")
+    return (str(IPv6Address(found["six"])) if found["six"] else found["name"]), port
+
+
+def _address_with_port(address: str) -> str:
+    try:
+        machine, _ = split_port(address, 623)
+        if re.fullmatch(r"[0-9.]+", machine):
+            IPv4Address(machine)
+        elif ":" not in machine and not re.fullmatch(HOST_NAME, machine):
+            raise ValueError
+    except ValueError:
+        wanted = "write an address or a name, such as 10.0.9.11, bmc-h3:6230 or [fd00::9]"
+        raise ValueError(f'"{address}" is not where a controller can be; {wanted}') from None
+    return address
+
+
 Name = Annotated[str, StringConstraints(pattern=NAME), wants("small letters, digits and hyphens, at most 31", "web-1")]
 AbsolutePath = Annotated[
     str,
@@ -121,6 +147,17 @@ AddressSpec = Annotated[
     wants("an address, or a range with both ends", "10.77.0.21-10.77.0.24"),
 ]
 Port = Annotated[int, Field(ge=1, le=65535)]
+ControllerUser = Annotated[
+    str,
+    StringConstraints(pattern=r"^[A-Za-z0-9_.@+$][A-Za-z0-9_.@+$-]{0,62}$"),
+    wants("the user as the controller knows it: letters, digits and . _ @ + $ -", "ADMIN"),
+]
+ControllerAddress = Annotated[
+    str,
+    BeforeValidator(lambda value: str(value) if isinstance(value, IPv4Address | IPv6Address) else value),
+    AfterValidator(_address_with_port),
+    wants("an address or a name, with or without a port", "10.0.9.11"),
+]
 HttpStatus = Annotated[int, Field(ge=100, le=599)]
 Role = Literal["frontend", "balancer", "database", "indexer"]
 Argv = Annotated[

@@ -17,6 +17,7 @@ from typing import Self
 from xml.etree import ElementTree
 
 from pcloud import confirmations, places
+from pcloud.alive import Search
 from pcloud.clock import Clock, SystemClock
 from pcloud.desire import Material, domain_context, templates_of
 from pcloud.desired import Desired, Names, ServerSpec
@@ -106,6 +107,8 @@ class World:
             hypervisor.close()
         for shell in list(self._shells.values()):
             shell.close()
+        for power in list(self._powers.values()):
+            power.close()
         with suppress(OSError):
             os.close(self._key_fd)
 
@@ -180,8 +183,19 @@ class World:
         with self._once(f"power {host}"):
             if host not in self._powers:
                 spec = self.site.host(host)
-                self._powers[host] = control_of(self._source, spec, self.reveal, self.clock)
+                search = Search(self._knock, str(spec.address), lambda: self._near(host))
+                self._powers[host] = control_of(
+                    self._source, spec, self.reveal, self.clock, search, lambda: dict(self._powers)
+                )
             return self._powers[host]
+
+    def _near(self, host: str) -> list[tuple[str, str, Shell]]:
+        """Every other host that answered in this run."""
+        near = [h for h in self.site.hosts if h.name != host and h.name in self._hypervisors]
+        return [(h.name, str(h.address), self.shell(h.name)) for h in near]
+
+    def _knock(self, check: Check, address: str) -> Verdict:
+        return probe(check, address, secrets=self.reveal, timeout_s=check.timeout_s)
 
     def confirmed_off(self, host: str) -> str:
         found = confirmations.find_confirmation(self.site.site, host, self.clock.wall())

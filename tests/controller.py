@@ -23,7 +23,7 @@ from typing import Any
 import bcrypt
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
 from pcloud.model import Bmc
 
@@ -87,20 +87,45 @@ def controller(folder: Path, *, late_s: float = 0, power: str = "On", systems: i
 
 
 def write_certificate(folder: Path, address: str) -> None:
-    key = ec.generate_private_key(ec.SECP256R1())
+    """cert.pem and key.pem, for this address alone; ca.pem is the authority that signed it."""
+    authority, key = ec.generate_private_key(ec.SECP256R1()), ec.generate_private_key(ec.SECP256R1())
+    issuer = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "an authority of the tests")])
     name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "a controller of the tests")])
-    now = datetime.datetime.now(datetime.UTC)
+    now, day = datetime.datetime.now(datetime.UTC), datetime.timedelta(days=1)
     alternative = x509.SubjectAlternativeName([x509.IPAddress(ip_address(address))])
-    certificate = (
-        x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
-        .not_valid_before(now - datetime.timedelta(days=1))
-        .not_valid_after(now + datetime.timedelta(days=1))
-        .add_extension(alternative, critical=False)
-        .sign(key, hashes.SHA256())
-    )
+    root = x509.CertificateBuilder(issuer, issuer, authority.public_key(), x509.random_serial_number())
+    root = root.not_valid_before(now - day).not_valid_after(now + day)
+    root = root.add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+    leaf = x509.CertificateBuilder(issuer, name, key.public_key(), x509.random_serial_number())
+    leaf = leaf.not_valid_before(now - day).not_valid_after(now + day).add_extension(alternative, critical=False)
     pem = serialization.Encoding.PEM
-    (folder / "cert.pem").write_bytes(certificate.public_bytes(pem))
+    (folder / "ca.pem").write_bytes(root.sign(authority, hashes.SHA256()).public_bytes(pem))
+    (folder / "cert.pem").write_bytes(leaf.sign(authority, hashes.SHA256()).public_bytes(pem))
     plain = serialization.NoEncryption()
+    (folder / "key.pem").write_bytes(key.private_bytes(pem, serialization.PrivateFormat.PKCS8, plain))
+
+
+def write_strange_certificate(folder: Path, kind: str) -> None:
+    """cert.pem and key.pem as factory controllers have them."""
+    key = rsa.generate_private_key(65537, 1024 if kind == "small key" else 2048)
+    signs = rsa.generate_private_key(65537, 2048) if kind == "issued" else key
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "bmc-factory-0001")])
+    issuer = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "an authority that nobody has")])
+    now, day = datetime.datetime.now(datetime.UTC), datetime.timedelta(days=1)
+    start, end = {"over": (-9 * day, -day), "not yet": (day, 9 * day)}.get(kind, (-day, 9 * day))
+    builder = x509.CertificateBuilder(
+        issuer if kind == "issued" else name,
+        name,
+        key.public_key(),
+        x509.random_serial_number(),
+        now + start,
+        now + end,
+    )
+    if kind != "no name":
+        other = x509.DNSName("bmc-factory-0001") if kind == "other name" else x509.IPAddress(ip_address("127.0.0.1"))
+        builder = builder.add_extension(x509.SubjectAlternativeName([other]), critical=False)
+    pem, plain = serialization.Encoding.PEM, serialization.NoEncryption()
+    (folder / "cert.pem").write_bytes(builder.sign(signs, hashes.SHA256()).public_bytes(pem))
     (folder / "key.pem").write_bytes(key.private_bytes(pem, serialization.PrivateFormat.PKCS8, plain))
 
 

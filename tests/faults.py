@@ -15,6 +15,7 @@ from tests.simulated_power import Bmc
 from tests.simulation import SimDomain, SimHost, SimWorld
 
 HOST_BOOT_S = 30.0
+CYCLE_S = 6.0
 
 
 def _kill(world: SimWorld, host: str) -> str:
@@ -66,8 +67,24 @@ def _return(world: SimWorld, host: str) -> str:
 
 
 def _bmc(world: SimWorld, host: str, mode: str) -> str:
-    world.hosts[host].bmc = Bmc(mode)
+    world.hosts[host].bmc, world.hosts[host].bmc_since = Bmc(mode), world.clock.now()
     return f"{host}'s controller: {mode}"
+
+
+def _cycle(world: SimWorld, host: str) -> str:
+    """Somebody, or a watchdog, switches it off and on: its servers are off when it is back."""
+    if not world.hosts[host].powered:
+        return f"{host} has no power to be cycled"
+    world.cut(host)
+    bmc, clock = world.hosts[host].bmc, world.clock
+
+    def back() -> None:
+        if not world.hosts[host].powered:
+            _return(world, host)
+            world.hosts[host].bmc = bmc
+
+    clock.at(clock.now() + CYCLE_S, back)
+    return f"{host} is in the middle of a power cycle"
 
 
 def _domain(world: SimWorld, server: str) -> tuple[str, SimDomain] | None:
@@ -276,6 +293,7 @@ FAULTS: Mapping[str, Callable[..., str]] = {
     "mend": _mend,
     "return": _return,
     "bmc": _bmc,
+    "cycle": _cycle,
     "crash": _crash,
     "hang": _hang,
     "busy": _busy,

@@ -9,7 +9,8 @@ SERVERS = ("db-1", "idx-1", "fe-1", "fe-2", "fe-3", "fe-4", "lb-1")
 CARRIERS = ("db-1", "idx-1")
 DATA_HOSTS = ("h1", "h4")
 """Where the site's database and its replica are when it is whole: hit more often than the others."""
-BMCS = ("mute", "hangs", "password", "refuses", "late", "never", "flickers")
+BMCS: tuple[str, ...] = ("mute", "hangs", "password", "refuses", "late", "never", "flickers")
+BMCS += ("boots", "boots", "boots-untold", "untold", "cached", "dark", "loses", "two-tongues", "crossed")
 
 
 def random_story(seed: int) -> tuple[str, ...]:
@@ -41,7 +42,7 @@ def _trouble(dice: Random, at: float) -> list[str]:
 def _fault(dice: Random) -> str:
     kind = dice.random()
     if kind < 0.55:
-        verb = dice.choice(["kill", "kill", "kill", "unplug", "freeze", "cut", "cut", "return", "mend"])
+        verb = dice.choice(["kill", "kill", "kill", "unplug", "freeze", "cut", "cut", "return", "mend", "cycle"])
         seen = " seen" if verb == "cut" and dice.random() < 0.5 else ""
         return f"{verb} {_host(dice)}{seen}"
     if kind < 0.8:

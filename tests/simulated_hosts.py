@@ -54,6 +54,8 @@ class SimHost:
     bmc: Bmc = Bmc.WELL
     full: bool = False
     """Nothing more can be written to its disk."""
+    bmc_since: float = 0.0
+    """When its controller became what it is."""
     seen: bool = False
     """Other hosts still reach it while we do not."""
 

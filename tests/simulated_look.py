@@ -63,7 +63,8 @@ def _look_at_silent(world: SimWorld, name: str) -> SeenHost:
     host = world.hosts[name]
     asked = tuple(h.name for h in world.site.hosts if not world.hosts[h.name].away)[:2]
     found = _ask_power(world, name)
-    if found is None and (word := world.confirmed_off(name)):
+    unproven = found is None or (found.power is HostPower.OFF and not found.proof)
+    if unproven and (word := world.confirmed_off(name)):
         found = PowerProof(HostPower.OFF, word)
     found = found or PowerProof(HostPower.UNKNOWN)
     beside = tuple(w.name for w in world.site.witnesses)

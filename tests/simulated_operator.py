@@ -74,6 +74,7 @@ class Operator:
         """One command to its end, as the shell would see it."""
         verb, *rest = words.split()
         self.nexts, self.outcome, self.events, self.world.effects = [], "", 0, 0
+        self.world.controls = {}
         self.say(f"$ {words}")
         try:
             self._do(verb, rest)

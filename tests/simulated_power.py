@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
 from pcloud.observed import HostPower
 from pcloud.power import PowerControl
-from pcloud.power.way import Failed, Refused, late
+from pcloud.power.way import Failed, Passing, Refused, late
 
 if TYPE_CHECKING:
     from tests.simulation import SimWorld
@@ -34,9 +35,31 @@ class Bmc(StrEnum):
     """It takes an order and does nothing."""
     FLICKERS = "flickers"
     """Each first reading after an order says off, whatever is so."""
+    BOOTS = "boots"
+    """It has just started: for `START_S` it says off and drops every order. It tells when it started."""
+    BOOTS_UNTOLD = "boots-untold"
+    """The same, and it does not tell."""
+    UNTOLD = "untold"
+    """All is well but that it does not tell when it started."""
+    CACHED = "cached"
+    """It says for `CACHED_S` what was so when the host was last off, and obeys orders."""
+    DARK = "dark"
+    """An order is obeyed, and not answered: its network port goes down with the host for `DARK_S`."""
+    LOSES = "loses"
+    """The first order is taken and lost."""
+    TWO_TONGUES = "two-tongues"
+    """Its Redfish says off whatever is so, and does nothing; its IPMI says what is so."""
+    CROSSED = "crossed"
+    """The cable, or a copied line: it is the next host's controller."""
 
 
 LATE_S = 8.0
+START_S = 45.0
+CACHED_S = 40.0
+DARK_S = 20.0
+LONG_S = 1_000_000.0
+"""For how long a controller has been running that did not start during the story."""
+BOOTING = (Bmc.BOOTS, Bmc.BOOTS_UNTOLD)
 
 
 @dataclass
@@ -47,43 +70,130 @@ class SimWay:
     host: str
     name: str = "redfish"
     flicker: bool = False
+    lost: bool = False
+    dark_until: float = 0.0
+    session: str = ""
+
+    @property
+    def _mode(self) -> Bmc:
+        return self.world.hosts[self.host].bmc
+
+    @property
+    def _age_s(self) -> float:
+        """How long it has been as it is."""
+        return self.world.clock.now() - self.world.hosts[self.host].bmc_since
+
+    @property
+    def _machine(self) -> str:
+        """The host whose power it switches."""
+        names = list(self.world.hosts)
+        after = names[(names.index(self.host) + 1) % len(names)]
+        return after if self._mode is Bmc.CROSSED else self.host
+
+    @property
+    def identity(self) -> str:
+        return f"uuid-{self._machine}"
 
     def _listen(self, limit_s: float) -> Bmc:
-        mode, clock = self.world.hosts[self.host].bmc, self.world.clock
+        clock = self.world.clock
         clock.work(ORDER_S)
-        match mode:
+        match self._mode:
             case Bmc.MUTE:
-                raise Failed("its controller does not answer", f"look at the cable of {self.host}'s controller")
+                raise Passing("its controller does not answer", f"look at the cable of {self.host}'s controller")
             case Bmc.HANGS:
                 clock.work(limit_s)
-                raise Failed(late(limit_s), f"restart {self.host}'s controller")
+                raise Passing(late(limit_s), f"restart {self.host}'s controller")
             case Bmc.PASSWORD:
                 raise Failed("refuses the password of admin", f"set the password of {self.host}'s bmc")
-        return mode
+            case Bmc.DARK if clock.now() < self.dark_until:
+                clock.work(limit_s)
+                raise Passing(late(limit_s), f"wait for {self.host}'s controller")
+        return self._mode
 
     def read(self, limit_s: float) -> HostPower:
-        self._listen(limit_s)
+        mode = self._listen(limit_s)
         if self.flicker:
             self.flicker = False
             return HostPower.OFF
-        return HostPower.ON if self.world.hosts[self.host].powered else HostPower.OFF
+        stale = (mode in BOOTING and self._age_s < START_S) or (mode is Bmc.CACHED and self._age_s < CACHED_S)
+        if stale or (mode is Bmc.TWO_TONGUES and self.name == "redfish"):
+            return HostPower.OFF
+        return HostPower.ON if self.world.hosts[self._machine].powered else HostPower.OFF
 
     def order(self, power: HostPower, limit_s: float) -> None:
         assert power is HostPower.OFF, "no plan turns a host on"
         mode = self._listen(limit_s)
         self.world.effect()
+        if not self.world.hosts[self._machine].powered and mode is not Bmc.NEVER:
+            raise Refused("answers 409: it is off already", f"look at {self.host}'s controller")
+        self._switch(mode, limit_s)
+        self.world.effect()
+
+    def _switch(self, mode: Bmc, limit_s: float) -> None:
+        clock = self.world.clock
         match mode:
             case Bmc.REFUSES:
                 raise Refused("answers 409 to the order", f"look at {self.host}'s controller")
             case Bmc.LATE:
-                clock = self.world.clock
                 clock.at(clock.now() + LATE_S, lambda: self.world.cut(self.host))
             case Bmc.FLICKERS:
                 self.flicker = True
-            case Bmc.WELL:
-                self.world.cut(self.host)
-        self.world.effect()
+            case Bmc.BOOTS | Bmc.BOOTS_UNTOLD if self._age_s < START_S:
+                pass
+            case Bmc.TWO_TONGUES if self.name == "redfish":
+                pass
+            case Bmc.LOSES if not self.lost:
+                self.lost = True
+            case Bmc.DARK:
+                self.world.cut(self._machine)
+                self.dark_until = clock.now() + DARK_S
+                clock.work(limit_s)
+                raise Passing(late(limit_s), f"wait for {self.host}'s controller")
+            case Bmc.NEVER:
+                pass
+            case _:
+                self.world.cut(self._machine)
+
+    def running_s(self, limit_s: float) -> float | None:
+        try:
+            mode = self._listen(limit_s)
+        except Failed:
+            return None
+        if mode is Bmc.BOOTS:
+            return self._age_s
+        return None if mode in (Bmc.BOOTS_UNTOLD, Bmc.UNTOLD) else LONG_S
+
+    def close(self) -> None: ...
+
+
+@dataclass
+class SimWitness:
+    """What `pcloud.alive.Search` would find."""
+
+    world: SimWorld
+    host: str
+    answered: tuple[str, ...] = field(default=())
+
+    def before(self) -> None:
+        self.answered = tuple(n for n, h in self.world.hosts.items() if not h.away and n != self.host)
+
+    def begin(self) -> Callable[[], str]:
+        return self._found
+
+    def _found(self) -> str:
+        at = self.world.hosts[self.host]
+        if at.powered and not at.away:
+            return f"{self.host} accepts connections"
+        if at.powered and at.seen and self.answered:
+            return f"{self.answered[0]} can reach {self.host}"
+        gone = [name for name in self.answered if self.world.hosts[name].away]
+        return f"{' and '.join(gone)}, which answered before the order, does not any more" if gone else ""
 
 
 def control(world: SimWorld, host: str) -> PowerControl:
-    return PowerControl(host, (SimWay(world, host),), TIMEOUT_S, OFF_TIMEOUT_S, world.clock)
+    both = world.hosts[host].bmc is Bmc.TWO_TONGUES
+    ways = [SimWay(world, host, name) for name in (("redfish", "ipmi") if both else ("redfish",))]
+    witness = SimWitness(world, host)
+    return PowerControl(
+        host, ways, TIMEOUT_S, OFF_TIMEOUT_S, world.clock, witness=witness, rivals=lambda: dict(world.controls)
+    )

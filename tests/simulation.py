@@ -67,6 +67,8 @@ class SimWorld:
     """Address to the host that has it, where the inventory does not say so (any more)."""
     newest: dict[str, tuple[int, str]] = field(default_factory=dict)
     """Server to the newest generation that ever ran, and its host; what `judge_start` allows goes by the orders."""
+    controls: dict[str, PowerControl] = field(default_factory=dict)
+    """What the command that runs knows of controllers."""
     on_effect: Callable[[int], None] = lambda _: None
     """Told of each effect's number before it counts."""
 
@@ -149,7 +151,10 @@ class SimWorld:
         return SimGuest(self, server)
 
     def power(self, host: str) -> PowerControl:
-        return control(self, host)
+        """The same for as long as a command runs, as each is a process of its own."""
+        if host not in self.controls:
+            self.controls[host] = control(self, host)
+        return self.controls[host]
 
     def confirmed_off(self, host: str) -> str:
         return self.confirmed.get(host, "")

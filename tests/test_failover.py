@@ -189,7 +189,7 @@ def test_a_backup_is_no_reason_to_leave_the_only_copy_of_the_data(whole: SimWorl
         with pytest.raises(Blocked, match=f"db-1 there may hold orders that are nowhere else; without it {left}"):
             plan_failover(wish, whole.observe(), DATE)
     whole.shelves, whole.keeping = (), (host,)
-    with pytest.raises(Blocked, match="this would be left: the last backup .* is on h1, which cannot be asked"):
+    with pytest.raises(Blocked, match=r"this would be left: the last backup .* is on h1, which cannot be asked"):
         plan_failover(desired, whole.observe(), DATE)
     with pytest.raises(Blocked, match="without it no backup could be asked"):
         plan_failover(accepted, whole.observe(), DATE)

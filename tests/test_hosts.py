@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from pcloud.hostchecks import Finding, check_homes, check_host, missing_packages
+from pcloud.controllers import is_same_machine
+from pcloud.hostchecks import Finding, check_homes, check_host, check_shared, missing_packages
 from pcloud.hostfacts import read_links, read_system, read_units
 from pcloud.hostneeds import GIB, Need, needs_of
 from pcloud.hoststate import PACKAGES, SYSTEMD, Controller, FileSystem, Folder, HostFacts, Link, Refused, Unit
@@ -419,3 +420,35 @@ def test_servers_that_fit_nowhere(demo_site: Site) -> None:
     assert (finding.host, finding.level) == ("-", "bad")
     assert "fe-4" in finding.found
     assert check_homes(()) == ()
+
+
+# -- whose controller it is
+
+UUID, SWAPPED = "4c4c4544-0051-3610-8052-b4c04f4e3733", "44454c4c-5100-1036-8052-b4c04f4e3733"
+
+
+@pytest.mark.parametrize(
+    ("identity", "facts", "same"),
+    [
+        (UUID, HostFacts("h1", uuid=UUID), True),
+        (SWAPPED, HostFacts("h1", uuid=UUID), True),
+        (UUID.replace("3733", "3734"), HostFacts("h1", uuid=UUID), False),
+        ("czj90203xp", HostFacts("h1", uuid=UUID, serial="czj90203xp"), True),
+        ("czj90203xp", HostFacts("h1", uuid=UUID, serial="czj90203xq"), False),
+        ("", HostFacts("h1", uuid=UUID), True),
+        (UUID, HostFacts("h1"), True),
+    ],
+)
+def test_a_controller_is_compared_with_what_the_firmware_says(identity: str, facts: HostFacts, same: bool) -> None:
+    assert is_same_machine(identity, facts.uuid, facts.serial) is same
+
+
+def test_two_hosts_with_one_controller_are_named_both() -> None:
+    facts = [
+        HostFacts(f"h{n}", controller=Controller("on", "redfish", i)) for n, i in enumerate([UUID, "", UUID, "x", ""])
+    ]
+    found = check_shared(facts)
+    assert [(f.host, f.level, f.found) for f in found] == [
+        ("h0", "bad", "it has one controller with h2"),
+        ("h2", "bad", "it has one controller with h0"),
+    ]

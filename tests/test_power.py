@@ -13,7 +13,6 @@ import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from ipaddress import IPv4Address
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +30,8 @@ from pcloud.places import runs_dir
 from pcloud.power import PowerControl, Reading, power_control
 from pcloud.steps.base import Met, Unmet
 from pcloud.steps.fence import Fence, PowerProof, ask_power
-from tests.controller import PASSWORD, Controller, controller, write_certificate
+from tests.controller import PASSWORD, Controller, controller, write_certificate, write_strange_certificate
+from tests.redfish_server import RedfishServer
 from tests.serving import serve_raw
 from tests.simulation import SimWorld
 
@@ -139,7 +139,7 @@ def test_a_port_that_nobody_listens_on(on: Controller) -> None:
 
 
 def test_a_controller_that_hangs_is_given_up_and_asked_anew_when_it_is_back(on: Controller) -> None:
-    power = control(on.bmc(timeout_s=1))
+    power = control(on.bmc(timeout_s=1, off_timeout_s=2))
     assert power.read() == ON
     on.hang()
     for question in (power.read, power.force_off, power.force_on):
@@ -154,15 +154,38 @@ def test_a_certificate_that_is_not_pinned_is_refused(on: Controller, tmp_path_fa
     write_certificate(other, "127.0.0.1")
     for bmc in (on.bmc().model_copy(update={"ca": str(other / "cert.pem")}), Bmc(redfish=on.bmc().redfish)):
         what, next_step = reason(control(bmc).force_off)
-        assert "shows a certificate that is not trusted: self-signed certificate" in what
+        assert "shows a certificate that is not trusted: unable to get local issuer certificate" in what
         assert f"openssl s_client -connect 127.0.0.1:{on.port}" in next_step
     assert control(on.bmc()).read() == ON
 
 
 def test_a_certificate_for_another_address_is_refused(on: Controller) -> None:
-    what, next_step = reason(control(on.bmc(redfish=f"https://127.0.0.2:{on.port}")).read)
+    authority = on.bmc(redfish=f"https://127.0.0.2:{on.port}").model_copy(update={"ca": str(on.folder / "ca.pem")})
+    what, next_step = reason(control(authority).read)
     assert "certificate is not valid for '127.0.0.2'" in what
     assert "write in bmc.redfish the name that its certificate has" in next_step
+
+
+@pytest.mark.parametrize("kind", ["other name", "no name", "over", "not yet", "small key", "issued"])
+def test_a_pinned_certificate_means_this_certificate_whatever_is_in_it(tmp_path: Path, kind: str) -> None:
+    write_strange_certificate(tmp_path, kind)
+    with RedfishServer({"tls": [tmp_path / "cert.pem", tmp_path / "key.pem"]}) as server:
+        pinned = Bmc(redfish=server.url, ca=str(tmp_path / "cert.pem"))
+        assert control(pinned).read() == ON
+        assert control(pinned).force_off() == OFF
+        (tmp_path / "more").mkdir()
+        write_strange_certificate(tmp_path / "more", kind)
+        what, _ = reason(control(Bmc(redfish=server.url, ca=str(tmp_path / "more" / "cert.pem"))).read)
+        assert "is not trusted" in what
+        assert not any(token in what for token in ("correct-horse", PASSWORD))
+
+
+def test_nothing_is_sent_where_a_redirect_leads(tmp_path: Path) -> None:
+    with RedfishServer({}) as other, RedfishServer({"redirect": other.url, "power": "On"}) as moved:
+        what, next_step = reason(control(Bmc(redfish=moved.url)).read)
+        assert "no redirect is followed" in what
+        assert "bmc.redfish" in next_step
+        assert other.requests == []
 
 
 def test_a_certificate_file_that_is_not_there(on: Controller) -> None:
@@ -240,7 +263,7 @@ def ipmi_sim(folder: Path, address: str) -> Iterator[Path]:
 
 def test_ipmi_does_it_alone(tmp_path: Path) -> None:
     with ipmi_sim(tmp_path, "127.0.0.90") as power:
-        one = control(Bmc(ipmi=IPv4Address("127.0.0.90")))
+        one = control(Bmc(ipmi="127.0.0.90"))
         assert one.read() == Reading(HostPower.ON, "ipmi")
         assert one.force_off() == Reading(HostPower.OFF, "ipmi")
         assert power.read_text() == "0\n"
@@ -251,15 +274,15 @@ def test_ipmi_does_it_alone(tmp_path: Path) -> None:
 
 def test_ipmi_refuses_a_wrong_password(tmp_path: Path) -> None:
     with ipmi_sim(tmp_path, "127.0.0.91"):
-        assert control(Bmc(ipmi=IPv4Address("127.0.0.91"))).read() == Reading(HostPower.ON, "ipmi")
-        what, next_step = reason(control(Bmc(ipmi=IPv4Address("127.0.0.91"), timeout_s=20), "not this one").read)
+        assert control(Bmc(ipmi="127.0.0.91")).read() == Reading(HostPower.ON, "ipmi")
+        what, next_step = reason(control(Bmc(ipmi="127.0.0.91", timeout_s=20), "not this one").read)
     assert "refuses user admin with the secret bmc/password" in what
     assert "correct the secret bmc/password" in next_step
     assert "not this one" not in what
 
 
 def test_ipmi_that_is_not_there_ends_at_its_deadline() -> None:
-    what, _ = reason(control(Bmc(ipmi=IPv4Address("127.0.0.92"), timeout_s=1)).read)
+    what, _ = reason(control(Bmc(ipmi="127.0.0.92", timeout_s=1)).read)
     assert what == "ipmi: 127.0.0.92 does not answer within 1 s"
 
 
@@ -268,7 +291,7 @@ def test_ipmi_is_asked_when_redfish_fails_and_both_reasons_are_told(on: Controll
     on.stop()
     with ipmi_sim(tmp_path / "ipmi", "127.0.0.93"):
         assert control(on.bmc(ipmi="127.0.0.93")).force_off() == Reading(HostPower.OFF, "ipmi")
-    what, next_step = reason(control(on.bmc(ipmi="127.0.0.94", timeout_s=1)).force_off)
+    what, next_step = reason(control(on.bmc(ipmi="127.0.0.94", timeout_s=1, off_timeout_s=2)).force_off)
     assert what == (f"redfish: 127.0.0.1:{on.port} refuses the connection; ipmi: 127.0.0.94 does not answer within 1 s")
     assert "curl" in next_step
     assert "IPMI over LAN" in next_step
@@ -285,17 +308,19 @@ def test_the_password_is_on_no_command_line(tmp_path: Path) -> None:
                     seen.append(path.read_bytes())
 
     watcher = threading.Thread(target=watch)
-    watcher.start()
-    reason(control(Bmc(ipmi=IPv4Address("127.0.0.95"), timeout_s=1)).read)
-    done.set()
-    watcher.join()
+    with ipmi_sim(tmp_path, "127.0.0.95"):
+        watcher.start()
+        for _ in range(5):
+            assert control(Bmc(ipmi="127.0.0.95")).read().power is HostPower.ON
+        done.set()
+        watcher.join()
     assert any(b"ipmitool" in line and b"127.0.0.95" in line for line in seen)
     assert not any(PASSWORD.encode() in line for line in seen)
 
 
 def test_a_machine_without_ipmitool(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
-    assert reason(control(Bmc(ipmi=IPv4Address("127.0.0.96"))).read) == (
+    assert reason(control(Bmc(ipmi="127.0.0.96")).read) == (
         "ipmi: ipmitool is not on this machine",
         "apt-get install ipmitool",
     )
@@ -326,26 +351,35 @@ class Silence:
 
 @pytest.fixture
 def powered(on: Controller, desired: Desired, image_file: Path) -> Powered:
-    return Powered(desired, image_file, control=control(on.bmc(timeout_s=2)))
+    return Powered(desired, image_file, control=control(on.bmc(timeout_s=2, off_timeout_s=4)))
 
 
 def test_the_fence_is_unmet_until_off_was_read_twice(powered: Powered) -> None:
     fence = Fence("h3")
     assert fence.check(powered) == Unmet("redfish says it is on")
     assert fence.do(powered, Silence()) == {"asked": ["off at once, by redfish"]}
-    proven = Met({"proof": "redfish, read twice", "read": ["off", "off"], "by": "redfish"})
-    assert fence.check(powered) == proven
-    assert ask_power(powered, "h3") == PowerProof(HostPower.OFF, "redfish, read twice", "redfish")
+    how = "redfish: on, then off, read twice"
+    assert fence.check(powered) == Met({"proof": how, "read": ["off", "off"], "by": "redfish"})
+    assert ask_power(powered, "h3") == PowerProof(HostPower.OFF, how, "redfish")
     powered.control.force_on()  # type: ignore[union-attr]
     assert ask_power(powered, "h3") == PowerProof(HostPower.ON, "", "redfish")
 
 
-def test_a_power_that_comes_back_between_two_readings_is_not_off(powered: Powered) -> None:
+def test_what_one_run_ordered_proves_nothing_to_the_next(on: Controller, powered: Powered) -> None:
     assert powered.control is not None
     powered.control.force_off()
-    switch_on = powered.control.force_on
-    powered.clock.sleep = lambda _: switch_on()  # type: ignore[assignment, method-assign]
-    assert ask_power(powered, "h3").power is HostPower.ON
+    assert powered.control.proof
+    powered.control = control(on.bmc())
+    assert ask_power(powered, "h3") == PowerProof(HostPower.OFF, "", "redfish")
+    assert Fence("h3").check(powered) == Unmet("redfish says it is off, which nobody ordered")
+
+
+def test_a_persons_word_counts_beside_a_controller_that_says_off(on: Controller, powered: Powered) -> None:
+    assert powered.control is not None
+    powered.control.force_off()
+    powered.control = control(on.bmc())
+    powered.confirmed["h3"] = "you, at 22:41"
+    assert Fence("h3").check(powered) == Met({"proof": "you, at 22:41", "by": "person"})
 
 
 def test_without_a_controller_the_fence_names_the_command_that_goes_on(on: Controller, powered: Powered) -> None:

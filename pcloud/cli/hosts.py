@@ -17,7 +17,7 @@ from pcloud.cli.screen import say
 from pcloud.cli.session import confirm, err, out
 from pcloud.clock import SystemClock
 from pcloud.errors import BadInput
-from pcloud.hostchecks import Finding, check_homes, check_host
+from pcloud.hostchecks import Finding, check_homes, check_host, check_shared
 from pcloud.hostfacts import ask_controllers, ask_hosts, open_shells
 from pcloud.hostneeds import Need, needs_of
 from pcloud.hoststate import Controller, HostFacts
@@ -95,6 +95,8 @@ def _look(
     findings = [f for host in only for f in check_host(site, host, facts[host.name], needs.get(host.name, Need()))]
     # A host that does not answer is said already, and may be just the one that is missing.
     whole = len(only) == len(seen) == len(site.hosts)
+    named = {host.name for host in only}
+    findings += [finding for finding in check_shared(facts.values()) if finding.host in named]
     uncounted = tuple(image for image, size in sizes.items() if not size)
     return Looked(facts, (*findings, *(check_homes(homeless) if whole else ())), uncounted)
 

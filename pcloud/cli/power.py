@@ -84,7 +84,7 @@ def fence(
     yes: Yes = False,
     json: Json = False,
 ) -> None:
-    """Cut a host's power at once, and prove by its controller, read twice, that it is off.
+    """Order a host off at once, whatever its controller says, and prove that it is.
 
     `pcloud fence confirm HOST` takes your word instead, for one hour, where no controller answers.
     It is refused when the host accepts connections, or when its controller says that it is on.
@@ -129,16 +129,20 @@ def _run(site: str, host: str, step: Step, operation: str, command: str, *, yes:
     run(site, Options(), make, operation, yes=yes, json=json, question=question, command=command)
 
 
-def _question(session: Session, host: str) -> str:
-    """What will stop; nothing to ask about a host that is off already."""
+def _says_off(session: Session, host: str) -> bool:
     try:
-        if ask_power(session.world, host).power is HostPower.OFF:
-            return ""
+        return ask_power(session.world, host).power is HostPower.OFF
     except HostUnreachable:
-        pass  # it may be on: the person is asked all the same
+        return False
+
+
+def _question(session: Session, host: str) -> str:
+    """What will stop; nothing to ask about a host that does not answer and whose controller says off."""
     try:
         seen = session.world.hypervisor(host).servers()
     except PcloudError:
+        if _says_off(session, host):
+            return ""
         return f"Cut the power of {host}? It does not say which servers run there; all of them stop at once."
     names = sorted(s.mark.server if s.mark else s.name for s in seen if s.power is Power.RUNNING)
     what = (

@@ -163,6 +163,9 @@ def site_of(target: str) -> tuple[str, str]:
     return default_site(), machine
 
 
+LIVES = "The site that lives in the lab; left out: the only one in ./inventory, else demo."
+
+
 def default_site() -> str:
     """The site a command means when none is named: the only one in ./inventory, else demo."""
     own = sorted(p.stem for p in Path("inventory").glob("*.yaml"))

@@ -13,7 +13,7 @@ from typing import Annotated
 import typer
 
 from pcloud import lab
-from pcloud.cli.session import Session, err, open_session, out
+from pcloud.cli.session import LIVES, Session, default_site, err, open_session, out
 from pcloud.errors import Blocked
 from pcloud.inventory import find_inventory, load_site
 from pcloud.lab.requirements import require_lab
@@ -36,7 +36,7 @@ ASK_S = 20
     "answer sends hers again. Ctrl-C ends early. Exit codes: 0 all well, 1 the check found an order missing or twice."
 )
 def shoppers(
-    site: Annotated[str, typer.Argument(help="The site that lives in the lab.")] = "demo",
+    site: Annotated[str, typer.Argument(help=LIVES, default_factory=default_site, show_default="the only one")],
     number: Annotated[int, typer.Option("--number", min=1, max=MOST, help="How many, each with her own browser.")] = 4,
     duration: Annotated[
         float, typer.Option("--for", min=1, max=LONGEST_S, metavar="SECONDS", help="How long they shop.")

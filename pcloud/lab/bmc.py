@@ -3,8 +3,8 @@
 One process serves them all (`bmc_service`): sushy-tools' emulator with TLS and a password. It lives
 in the fabric's network, where every host's controller has a loopback address of its own, the host's
 with 127 in front: pcloud reaches it whatever becomes of the host and its cable, as on a management
-network. What a controller does wrong on demand is a rule of the fabric's packet filter, and `late`
-a line in the host's folder that the service reads when it is told to switch.
+network. What a controller does wrong on demand is a rule of the fabric's packet filter, or, where it
+answers and lies, a line in the host's folder that the service reads with each question.
 
 <lab folder>/bmc/cert.pem, key.pem   made whenever the service starts, for all its addresses
                  htpasswd            the user's password, as the emulator wants it
@@ -16,13 +16,15 @@ from __future__ import annotations
 import datetime
 import hashlib
 import json
+import math
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Sequence
 from ipaddress import IPv4Address
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 import bcrypt
 import yaml
@@ -38,11 +40,14 @@ from pcloud.lab.layout import LabFolder
 from pcloud.lab.processes import BMC, Part
 from pcloud.model import Bmc, Host, SecretRef, Site
 
-Fault = Literal["ok", "refuse", "hang", "late", "dead"]
+Fault = Literal["ok", "refuse", "hang", "late", "dead", "boots", "boots-untold", "cached", "loses", "crossed"]
 USER = "admin"
 PASSWORD = SecretRef(secret="bmc/password")  # noqa: S106 -- a name
 LATE_S = 5.0
 """How long after its answer a `late` controller does what it was told."""
+LIES_S = 20.0
+"""For how long after its start a controller that `boots` says off and drops orders, and one says off from its cache."""
+START_S = 30.0
 ASK_S = 5
 """For one question to a controller of the lab, which answers in milliseconds or not at all."""
 START_S = 60
@@ -67,7 +72,12 @@ def bmc_of(site: Site, host: Host) -> Bmc | None:
         return None
     certificate = _folder(LabFolder.of(site)) / "cert.pem"
     return Bmc(
-        redfish=f"https://{address_of(host)}", user=USER, password=PASSWORD, ca=str(certificate), timeout_s=ASK_S
+        redfish=f"https://{address_of(host)}",
+        user=USER,
+        password=PASSWORD,
+        ca=str(certificate),
+        timeout_s=ASK_S,
+        start_s=START_S,
     )
 
 
@@ -77,7 +87,15 @@ def fault_of(folder: LabFolder, host: str) -> Fault:
         text = folder.host(host).bmc.read_text().strip()
     except FileNotFoundError:
         return "ok"
-    return next((f for f in ("refuse", "hang", "late", "dead") if f == text), "ok")
+    return next((f for f in get_args(Fault) if f == text), "ok")
+
+
+def fault_age_s(folder: LabFolder, host: str) -> float:
+    """For how long it has done so; without a fault, longer than any controller lies."""
+    try:
+        return max(0.0, time.time() - folder.host(host).bmc.stat().st_mtime)
+    except FileNotFoundError:
+        return math.inf
 
 
 def set_fault(folder: LabFolder, fabric: Part, hosts: Sequence[Host], host: Host, fault: Fault) -> None:

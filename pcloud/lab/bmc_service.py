@@ -15,6 +15,7 @@ import ssl
 import sys
 import threading
 import time
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from socketserver import TCPServer, ThreadingMixIn
 from typing import Any
@@ -27,7 +28,7 @@ from sushy_tools.emulator.resources.systems.base import AbstractSystemsDriver
 
 from pcloud.errors import PcloudError
 from pcloud.identity import server_uuid
-from pcloud.lab.bmc import LATE_S, fault_of
+from pcloud.lab.bmc import LATE_S, LIES_S, fault_age_s, fault_of
 from pcloud.lab.centre import power_off, power_on
 from pcloud.lab.layout import LabFolder
 from pcloud.lab.namespaces import join_network
@@ -35,6 +36,8 @@ from pcloud.lab.processes import find_parts
 from pcloud.model import Site
 
 PORT = 443
+MANAGERS = "/redfish/v1/Managers"
+BOOTING = ("boots", "boots-untold")
 TALK_S = 20
 """For one connection, from the first byte to the last."""
 
@@ -47,6 +50,9 @@ class Hosts(AbstractSystemsDriver):  # type: ignore[misc]  # sushy-tools has no 
         self._folder = folder
         self._names = names
         self._switching: set[str] = set()
+        self._lost: set[str] = set()
+        """Whose first order was lost."""
+        self._started = time.monotonic()
 
     def _host(self, identity: str | None = None) -> str:
         """The host at the address that was asked. `identity` must be its own."""
@@ -73,18 +79,48 @@ class Hosts(AbstractSystemsDriver):  # type: ignore[misc]  # sushy-tools has no 
         return self._host(identity)
 
     def get_power_state(self, identity: str) -> str:
-        """`Off` only once the last process of the host is gone."""
+        """`Off` only once the last process of the host is gone; or while the controller lies."""
         host = self._host(identity)
-        return "On" if host in self._switching or host in find_parts(self._folder.path) else "Off"
+        fault = fault_of(self._folder, host)
+        if fault in (*BOOTING, "cached") and fault_age_s(self._folder, host) < LIES_S:
+            return "Off"
+        return "On" if self._is_on(self._machine(host)) else "Off"
+
+    def running_s(self) -> float | None:
+        """For how long the controller that was asked has been running; None when it does not tell."""
+        host, since_start = self._host(), time.monotonic() - self._started
+        fault = fault_of(self._folder, host)
+        if fault == "boots-untold":
+            return None
+        return min(since_start, fault_age_s(self._folder, host)) if fault == "boots" else since_start
+
+    def _machine(self, host: str) -> str:
+        """The host whose power the controller of `host` switches: its own, unless the cables are crossed."""
+        names = list(self._names.values())
+        return names[(names.index(host) + 1) % len(names)] if fault_of(self._folder, host) == "crossed" else host
+
+    def _is_on(self, host: str) -> bool:
+        return host in self._switching or host in find_parts(self._folder.path)
+
+    def _drops(self, host: str) -> bool:
+        """Whether an order is taken and lost."""
+        fault = fault_of(self._folder, host)
+        if fault == "loses" and host not in self._lost:
+            self._lost.add(host)
+            return True
+        return fault in BOOTING and fault_age_s(self._folder, host) < LIES_S
 
     def set_power_state(self, identity: str, state: str) -> None:
-        host = self._host(identity)
-        is_on = self.get_power_state(identity) == "On"
+        asked = self._host(identity)
+        if self._drops(asked):
+            return
+        host = self._machine(asked)
+        is_on = self._is_on(host)
         if state not in ("On", "ForceOn", "ForceOff", "ForceRestart"):
             raise fishy.NotSupportedError(f"a lab's host cannot {state}")
         if is_on == (state in ("On", "ForceOn")) or (state == "ForceRestart" and not is_on):
             raise fishy.Conflict(f"the power is {'on' if is_on else 'off'} already")
-        late = fault_of(self._folder, host) == "late"
+        late = fault_of(self._folder, asked) == "late"
         if state in ("On", "ForceOn") or late:
             threading.Thread(target=self._press, args=(host, state, LATE_S if late else 0), daemon=True).start()
         else:
@@ -111,6 +147,18 @@ class Hosts(AbstractSystemsDriver):  # type: ignore[misc]  # sushy-tools has no 
 
     def set_boot_device(self, identity: str, boot_source: str) -> None:
         raise fishy.NotSupportedError(f"{identity} boots from its disk, not from {boot_source}")
+
+
+def _as_manager(hosts: Hosts) -> flask.Response | None:
+    """The controller itself, which the emulator shows only with all else that it knows."""
+    if flask.request.method != "GET" or not flask.request.path.startswith(MANAGERS):
+        return None
+    now, running_s = datetime.now(UTC), hosts.running_s()
+    told = {} if running_s is None else {"LastResetTime": (now - timedelta(seconds=running_s)).isoformat()}
+    link = {"@odata.id": f"{MANAGERS}/BMC"}
+    if flask.request.path.rstrip("/") == MANAGERS:
+        return flask.jsonify({"@odata.id": MANAGERS, "Name": "Managers", "Members": [link]})
+    return flask.jsonify({**link, "Id": "BMC", "Name": "BMC", "DateTime": now.isoformat(), **told})
 
 
 class Quiet(WSGIRequestHandler):
@@ -189,7 +237,9 @@ def main() -> None:
         }
     )
     # The emulator knows four drivers by name and has no way to be given another one.
-    type(app).systems = Hosts(Site.model_validate_json(spec["site"]), LabFolder(Path(spec["lab"])), hosts)
+    systems = Hosts(Site.model_validate_json(spec["site"]), LabFolder(Path(spec["lab"])), hosts)
+    type(app).systems = systems
+    app.before_request(lambda: _as_manager(systems))
     controllers = [Controller(address, context) for address in hosts]
     _leave(folder / "log")
     _serve(controllers, fabric)

@@ -71,6 +71,18 @@ def mend_port(fabric: Part, host: Host) -> None:
     _run(fabric, ["ip", "link", "set", port_name(host), "up"])
 
 
+def take_port(fabric: Part, host: Host) -> None:
+    """The cable with both its ends, for good; nothing to do where it is gone."""
+    if port_name(host) in _ports(fabric):
+        _run(fabric, ["ip", "link", "delete", port_name(host)])
+
+
+def _ports(fabric: Part) -> dict[str, bool]:
+    """The fabric's end of every cable, and whether it is up."""
+    found: list[dict[str, Any]] = json.loads(_run(fabric, ["ip", "-json", "link", "show", "master", BRIDGE]) or "[]")
+    return {port["ifname"]: "UP" in port["flags"] for port in found}
+
+
 def drop_filters(fabric: Part, host: Host) -> None:
     """Its cable carries frames both ways when the host next has power: a filter outlives the port that it names."""
     port = port_name(host)
@@ -80,8 +92,7 @@ def drop_filters(fabric: Part, host: Host) -> None:
 
 def links(fabric: Part, hosts: tuple[Host, ...]) -> dict[str, Link]:
     """How every host's cable is, by host name; `-` where the host has no power."""
-    found: list[dict[str, Any]] = json.loads(_run(fabric, ["ip", "-json", "link", "show", "master", BRIDGE]) or "[]")
-    up = {port["ifname"]: "UP" in port["flags"] for port in found}
+    up = _ports(fabric)
     chains = _chains(fabric)
     result: dict[str, Link] = {}
     for host in hosts:

@@ -1,192 +1,253 @@
-"""Redfish (DSP0266, DMTF) through sushy."""
+"""Redfish (DSP0266, DMTF): as much of it as switching the power needs.
+
+Of a system only `PowerState` and the target of its Reset action are read, as real documents lack or
+break everything else. sushy, which reads it all, is therefore not used.
+"""
 
 from __future__ import annotations
 
-import errno
-import logging
-import os
-import queue
-import shlex
-import ssl
-import threading
-from collections.abc import Callable, Iterator
+import base64
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 from urllib.parse import urlsplit
 
 from pcloud.model import Bmc, SecretRef
 from pcloud.observed import HostPower
-from pcloud.power.way import Failed, Refused, late, password_of
+from pcloud.power.way import Busy, Failed, Passing, Refused, password_of
+from pcloud.power.web import Answer, Cut, Origin
 
-OTHER_NAME = (62, 64)
-"""OpenSSL's X509_V_ERR_HOSTNAME_MISMATCH and X509_V_ERR_IP_ADDRESS_MISMATCH."""
-_RENAME = "write in bmc.redfish the name that its certificate has, or give it a certificate with this address"
-
-T = TypeVar("T")
-
-logging.getLogger("sushy").addHandler(logging.NullHandler())  # what went wrong is told once, by us
+SYSTEMS = "/redfish/v1/Systems"
+MANAGERS = "/redfish/v1/Managers"
+SESSIONS = "/redfish/v1/SessionService/Sessions"
+RESET = "#ComputerSystem.Reset"
+ALLOWED = "ResetType@Redfish.AllowableValues"
+CLOSE_S = 2.0
+YEAR_S = 366 * 86_400.0
+EARLIEST = datetime(2010, 1, 1, tzinfo=UTC)
+"""A controller that names an earlier start had no clock then, and its reckoning is worth nothing."""
+BUSY = (408, 425, 429)
 
 
 class Redfish:
     """One system behind a Redfish service: the only one it has, or the one that the URL's path names.
 
-    Basic authentication, which every service must know (DSP0266): nothing to log out of when
-    a question is abandoned. The certificate is always verified, by `ca` or by the machine's authorities.
+    One log-in is kept for all questions, as controllers have few sessions and may open one for each
+    request with a password; where no session is granted, the password goes with each (Basic).
     """
 
     name = "redfish"
 
     def __init__(self, bmc: Bmc, reveal: Callable[[SecretRef], str], ca: Path | None) -> None:
         assert bmc.redfish is not None
-        url = urlsplit(bmc.redfish)
-        self._base = f"{url.scheme}://{url.netloc}"
-        self._path = url.path.rstrip("/") if "/Systems/" in url.path else None
-        self._port = url.port or (443 if url.scheme == "https" else 80)
-        self._address = url.hostname or ""
+        path = urlsplit(bmc.redfish).path.rstrip("/")
+        self._origin = Origin(bmc.redfish, ca)
+        self._path = path if "/Systems/" in path else ""
         self._bmc = bmc
         self._reveal = reveal
-        self._ca = ca
-        self._system: Any = None
+        self._token = self._held = ""
+        self._basic = False
+        self._logins = 0
+        self._seen: Mapping[str, Any] = {}
+
+    @property
+    def session(self) -> str:
+        return str(self._logins) if self._token else ""
+
+    @property
+    def identity(self) -> str:
+        told = (self._seen.get("UUID"), self._seen.get("SerialNumber"))
+        return next((t.strip().lower() for t in told if isinstance(t, str) and set(t.strip()) - set("0-. ")), "")
 
     def read(self, limit_s: float) -> HostPower:
-        return self._asked(_power, limit_s)
+        """Only `Off` is off: PoweringOff, Paused and the like still have power."""
+        state = self._look(limit_s).get("PowerState")
+        if not isinstance(state, str) or not state:
+            raise Busy(
+                f"{self._origin.where} does not say whether the power is on", "look at the machine and its controller"
+            )
+        return HostPower.OFF if state.casefold() == "off" else HostPower.ON
 
     def order(self, power: HostPower, limit_s: float) -> None:
-        self._asked(lambda system, _fresh: _reset(system, power), limit_s)
+        """ForceOff, listed or not; never a graceful one. `Off`, where that is listed and ForceOff refused."""
+        reset = _mapping(_mapping((self._seen or self._look(limit_s)).get("Actions")).get(RESET))
+        target = self._origin.inside(reset.get("target") or f"{self._path}/Actions/ComputerSystem.Reset")
+        listed = reset.get(ALLOWED)
+        listed = [v for v in listed if isinstance(v, str)] if isinstance(listed, list) else []
+        first, second = ("ForceOff", "Off") if power is HostPower.OFF else ("On", "ForceOn")
+        if first not in listed and second in listed and power is HostPower.ON:
+            first, second = second, first
+        try:
+            self._ask("POST", target, limit_s, {"ResetType": first})
+        except Refused as refused:
+            if second in listed:
+                self._ask("POST", target, limit_s, {"ResetType": second})
+            elif listed and first not in listed:
+                raise Failed(
+                    f"{refused.why}; it lists {', '.join(listed[:12])}, and nothing that forces it {power}",
+                    f"give {self._bmc.user} the right to it, or add ipmi beside redfish",
+                ) from refused
+            else:
+                raise
 
-    def _asked(self, question: Callable[[Any, bool], T], limit_s: float) -> T:
-        """The answer to `question(system, fresh)`, from a thread that is left behind at the deadline."""
-        password = password_of(self._bmc, self._reveal)
-        if self._ca is not None and not self._ca.is_file():
-            raise Failed(f"cannot be trusted: there is no certificate {self._ca}", f"put it there; {self._fetch()}")
-        held, self._system = self._system, None
+    def running_s(self, limit_s: float) -> float | None:
+        try:
+            path = self._manager(limit_s)
+            answer = self._ask("GET", path, limit_s) if path else None
+        except Failed:
+            return None
+        said = _mapping(answer.body) if answer is not None else {}
+        began = _time(said.get("LastResetTime"))
+        now = _time(said.get("DateTime")) or _http_date(answer.headers.get("date", "") if answer else "")
+        if began is None or now is None or began < EARLIEST:
+            return None
+        running = (now - began).total_seconds()
+        return running if 0 <= running <= 10 * YEAR_S else None
 
-        def ask() -> tuple[Any, T]:
-            system = held or self._connect(password, limit_s)
-            return system, question(system, held is None)
+    def close(self) -> None:
+        if self._token and self._held:
+            with suppress(Failed):
+                self._origin.ask("DELETE", self._held, CLOSE_S, {"X-Auth-Token": self._token})
+        self._token = self._held = ""
 
-        self._system, answer = _within(limit_s, ask, self._failed)
+    # -- what is asked
+
+    def _look(self, limit_s: float) -> Mapping[str, Any]:
+        """The system's document as it is now; kept, for the way to its Reset."""
+        if not self._path:
+            self._path = self._only(self._links(SYSTEMS, "Systems", limit_s))
+        found = self._ask("GET", self._path, limit_s).body
+        if not isinstance(found, dict) or "PowerState" not in found:
+            raise self._strange(f"{self._path} is no system")
+        self._seen = found
+        return found
+
+    def _strange(self, what: str) -> Passing:
+        return Passing(f"{self._origin.where} does not speak Redfish as we do: {what}", self._origin.look)
+
+    def _only(self, paths: list[str]) -> str:
+        if len(paths) != 1:
+            raise Failed(
+                f"has {len(paths)} systems, and the inventory does not say which one this host is",
+                f"write its path in bmc.redfish: {' or '.join(self._origin.base + p for p in paths[:3])}",
+            )
+        return paths[0]
+
+    def _links(self, collection: str, name: str, limit_s: float) -> list[str]:
+        """The members of a collection at its usual place, or where the service's root says that it is."""
+        try:
+            found = self._ask("GET", collection, limit_s).body
+        except Refused:
+            root = _mapping(self._ask("GET", "/redfish/v1/", limit_s).body)
+            link = _mapping(root.get(name)).get("@odata.id")
+            if not link:
+                raise
+            found = self._ask("GET", self._origin.inside(link), limit_s).body
+        members = _mapping(found).get("Members")
+        if not isinstance(members, list):
+            raise self._strange(f"{collection} has no members")
+        links = [_mapping(m).get("@odata.id") for m in members]
+        return [self._origin.inside(link).rstrip("/") for link in links if link]
+
+    def _manager(self, limit_s: float) -> str:
+        """The controller that this is; "" where nobody can tell which one of several."""
+        managed = _mapping(self._seen.get("Links")).get("ManagedBy")
+        links = [_mapping(m).get("@odata.id") for m in managed] if isinstance(managed, list) else []
+        found = [self._origin.inside(link) for link in links if link] or self._links(MANAGERS, "Managers", limit_s)
+        return found[0] if len(found) == 1 else ""
+
+    # -- how it is asked
+
+    def _ask(self, method: str, path: str, limit_s: float, body: object = None) -> Answer:
+        """An answer to a user who is logged in. Raises `Failed` by the answer's status."""
+        if not (self._token or self._basic):
+            self._log_in(limit_s)
+        answer = self._send(method, path, limit_s, body)
+        if answer.status == 401 and self._token:  # the log-in has ended
+            self._token = self._held = ""
+            self._log_in(limit_s)
+            answer = self._send(method, path, limit_s, body)
+        if answer.status >= 400:
+            raise self._refusal(answer)
         return answer
 
-    def _connect(self, password: str, limit_s: float) -> Any:
-        import sushy  # here, as a run that asks no controller need not wait for it
-        from sushy.auth import BasicAuth
-        from sushy.connector import Connector
+    def _send(self, method: str, path: str, limit_s: float, body: object) -> Answer:
+        """An order is never sent twice: what became of the first is looked at."""
+        if method == "GET":
+            return self._twice(method, path, limit_s, self._credentials())
+        return self._origin.ask(method, path, limit_s, self._credentials(), body)
 
-        machine = ssl.get_default_verify_paths()
-        connector = Connector(
-            self._base,
-            verify=str(self._ca) if self._ca else machine.cafile or machine.capath or True,
-            server_side_retries=1,
-            server_side_retries_delay=1,
-            default_request_timeout=limit_s,
-            connect_timeout=limit_s,
-        )
-        connector._session.trust_env = False  # no proxy, and no other machine's password from ~/.netrc
-        root = sushy.Sushy(self._base, auth=BasicAuth(self._bmc.user, password), connector=connector)
-        path = self._path
-        if path is None:
-            paths = root.get_system_collection().members_identities
-            if len(paths) != 1:
-                raise Failed(
-                    f"has {len(paths)} systems, and the inventory does not say which one this host is",
-                    f"write its path in bmc.redfish: {' or '.join(self._base + p for p in paths[:3])}",
-                )
-            path = paths[0]
-        return root.get_system(path)
+    def _twice(self, method: str, path: str, limit_s: float, headers: Mapping[str, str], body: object = None) -> Answer:
+        """Once more where the connection is cut."""
+        try:
+            return self._origin.ask(method, path, limit_s, headers, body)
+        except Cut:
+            return self._origin.ask(method, path, limit_s, headers, body)
 
-    def _failed(self, error: BaseException | None, limit_s: float) -> Failed:
-        """What an exception of sushy, or none in time, means to a person."""
-        where = f"{self._address}:{self._port}"
-        look = f"see that the controller has power and network: curl -kI {shlex.quote(self._base)}"
-        if error is None:
-            return Failed(f"{where} {late(limit_s)}", look)
-        from sushy import exceptions as known
+    def _credentials(self) -> dict[str, str]:
+        if self._token:
+            return {"X-Auth-Token": self._token}
+        both = f"{self._bmc.user}:{password_of(self._bmc, self._reveal)}".encode()
+        return {"Authorization": f"Basic {base64.b64encode(both).decode()}"}
 
-        if isinstance(error, known.AccessError):
-            secret = self._bmc.password.secret
+    def _log_in(self, limit_s: float) -> None:
+        """A session, where one is granted; Basic, where the service knows none or has none left."""
+        said = {"UserName": self._bmc.user, "Password": password_of(self._bmc, self._reveal)}
+        answer = self._twice("POST", SESSIONS, limit_s, {}, said)
+        token = answer.headers.get("x-auth-token", "")
+        self._token, self._basic = token, not token and 400 <= answer.status < 500
+        if token:
+            self._logins += 1
+            link = answer.headers.get("location") or _mapping(answer.body).get("@odata.id")
+            self._held = self._origin.inside(link) if link else ""
+
+    def _refusal(self, answer: Answer) -> Failed:
+        where, user, secret = self._origin.where, self._bmc.user, self._bmc.password.secret
+        reason = _reason(answer.body)
+        said = f"{where} answers {answer.status}: {reason or 'no reason'}"
+        if answer.status == 401:
+            self._basic = False
             return Failed(
-                f"{where} refuses user {self._bmc.user} with the password of the secret {secret}",
+                f"{where} refuses user {user} with the password of the secret {secret}",
                 f"correct the secret {secret}, or bmc.user",
             )
-        if isinstance(error, known.HTTPError):
-            kind = Failed if isinstance(error, known.ServerSideError) else Refused
-            return kind(f"{where} answers {error.status_code}: {error.detail or 'no reason'}", look)
-        for cause in _causes(error):
-            if isinstance(cause, ssl.SSLCertVerificationError):
-                why = f"{where} shows a certificate that is not trusted: {cause.verify_message}"
-                return Failed(why, _RENAME if cause.verify_code in OTHER_NAME else self._fetch())
-            if isinstance(cause, OSError) and (why := _network(cause, limit_s)):
-                return Failed(f"{where} {why}", look)
-        return Failed(f"{where} does not speak Redfish as we do: {' '.join(str(error).split())[:200]}", look)
-
-    def _fetch(self) -> str:
-        """How to pin a certificate that no authority signed."""
-        return (
-            f"openssl s_client -connect {self._address}:{self._port} </dev/null | openssl x509 >bmc.pem, compare its "
-            "fingerprint with what the controller's own page shows, and name the file as ca of its bmc"
-        )
+        if answer.status == 403:
+            why = f"{where} does not let user {user} do this (403: {reason or 'no reason'})"
+            return Failed(why, f"at the controller, give {user} a role that may switch the power, such as Operator")
+        if answer.status >= 500 or answer.status in BUSY:
+            full = "session" in reason.lower()
+            return Busy(said, "end sessions at the controller's own page, or wait" if full else self._origin.look)
+        return Refused(said, self._origin.look)
 
 
-def _power(system: Any, fresh: bool) -> HostPower:
-    """Only `Off` is off: PoweringOff, Paused and the like still have power."""
-    if not fresh:
-        system.refresh(force=True)
-    if system.power_state is None:
-        raise Failed("does not say whether the power is on", "look at the machine and its controller")
-    return HostPower.OFF if system.power_state.value == "Off" else HostPower.ON
+def _mapping(value: object) -> Mapping[str, Any]:
+    return value if isinstance(value, dict) else {}
 
 
-def _reset(system: Any, power: HostPower) -> None:
-    import sushy
-
-    system.reset_system(sushy.ResetType.FORCE_OFF if power is HostPower.OFF else sushy.ResetType.ON)
-
-
-def _causes(error: BaseException) -> Iterator[BaseException]:
-    """The exception and all that stand behind it: urllib3 keeps the first one in `reason` or in `args`."""
-    seen: set[int] = set()
-    waiting: list[object] = [error]
-    while waiting:
-        one = waiting.pop()
-        if isinstance(one, BaseException) and id(one) not in seen:
-            seen.add(id(one))
-            yield one
-            waiting += [*one.args, getattr(one, "reason", None), one.__context__, one.__cause__]
+def _reason(body: object) -> str:
+    """The message and its id, as the controller names them (DSP0266, error responses)."""
+    error = _mapping(_mapping(body).get("error"))
+    details = error.get("@Message.ExtendedInfo")
+    first = _mapping(details[0]) if isinstance(details, list) and details else _mapping(details)
+    message = first.get("Message") or error.get("message") or ""
+    number = first.get("MessageId") or error.get("code") or ""
+    said = f"{message} ({number})" if message and number else f"{message}{number}"
+    return "".join(c if c.isprintable() else " " for c in said)[:200].strip()
 
 
-def _network(error: OSError, limit_s: float) -> str:
-    """What an error of the network means, with the controller as its subject; "" for one that only wraps another."""
-    if isinstance(error, ConnectionRefusedError):
-        return "refuses the connection"
-    if isinstance(error, ssl.SSLError):
-        return f"does not speak TLS as we do: {error.reason}"
-    if isinstance(error, TimeoutError):
-        return late(limit_s)
-    number = error.errno or 0
-    return f"cannot be reached: {os.strerror(number).lower()}" if number in errno.errorcode else ""
-
-
-def _within(limit_s: float, function: Callable[[], T], failed: Callable[[BaseException | None, float], Failed]) -> T:
-    """The function's result; raises `Failed`, of None when it was late.
-
-    It runs in a daemon thread: nothing ends a thread that waits for a socket, but nobody has to wait with it.
-    """
-    box: queue.SimpleQueue[tuple[T, None] | tuple[None, BaseException]] = queue.SimpleQueue()
-
-    def run() -> None:
-        try:
-            box.put((function(), None))
-        except BaseException as error:  # noqa: BLE001 - handed to the caller below
-            box.put((None, error))
-
-    threading.Thread(target=run, daemon=True, name="bmc").start()
+def _time(value: object) -> datetime | None:
     try:
-        answer, error = box.get(timeout=limit_s)
-    except queue.Empty:
-        raise failed(None, limit_s) from None
-    if isinstance(error, Failed):
-        raise error
-    if error is not None:
-        raise failed(error, limit_s) from error
-    return answer  # type: ignore[return-value]  # without an error there is an answer
+        found = datetime.fromisoformat(value) if isinstance(value, str) else None
+    except ValueError:
+        return None
+    return found.replace(tzinfo=found.tzinfo or UTC) if found is not None else None
+
+
+def _http_date(text: str) -> datetime | None:
+    try:
+        return parsedate_to_datetime(text).astimezone(UTC) if text else None
+    except ValueError:
+        return None

@@ -11,7 +11,10 @@ from pcloud.observed import HostPower
 
 
 class Failed(Exception):
-    """One way did not do it. `why` has the controller as its subject; `next` is what to do about it."""
+    """One way did not do it, and asking again would not help: a password, a certificate, a right that is missing.
+
+    `why` has the controller as its subject; `next` is what to do about it.
+    """
 
     def __init__(self, why: str, next: str) -> None:
         self.why = why
@@ -19,22 +22,54 @@ class Failed(Exception):
         super().__init__(why)
 
 
-class Refused(Failed):
-    """The controller heard the order and says no: perhaps because it is so already."""
+class Passing(Failed):
+    """It may pass: no answer, a cut connection, a busy controller. An order may have been obeyed all the same."""
+
+
+class Busy(Passing):
+    """The controller answered, and not what was asked: it may hear an order all the same."""
+
+
+class Refused(Busy):
+    """The controller heard the order and says no: perhaps because it is so already, perhaps not now."""
 
 
 class Way(Protocol):
-    """One protocol to one controller. Both raise `Failed` within `limit_s` seconds."""
+    """One protocol to one controller. `limit_s` is for one request; a question may take several.
+
+    `read`, `order` and `started` raise `Failed`.
+    """
 
     name: str
 
+    @property
+    def session(self) -> str:
+        """The log-in by which it answered last, where one serves many questions: it ends when the controller does."""
+        ...
+
+    @property
+    def identity(self) -> str:
+        """The UUID, or else the serial number, of the system that was read; "" where it tells none."""
+        ...
+
     def read(self, limit_s: float) -> HostPower: ...
     def order(self, power: HostPower, limit_s: float) -> None: ...
+    def running_s(self, limit_s: float) -> float | None:
+        """For how long the controller has been running, by its own clock; None when it does not say."""
+        ...
+
+    def close(self) -> None:
+        """Ends the log-in, if the controller is quick about it. Raises nothing."""
+        ...
 
 
 def password_of(bmc: Bmc, reveal: Callable[[SecretRef], str]) -> str:
+    return secret_of(bmc.password, reveal)
+
+
+def secret_of(reference: SecretRef, reveal: Callable[[SecretRef], str]) -> str:
     try:
-        return reveal(bmc.password)
+        return reveal(reference)
     except PcloudError as error:
         raise Failed(error.what, error.next) from error
 

@@ -78,17 +78,34 @@ class PowerReading(Protocol):
         """`redfish` or `ipmi`."""
         ...
 
+    @property
+    def against(self) -> str:
+        """What another way said, where that is something else (`redfish says off`)."""
+        ...
+
+
+class Watch(Protocol):
+    """Who is told how a long order goes, and may give it up."""
+
+    def progress(self, doing: str) -> None: ...
+    def stopping(self) -> bool: ...
+
 
 class PowerControl(Protocol):
     """A host's management controller (`power.PowerControl`); its ways are tried in order.
 
-    Both raise `HostUnreachable` when no way answers within its deadline, with every way's reason.
+    All raise `HostUnreachable` when no way does it within its time, with every way's reason.
     """
 
+    @property
+    def proof(self) -> str:
+        """What proved that the host is off; "" where nothing did, or no longer."""
+        ...
+
     def read(self) -> PowerReading: ...
-    def force_off(self) -> PowerReading:
-        """Orders it off at once and reads until it is, `off_timeout_s` at most; an order refused because it is
-        off already is no error."""
+    def force_off(self, watch: Watch | None = None) -> PowerReading:
+        """Orders it off, whatever it reads, and returns once that is proven. Raises `Blocked` where its ways or a
+        witness contradict each other."""
         ...
 
     def force_on(self) -> PowerReading: ...

@@ -11,29 +11,30 @@ from pcloud.model import Check, TcpCheck
 from pcloud.observed import HostPower
 from pcloud.steps.base import Met, PowerReading, Report, Unmet, World
 
-APART_S = 0.3
-"""Between the two readings: a controller may say off for a moment while it switches."""
-
 
 @dataclass(frozen=True)
 class PowerProof:
-    """A host's power as its controller says. `proof` is who says that it is off, and is empty unless it is."""
+    """A host's power as its controller says. `proof` is what proves that it is off; empty for an Off by itself."""
 
     power: HostPower
     proof: str = ""
     way: str = ""
+    against: str = ""
+    """What another way to the controller said, where that is something else."""
+
+    def __str__(self) -> str:
+        said = f"{self.way} says it is {self.power}"
+        if self.against:
+            return f"{said}, and {self.against}"
+        return f"{said}, which nobody ordered" if self.power is HostPower.OFF and not self.proof else said
 
 
 def ask_power(world: World, host: str) -> PowerProof:
-    """Off only when two questions, one after the other, both say so. Raises `HostUnreachable`."""
+    """What the controller says now. An Off is proven only where this run ordered it. Raises `HostUnreachable`."""
     control = world.power(host)
-    for last in (False, True):
-        reading = control.read()
-        if reading.power is not HostPower.OFF:
-            return PowerProof(reading.power, way=reading.way)
-        if not last:
-            world.clock.sleep(APART_S)
-    return PowerProof(HostPower.OFF, f"{reading.way}, read twice", reading.way)
+    reading = control.read()
+    proof = control.proof if reading.power is HostPower.OFF else ""
+    return PowerProof(reading.power, proof, reading.way, reading.against)
 
 
 def confirm_command(site: str, host: str) -> str:
@@ -43,36 +44,42 @@ def confirm_command(site: str, host: str) -> str:
 
 @dataclass(frozen=True)
 class Fence:
-    """The host has no power, by its controller's word read twice, or by a person's.
+    """The host has no power: it was ordered off, and that is proven; or a person says so, and no controller objects.
 
-    Off means off at once. When no controller does it, only a person can: `Blocked`.
+    Off means off at once, and is ordered whatever the controller says beforehand. When no controller
+    does it, or something contradicts it, only a person can: `Blocked`.
     """
 
     host: str
     waits: ClassVar[bool] = False
 
     def check(self, world: World) -> Met | Unmet:
+        word = world.confirmed_off(self.host)
         try:
             asked = ask_power(world, self.host)
         except HostUnreachable as error:
-            word = world.confirmed_off(self.host)
             return Met({"proof": word, "by": "person"}) if word else Unmet(error.what)
-        if asked.power is HostPower.OFF:
+        if asked.proof:
             return Met({"proof": asked.proof, "read": ["off", "off"], "by": asked.way})
-        return Unmet(f"{asked.way} says it is {asked.power}")
+        if word and asked.power is HostPower.OFF:
+            return Met({"proof": word, "by": "person"})
+        return Unmet(str(asked))
 
     def do(self, world: World, report: Report) -> Mapping[str, Any]:
         report.progress("forcing it off")
+        site = world.site.site
+        confirm = f"pull its plug, then: {confirm_command(site, self.host)}; then pcloud recover {site}"
         try:
-            reading = world.power(self.host).force_off()
+            reading = world.power(self.host).force_off(report)
         except HostUnreachable as error:
-            site = world.site.site
             raise Blocked(
                 f"its power cannot be cut: {error.what}",
                 where=self.host,
-                next=f"pull its plug, then: {confirm_command(site, self.host)}; then pcloud recover {site}"
-                + (f". Or mend its controller: {error.next}" if error.next else ""),
+                next=confirm + (f". Or mend its controller: {error.next}" if error.next else ""),
             ) from error
+        except Blocked as error:
+            again = f"{error.next}; then pcloud recover {site}. Or {confirm}"
+            raise Blocked(f"it is not proven off: {error.what}", where=self.host, next=again) from error
         return {"asked": [f"off at once, by {reading.way}"]}
 
 

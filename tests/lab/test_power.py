@@ -114,19 +114,19 @@ def test_a_fence_ends_every_process_of_the_host_whatever_its_state(person: Opera
     step = next(s for s in report(person)["steps"] if s["step"] == "h3/fence")  # type: ignore[attr-defined]
     assert step["changed"]
     assert step["facts"] == {
-        "proof": "redfish, read twice",
+        "proof": "redfish: on, then off, read twice",
         "read": ["off", "off"],
         "by": "redfish",
         "asked": ["off at once, by redfish"],
     }
 
 
-def test_a_fence_of_a_host_that_is_off_changes_nothing_and_asks_nothing(person: Operator, site: Site) -> None:
+def test_a_fence_of_a_host_that_is_off_asks_nothing_and_is_ordered_all_the_same(person: Operator, site: Site) -> None:
     lab.power_off(site, "h3")
     ran = person.run("fence", "demo/h3")
     assert ran.code == 0, ran.err
     assert "Proven off" in ran.out
-    assert report(person)["facts"] == {"changed": 0}
+    assert report(person)["facts"] == {"changed": 1}
 
 
 def test_without_a_yes_nothing_is_cut(person: Operator, site: Site) -> None:
@@ -222,7 +222,7 @@ def test_a_word_stands_until_the_host_is_heard_of_again(person: Operator, site: 
 
 
 def test_a_host_that_all_say_is_off_is_not_waited_for(person: Operator, site: Site) -> None:
-    """Its controller says so twice, and two other hosts do not see it: SSH's own time-out would add nothing."""
+    """Its controller says so, and two other hosts do not see it: SSH's own time-out would add nothing."""
     data = yaml.safe_load(DEMO.read_text())
     data["access"]["connect_timeout_s"] = 40
     data["database"].pop("dump")
@@ -230,7 +230,7 @@ def test_a_host_that_all_say_is_off_is_not_waited_for(person: Operator, site: Si
     lab.power_off(site, "h3")
     with unanswered(site.host("h3")):
         seen = next(h for h in person.json("status", path)["hosts"] if h["host"] == "h3")
-    assert "it is off (redfish, read twice)" in seen["problem"], seen
+    assert "does not answer, and is off, says redfish" in seen["problem"], seen
 
 
 # -- the controllers themselves

@@ -1,0 +1,69 @@
+"""Whether two controllers are one, by where they are and by the machine they name, however that is written. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from ipaddress import ip_address
+from typing import Literal
+from urllib.parse import unquote, urlsplit
+
+from pcloud.model import Bmc
+from pcloud.values import split_port
+
+IPMI_PORT = 623
+
+
+@dataclass(frozen=True)
+class Place:
+    """One way to one controller. `system` is the path of one of several systems behind it; "" for its only one."""
+
+    way: Literal["redfish", "ipmi"]
+    machine: str
+    port: int
+    system: str = ""
+
+    def may_be(self, other: Place) -> bool:
+        """Whether both may lead to one system's power: Redfish and IPMI of one address are one controller."""
+        if self.machine != other.machine:
+            return False
+        if self.way != other.way:
+            return True
+        return self.port == other.port and (self.system == other.system or not (self.system and other.system))
+
+
+def places_of(bmc: Bmc | None) -> Iterator[tuple[str, Place]]:
+    """By the key of the inventory."""
+    if bmc is not None and bmc.redfish is not None:
+        url = urlsplit(bmc.redfish)
+        port = url.port or (443 if url.scheme == "https" else 80)
+        path = unquote(url.path).rstrip("/")
+        yield "redfish", Place("redfish", _machine(url.hostname or ""), port, path if "/Systems/" in path else "")
+    if bmc is not None and bmc.ipmi is not None:
+        machine, port = split_port(bmc.ipmi, IPMI_PORT)
+        yield "ipmi", Place("ipmi", _machine(machine), port)
+
+
+def _machine(name: str) -> str:
+    try:
+        return str(ip_address(name))
+    except ValueError:
+        return name.lower().rstrip(".")
+
+
+def is_same_machine(identity: str, uuid: str, serial: str) -> bool:
+    """Whether a controller's machine is the one with this UUID and serial number; also where one does not say.
+
+    The first three fields of a UUID are in one order of bytes here and in the other one there (SMBIOS 2.6, 7.2.1).
+    """
+    plain, own = identity.replace("-", ""), uuid.replace("-", "")
+    if len(plain) != 32:  # a serial number
+        return not identity or not serial or identity == serial
+    if len(own) != 32:
+        return True
+    try:
+        fields = (plain[0:8], plain[8:12], plain[12:16])
+        swapped = "".join(bytes.fromhex(field)[::-1].hex() for field in fields) + plain[16:]
+    except ValueError:
+        swapped = plain
+    return own in (plain, swapped)
