@@ -19,6 +19,7 @@ from typing import IO, TYPE_CHECKING, Any, ClassVar, cast
 
 from pcloud.desired import Dump
 from pcloud.errors import Blocked
+from pcloud.inventory import defaults_dir
 from pcloud.kept import Timeline
 from pcloud.steps.base import Met, Report, Unmet, World
 
@@ -60,10 +61,8 @@ def plain(text: str) -> str:
     return re.sub(r"[^A-Za-z0-9 ,.:;()_/+-]+", " ", text)[:400]
 
 
-TIMELINES = (
-    "CREATE TABLE IF NOT EXISTS pcloud.timelines (domain INT UNSIGNED PRIMARY KEY, parent INT UNSIGNED NOT NULL,"
-    " branched TEXT NOT NULL, began TIMESTAMP NOT NULL, server VARCHAR(64) NOT NULL, why VARCHAR(400) NOT NULL);\n"
-)
+TIMELINES = "servers/mariadb/timelines.sql"
+"""The statement that makes `pcloud.timelines`: the template that the servers' own scripts hold, too."""
 
 
 def _begin(timeline: Timeline | None) -> str:
@@ -74,7 +73,8 @@ def _begin(timeline: Timeline | None) -> str:
     if not re.fullmatch(r"[0-9,-]*", t.branched) or not re.fullmatch(r"[a-z0-9-]+", t.server):
         raise ValueError(f"no timeline: {t}")
     row = f"({t.domain}, {t.parent}, '{t.branched}', NOW(), '{t.server}', '{plain(t.why)}')"
-    return f"{TIMELINES}REPLACE INTO pcloud.timelines VALUES {row};\n"
+    made = (defaults_dir("templates") / TIMELINES).read_text("utf-8")
+    return f"{made};\nREPLACE INTO pcloud.timelines VALUES {row};\n"
 
 
 def _before(database: str, token: str, timeline: Timeline | None) -> bytes:
@@ -87,7 +87,7 @@ def _before(database: str, token: str, timeline: Timeline | None) -> bytes:
         "CREATE TABLE IF NOT EXISTS pcloud.restored"
         " (id INT PRIMARY KEY, state VARCHAR(16) NOT NULL, token VARCHAR(80) NOT NULL, at TIMESTAMP NOT NULL);\n"
         f"REPLACE INTO pcloud.restored VALUES (1, 'restoring', '{token}', NOW());\n"
-        f"DROP TABLE IF EXISTS pcloud.heard, pcloud.timelines;\n{_begin(timeline)}"
+        f"DROP TABLE IF EXISTS pcloud.heard, pcloud.timelines, pcloud.rest;\n{_begin(timeline)}"
         # A restore that is cut off is done again: until its end nothing has to survive a crash.
         "SET GLOBAL sync_binlog=0, GLOBAL innodb_flush_log_at_trx_commit=2;\n"
         f"USE `{database}`; SET SESSION foreign_key_checks=0, unique_checks=0;\n"
