@@ -73,12 +73,13 @@ read_file() { # FILE
     if [ "$now" = "$size" ]; then cat "$span"; return; fi
     from=''
     [ "$end" = 4 ] || from=--start-position=$end
-    complaints=/run/pcloud-keep.$$ tells=yes
+    complaints=$(mktemp /run/pcloud-keep.XXXXXX) || return 1 # `$$` is the same in the background
+    tells=yes new=$span.${complaints##*.}
     made=$({ grep '^run ' "$span" 2>/dev/null; transactions $from "$1"; } | runs "$start" "$end" "$now")
     wrong=$(grep -v "$ENDS" "$complaints" | grep ERROR)
     rm -f "$complaints"
     case $made in "read "*) ;; *) return 1 ;; esac
-    [ -n "$wrong" ] || { printf '%s\n' "$made" >"$span.$$" && mv -f "$span.$$" "$span"; } 2>/dev/null || rm -f "$span.$$"
+    [ -n "$wrong" ] || { printf '%s\n' "$made" >"$new" && mv -f "$new" "$span"; } 2>/dev/null || rm -f "$new"
     printf '%s\n' "$made"
 }
 
@@ -255,7 +256,7 @@ stream() {
     flock -n 9 || { sleep 5; exit 1; }
     echo $$ >stream.pid
     sleep 1 # a server that refuses is asked again, not stormed
-    find_source || exit 1
+    find_source 9>&- || exit 1
     source=$who line=${who#* }
     files=$(sql "SHOW BINARY LOGS" | cut -f1) && [ -n "$files" ] || exit 1
     forget_rests "$line"
