@@ -17,7 +17,7 @@ from pcloud.desired import Desired
 from pcloud.generations import read_generations
 from pcloud.identity import carrier_names
 from pcloud.loss import UNKNOWN
-from pcloud.observed import HostPower, Observed
+from pcloud.observed import Observed
 from pcloud.recall import find_choice, last_known, missing_backup
 
 
@@ -45,8 +45,11 @@ def find_passed_over(desired: Desired, observed: Observed, decisions: Mapping[st
     if not hosts or not (held or not generations.sure):
         return None
     names, older = " or ".join(h.name for h in hosts), _older(desired, observed)
+    switched = {
+        h.name for h in desired.site.hosts if h.bmc is not None
+    }  # one that was on is off by then: it was fenced
     back = "; ".join(
-        f"pcloud power {site}/{h.name} on" if h.power is HostPower.OFF else f"bring {h.name} back" for h in hosts
+        f"pcloud power {site}/{h.name} on" if h.name in switched else f"bring {h.name} back" for h in hosts
     )
     command = f"pcloud failover {site} {' '.join(options.lost)}" if options.lost else f"pcloud recover {site}"
     return PassedOver(

@@ -157,7 +157,7 @@ def test_a_host_that_may_run_servers_and_does_not_say(
     assert ran.code == 3, ran.out + ran.err
     blocked = {k for k, s in ran.state.steps.items() if s.status == "blocked"}
     assert blocked and blocked <= {"h2/fence", *(f"{s}/blocked" for s in SERVERS)}
-    yard.tried(fault, ran, seconds, 25, "nothing was built; once it is mended, the same command goes on", words)
+    yard.tried(fault, ran, seconds, 40, "nothing was built; once it is mended, the same command goes on", words)
     assert yard.copies() == [] and yard.orphans() == []
 
 
