@@ -397,5 +397,4 @@ def _follow(draft: Draft, phase: Phase, name: str, roles: Roles) -> str:
 
 
 def _replicates(draft: Draft, name: str) -> bool:
-    seen = draft.observed.data.databases.get(name)
-    return seen is not None and seen.replicating
+    return (seen := draft.observed.data.databases.get(name)) is not None and seen.replicating

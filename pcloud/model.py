@@ -29,6 +29,7 @@ from pcloud.values import (
     Name,
     PoolFolder,
     Port,
+    Prefix,
     Role,
     SecretName,
     Selector,
@@ -253,9 +254,7 @@ class Group(Frozen):
     name: Name
     role: Role
     """What the servers are for; chooses the files they are given."""
-    prefix: Annotated[
-        str, StringConstraints(pattern=r"^[a-z][a-z0-9]{0,19}$"), wants("a letter, then letters and digits", "fe")
-    ]
+    prefix: Prefix
     count: Annotated[int, Field(ge=1, le=10_000)] = 1
     image: Name
     """A name under `images`."""

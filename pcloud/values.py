@@ -111,6 +111,9 @@ def _address_with_port(address: str) -> str:
 
 
 Name = Annotated[str, StringConstraints(pattern=NAME), wants("small letters, digits and hyphens, at most 31", "web-1")]
+Prefix = Annotated[
+    str, StringConstraints(pattern=r"^[a-z][a-z0-9]{0,19}$"), wants("a letter, then letters and digits", "fe")
+]
 AbsolutePath = Annotated[
     str,
     StringConstraints(pattern=SAFE_PATH),
