@@ -451,7 +451,7 @@ def test_a_host_falls_silent_in_the_middle_of_a_run(yard: Yard, harm: str, mend:
     )
     again = yard.operator.recover()
     assert again.code == 0, again.out[-3000:] + again.err
-    assert again.state.steps[f"{host}/fence"].facts["proof"] == "redfish, read twice"
+    assert again.state.steps[f"{host}/fence"].facts["proof"] == "redfish: on, then off, read twice"
     assert yard.copies() == sorted(SERVERS)
     yard.operator.run("lab", mend, f"{SITE}/{host}")  # what is off is neither cut nor frozen any more
     assert yard.operator.run("lab", "power-on", f"{SITE}/{host}").code == 0
