@@ -196,7 +196,11 @@ class Redfish:
     def _log_in(self, limit_s: float) -> None:
         """A session, where one is granted; Basic, where the service knows none or has none left."""
         said = {"UserName": self._bmc.user, "Password": password_of(self._bmc, self._reveal)}
-        answer = self._twice("POST", SESSIONS, limit_s, {}, said)
+        try:
+            answer = self._twice("POST", SESSIONS, limit_s, {}, said)
+        except Cut:  # a service without sessions may close before it has read what it was sent
+            self._basic = True
+            return
         token = answer.headers.get("x-auth-token", "")
         self._token, self._basic = token, not token and 400 <= answer.status < 500
         if token:
