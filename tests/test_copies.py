@@ -46,7 +46,8 @@ class Machines:
     def host(self, name: str) -> Host:
         pool = self.folder / name
         pool.mkdir(exist_ok=True)
-        return Host.model_validate({"name": name, "address": f"127.0.77.{int(name[1:])}", "pool": str(pool)})
+        host = Host.model_validate({"name": name, "address": f"127.0.77.{int(name[1:])}"})
+        return host.model_copy(update={"pool": str(pool)})  # a pool under /tmp is refused in an inventory
 
     def shell(self, host: str) -> Machines:
         return self

@@ -145,9 +145,9 @@ def many_redirects() -> Callable[[Request], Answer]:
 
 BAD_SERVERS: dict[str, tuple[Callable[[Request], Answer], str]] = {
     "500": (lambda r: html("oops", status=500), "GET http://127.0.0.1:PORT/: 500 instead of 200 (titled 'Pépinière')"),
-    "drips": (lambda r: drip(), "GET http://127.0.0.1:PORT/: its answer (200) did not end within 1 s, "),
-    "drips its head": (lambda r: drip_headers(), "GET http://127.0.0.1:PORT/: no answer within 1 s"),
-    "is silent": (lambda r: silence(), "GET http://127.0.0.1:PORT/: no answer within 1 s"),
+    "drips": (lambda r: drip(), "GET http://127.0.0.1:PORT/: its answer (200) did not end within 2 s, "),
+    "drips its head": (lambda r: drip_headers(), "GET http://127.0.0.1:PORT/: no answer within 2 s"),
+    "is silent": (lambda r: silence(), "GET http://127.0.0.1:PORT/: no answer within 2 s"),
     "has no end": (lambda r: never_ends(), "GET http://127.0.0.1:PORT/: its answer has more than 4 MiB"),
     "is huge": (lambda r: page(b"x" * (BODY_LIMIT + 1)), "GET http://127.0.0.1:PORT/: its answer has more than 4 MiB"),
     "hangs up": (
@@ -206,8 +206,8 @@ BAD_SERVERS: dict[str, tuple[Callable[[Request], Answer], str]] = {
 def test_a_bad_server_is_a_failed_step_in_time(case: str) -> None:
     answer, detail = BAD_SERVERS[case]
     started = time.monotonic()
-    result = go(answer, {"get": "/"}, timeout_s=1)
-    assert time.monotonic() - started < 6
+    result = go(answer, {"get": "/"}, timeout_s=2)
+    assert time.monotonic() - started < 10
     assert not result.ok
     assert result.steps[0].detail.startswith(detail)
 
@@ -312,7 +312,6 @@ LEADS_NOWHERE: tuple[tuple[str, dict[str, Any], str], ...] = (
     ('<a href="javascript:void(0)">', {"follow": "a"}, "'a' leads to javascript:void(0), which is not on"),
     ('<a href="http://[::1">', {"follow": "a"}, "Invalid port"),
     ('<base href="http://other.example/"><a href="x">', {"follow": "a"}, "leads to http://other.example/x, which"),
-    ("<a>", {"follow": "a["}, "'a[' is not a CSS selector"),
     ("", {"submit": "form"}, "nothing matches 'form'"),
     ("<p>x</p>", {"submit": "p"}, "'p': it matches no form, nor anything in or around one"),
     (
