@@ -45,9 +45,8 @@ def find_passed_over(desired: Desired, observed: Observed, decisions: Mapping[st
     if not hosts or not (held or not generations.sure):
         return None
     names, older = " or ".join(h.name for h in hosts), _older(desired, observed)
-    switched = {
-        h.name for h in desired.site.hosts if h.bmc is not None
-    }  # one that was on is off by then: it was fenced
+    # Whoever has a controller, as every host of a lab: one that was on is off by then, as it was fenced.
+    switched = {h.name for h in desired.site.hosts if h.bmc is not None or desired.site.lab is not None}
     back = "; ".join(
         f"pcloud power {site}/{h.name} on" if h.name in switched else f"bring {h.name} back" for h in hosts
     )
