@@ -220,7 +220,8 @@ def test_the_power_of_the_whole_site_goes_and_comes_back_while_the_replica_lags(
     shop.mend()
 
 
-KILLS_AFTER_S = (0.2, 1.0, 2.0)
+KILLS_AFTER_S = (0.1, 0.5, 1.0)
+"""After its begin; a promotion may be done before the last."""
 KILLER = """for s in {}; do
   until pgrep -f '[p]rimary.* promote' >/dev/null; do sleep 0.05; done
   sleep $s; pkill -KILL -f '[p]rimary.* promote' && echo $s >>/run/killed; sleep 1.5
@@ -240,8 +241,8 @@ def test_a_promotion_that_is_killed_again_and_again_goes_on(shop: Shop) -> None:
         shop.operator.on(replica, *detached)
         shop.switch_off(shop.at(primary))
         codes = [shop.operator.recover(*agreed).code for _ in KILLS_AFTER_S]
-        assert codes == [1] * len(KILLS_AFTER_S)
-        assert len(shop.operator.on(replica, "cat", "/run/killed").split()) == len(KILLS_AFTER_S)
+        assert codes[0] == 1
+        assert codes.count(1) == len(shop.operator.on(replica, "cat", "/run/killed").split())
         for after_s in KILLS_AFTER_S:
 
             def when(event: Event, after_s: float = after_s) -> bool:
@@ -378,7 +379,7 @@ def test_the_only_copy_is_not_left(shop: Shop) -> None:
         shop.switch_off(shop.at(replica))
         refused = shop.operator.run("failover", SITE, host, "--yes")
         assert refused.code == 3, told(refused)
-        assert f"{primary} there may hold orders that are nowhere else" in " ".join(refused.err.split())
+        assert f"{primary} there may hold orders that are nowhere else" in " ".join(refused.err.split()), told(refused)
         shop.mend()
         crowd.wait_for_orders(1, time.time())
     assert shop.expect_kept(crowd) == 0
