@@ -142,7 +142,9 @@ class Renderer:
                 _send(process, value)
         except (BrokenPipeError, EOFError, json.JSONDecodeError) as error:
             mib = renderer.MEMORY_LIMIT >> 20
-            raise BadInput(f"the templates' process ended: they may need more than {mib} MiB", where=where) from error
+            what = f"the templates' process ended: they may need more than {mib} MiB"
+            mend = "look for what grows without end in what was changed last"
+            raise BadInput(what, where=where, next=mend) from error
         return answer
 
     def _end(self) -> None:
