@@ -31,6 +31,7 @@ The map, each layer importing only what stands lower (import-linter enforces it)
     hosts*  prepare                               what a host still needs, and the safe part of it done
     distribute push                               which hosts lack an image, and who passes it on
     journal timing  a run's events on disk; what they say about time
+    dumps/          a dump as it is: by its first bytes, its statements, what a MariaDB cannot take of it
     steps/          one effect each, with its own check
     desired         what the planner reads        inventory playbook   YAML -> checked models
     templating      templates, and the process (renderer) that runs them    seed    what makes a server itself

@@ -178,7 +178,7 @@ def _fill(draft: Draft, phase: Phase, name: str, roles: Roles) -> None:
         dump, problem, empty = draft.desired.dump, draft.desired.dump_problem, draft.desired.options.empty_database
         begun = _timeline(draft, roles.primary, "", "restored from the dump" if dump else "an empty database, as asked")
         step = Restore(name, database.name, dump, problem, token, empty, database.restore_timeout_s, others, begun)
-        what = "the latest dump, and nothing that came after it"
+        what = "; ".join(["the latest dump, and nothing that came after it", *(dump.notes if dump else ())])
     reason = f"{what}, unless a server holds data" if others else f"no server holds the data: {what}"
     restored = _add(draft, phase, name, "restore", step, gates, reason)
     note_filled(draft, phase, name, "filled", [restored])

@@ -106,6 +106,9 @@ class Dump:
 
     path: str
     sha256: str
+    """Empty until it was read through, which only a plan that restores it wants (`desire.read_dump`)."""
+    notes: tuple[str, ...] = ()
+    """What a person should know of it, though it can be restored."""
 
 
 @dataclass(frozen=True)
@@ -140,6 +143,8 @@ class Desired:
     options: Options = Options()
     substitutes: tuple[ServerSpec, ...] = ()
     """Stateless servers at the spare addresses of their groups, made only while a member cannot be."""
+    accounts: tuple[str, ...] = ()
+    """The accounts that the data servers make themselves, as `user@host`."""
 
     @property
     def everyone(self) -> tuple[ServerSpec, ...]:

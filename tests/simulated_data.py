@@ -138,6 +138,8 @@ class SimGuest:
         match list(argv):
             case ["mariadb", *options]:
                 text = (stdin if isinstance(stdin, bytes) else stdin.read() if stdin else b"").decode()
+                if "--loose-sandbox" in options:
+                    return self._load()
                 return self._status() if "--vertical" in options else self._sql(text)
             case [program, "-t", timeout, verb, *rest] if program == PRIMARY:
                 return self._role(verb, rest, timeout)
@@ -247,10 +249,17 @@ class SimGuest:
         }
         return Said(0, "".join(f"{name:>30}: {value}\n" for name, value in shown.items()))
 
+    def _load(self) -> Said:
+        """A dump: none of it counts before the mark."""
+        self.world.effect()
+        return Said()
+
     def _sql(self, text: str) -> Said:
         data = self.data
         if text.strip() == HEARD:
             return Said(0, "" if data.heard is None else self._heard(data, data.heard))
+        if "SELECT definer" in text:
+            return Said(0, "60\n")
         if "MAX(domain)" in text:
             return Said(0, f"{data.domain}\n")
         if "EXECUTE IMMEDIATE" in text:
@@ -278,11 +287,11 @@ class SimGuest:
         elif marks := re.findall(r"VALUES \(1, '(\w+)', '([^']+)'", text):
             for state, token in marks:
                 data.state, data.token, data.position, data.past = state, token, 0, {}
-                begun = re.search(r"INTO pcloud\.timelines VALUES \((\d+)", text)
-                data.domain = int(begun[1]) if begun else 0
+                if state == "restoring":
+                    begun = re.search(r"INTO pcloud\.timelines VALUES \((\d+)", text)
+                    data.domain = int(begun[1]) if begun else 0
                 data.orders = data.relayed = ()
                 self.world.clock.work(RESTORE_S / 2)
-                self.world.effect()
         else:
             raise CommandFailed(f"the simulation knows no statement {text[:60]}")
         self.world.effect()

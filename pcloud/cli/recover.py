@@ -17,7 +17,7 @@ from rich.console import RenderableType
 from pcloud import places, timing
 from pcloud.cli.consent import AcceptLoss, accept, find_question, price_of
 from pcloud.cli.screen import say
-from pcloud.cli.session import Session, confirm, err, hosts_of, open_session, out, stamp
+from pcloud.cli.session import Session, confirm, err, hosts_of, open_session, out, plan_whole, stamp
 from pcloud.clock import SystemClock
 from pcloud.desired import Options
 from pcloud.document import decode_text, read_file, show_path
@@ -30,7 +30,7 @@ from pcloud.inventory import find_inventory, load_site
 from pcloud.journal import Journal, RunLock, list_runs, new_run_id, read_run
 from pcloud.model import Site
 from pcloud.observe import observe
-from pcloud.plan import Plan, check_same, plan
+from pcloud.plan import Plan, check_same
 from pcloud.remember import remember
 from pcloud.render.faces import Face, choose_face
 from pcloud.render.plan import render_plan
@@ -126,7 +126,7 @@ def plan_command(
         raise BadInput("a plan for a loss that did not happen is never run", next="leave out --out, or --lose")
     lost = hosts_of(load_site(find_inventory(site)), lose or (), lose_rack or ())
     with open_session(site, _options(only, rebuild, from_scratch, empty_database), makes=True) as session:
-        made = plan(session.desired, as_lost(observe(session.desired, session.world), lost), stamp())
+        made = plan_whole(session.desired, as_lost(observe(session.desired, session.world), lost))
     made = replace(made, lost=lost)
     if write is not None:
         _write_plan(write, made)
@@ -171,7 +171,7 @@ def recover(
     saved = _read_plan(plan_file) if plan_file is not None else ""
 
     def make(session: Session) -> Plan:
-        made = plan(session.desired, observe(session.desired, session.world), stamp())
+        made = plan_whole(session.desired, observe(session.desired, session.world))
         if plan_file is not None:
             check_same(saved, made, str(plan_file))
         return made
@@ -303,7 +303,7 @@ def _run_without(session: Session, unfenced: tuple[str, ...], way: _Way) -> RunS
     desired = replace(session.desired, options=leave_alone(session.desired.options, unfenced))
     run_id = new_run_id(places.runs_dir(session.site.site), datetime.now(UTC), f"{way.operation}-again")
     with RunLock(session.site.site, run_id):
-        made = plan(desired, observe(desired, session.world), stamp())
+        made = plan_whole(desired, observe(desired, session.world))
         if not made.changes:
             return None
         if not way.json:
