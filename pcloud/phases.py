@@ -133,7 +133,7 @@ def _supersede(draft: Draft, phase: Phase, d: Decision) -> list[str]:
         draft.add(
             phase,
             f"{host}/{d.server}/retire",
-            Retire(host, draft.names(d, empty), draft.date),
+            Retire(host, draft.names(d, empty), draft.date, "past"),
             needs=[known, *voids],
             host=host,
             server=d.server,
@@ -155,7 +155,7 @@ def _make(draft: Draft, phase: Phase, spec: ServerSpec, d: Decision, after: Iter
     stem = f"{d.host}/{spec.name}"
     first = [*_alone(draft, phase, d), *after]
     if d.old is not None and d.act is Act.BUILD:
-        away = Retire(d.host, draft.names(d, d.old), draft.date)
+        away = Retire(d.host, draft.names(d, d.old), draft.date, "past")
         first += [put_away(draft, phase, old, away, needs=first) for old in draft.old if is_on(old, d)]
     elif d.old is not None:
         first = [

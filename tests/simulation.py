@@ -71,6 +71,8 @@ class SimWorld:
     """From when to when a person had switched the waiting for a replica off and nobody had seen it."""
     lied: set[str] = field(default_factory=set)
     """Hosts that have power, of which a person said that they have none: nothing can be promised then."""
+    undone: set[int] = field(default_factory=set)
+    """Orders that a person gave up with an undo, by its question."""
     shelves: tuple[Shelf, ...] = ()
     """What hosts keep of the database; looked at when nobody has it."""
     keeping: tuple[str, ...] = ()
@@ -120,6 +122,7 @@ class SimWorld:
             assert host == where, f"{mark.server} g{generation} starts on {host} and was started on {where}"
         mine = set(self.disks.get((host, Names(mark.site, mark.server, mark.generation).disk), SimData()).orders)
         mine |= set(served.orders) if (served := self.at_address("")) else set()
+        mine |= self.undone
         later = [at for at, data in self._disks_of(mark.server, mark.generation) if set(data.orders) - mine]
         assert mark.server in self.carriers() or mark.generation >= generation, (
             f"{mark.server} g{mark.generation} starts on {host} after g{generation} on {where}"

@@ -252,15 +252,17 @@ def run(
     question: Callable[[Session, Plan], str] | None = None,
     command: str = "",
     again: bool = False,
+    then: Callable[[Session], Plan] | None = None,
 ) -> None:
     """Plan, show, ask, execute, report; exits with the run's code.
 
     `question`: what to ask before something is changed, "" for nothing. `command`: what a person
     types to do the same again, where that is not the operation and the site. `again`: hosts whose
-    power could not be cut are left alone in a second run.
+    power could not be cut are left alone in a second run. `then`: what follows a run that converged, unasked.
     """
     way = _Way(operation, command or f"pcloud {operation} {name}", yes, json)
-    with open_session(name, options, makes=operation == "recover" or options.until is not None, ask=way.ask) as session:
+    makes = operation in ("recover", "undo") or options.until is not None
+    with open_session(name, options, makes=makes, ask=way.ask) as session:
         state = _run_once(session, make, question, way)
         if state is not None and again and finds_replica(state):
             if not json:
@@ -268,6 +270,9 @@ def run(
             state = _run_once(session, make, question, way) or state
         if state is None:
             return
+        if then is not None and state.finished is not None and state.finished.outcome == "converged":
+            way = replace(way, command=f"pcloud recover {name}")
+            state = _run_once(session, then, lambda _session, _made: "", way) or state
         if _sells(state):  # else a question at an address that nobody holds takes long
             remember(session.desired, session.world)
         unfenced = find_unfenced(state) if again else ()
