@@ -10,6 +10,7 @@ from pcloud.desired import ServerSpec, liveness
 from pcloud.distribute import find_lacking, find_spread
 from pcloud.errors import BadInput
 from pcloud.graph import Draft
+from pcloud.identity import carrier_names
 from pcloud.leftovers import leftovers
 from pcloud.model import Group
 from pcloud.noteplan import note_again, note_counts, note_generation, note_void
@@ -150,10 +151,21 @@ def _alone(draft: Draft, phase: Phase, d: Decision) -> list[str]:
     return [*fences, *draft.rivals.get(d.server, ()), *_supersede(draft, phase, d)]
 
 
+def _proven(draft: Draft, phase: Phase) -> list[str]:
+    """For servers that a person wants anew: the nodes after which all of them can be made, before any is put away."""
+    options, carriers = draft.desired.options, carrier_names(draft.desired.site)
+    if not options.from_scratch and options.until is None:
+        return []
+    making = [d for n, d in draft.decisions.items() if d.act in MAKES and (options.from_scratch or n in carriers)]
+    hosts = sorted({h for d in making for h in d.fences})
+    images = [_image_key(d.host, draft.desired.server(d.server)) for d in making]
+    return [*(draft.fence(phase, h, judge(draft.desired, draft.observed, h).why) for h in hosts), *images]
+
+
 def _make(draft: Draft, phase: Phase, spec: ServerSpec, d: Decision, after: Iterable[str]) -> None:
     """The chain of a new server. `after` keeps servers that may sell from being replaced all at once."""
     stem = f"{d.host}/{spec.name}"
-    first = [*_alone(draft, phase, d), *after]
+    first = [*_alone(draft, phase, d), *after, *_proven(draft, phase)]
     if d.old is not None and d.act is Act.BUILD:
         away = Retire(d.host, draft.names(d, d.old), draft.date, "past")
         first += [put_away(draft, phase, old, away, needs=first) for old in draft.old if is_on(old, d)]
