@@ -115,7 +115,8 @@ def question_of(desired: Desired, observed: Observed, target: Target) -> str:
     if choice is None:
         raise Blocked(f"no backup that is kept reaches {target}", where=site, next=f"pcloud backup {site} --list")
     names = " and ".join(s.name for s in carriers_of(desired))
+    first = "" if desired.options.unproven else " The data are made and checked first, while the shop sells; then"
     return (
-        f"restore {site} from {choice}; {loss(choice, last_known(observed))}. {names} are made anew (their disks stay "
-        "as tombstones) and nobody can order meanwhile. Restore?"
+        f"restore {site} from {choice}; {loss(choice, last_known(observed))}.{first} {names} are made anew (their "
+        f"disks stay as tombstones, and pcloud undo {site} brings them back) and nobody can order meanwhile. Restore?"
     )

@@ -125,6 +125,8 @@ class Options:
     """What hosts keep of the database is looked at, also where a server holds it."""
     until: Target | None = None
     """The servers that carry the data are made anew, from a backup and the binary log up to here."""
+    unproven: bool = False
+    """The servers with the data are put away though what replaces them was never made beside them."""
     without: tuple[str, ...] = ()
     """Hosts whose backups and binary logs are not to be used."""
     unfenced: tuple[str, ...] = ()

@@ -16,8 +16,10 @@ from pcloud.model import Group
 from pcloud.noteplan import note_again, note_counts, note_generation, note_void
 from pcloud.pastphases import inspect, is_on, put_away, put_away_all, quarantine
 from pcloud.playbook import Phase
+from pcloud.recall import find_choice
 from pcloud.steps.gate import Ask, RunCommand, StillSick, WalkJourney
 from pcloud.steps.image import PlaceImage
+from pcloud.steps.restoring import Prove
 from pcloud.steps.server import Cycle, Define, Discard, MakeDisk, MakeSeed, Retire, Start
 from pcloud.steps.stop import Stop
 from pcloud.suspicion import judge
@@ -159,7 +161,27 @@ def _proven(draft: Draft, phase: Phase) -> list[str]:
     making = [d for n, d in draft.decisions.items() if d.act in MAKES and (options.from_scratch or n in carriers)]
     hosts = sorted({h for d in making for h in d.fences})
     images = [_image_key(d.host, draft.desired.server(d.server)) for d in making]
-    return [*(draft.fence(phase, h, judge(draft.desired, draft.observed, h).why) for h in hosts), *images]
+    fences = [draft.fence(phase, h, judge(draft.desired, draft.observed, h).why) for h in hosts]
+    return [*fences, *images, *_prove(draft, phase, [*fences, *images])]
+
+
+def _prove(draft: Draft, phase: Phase, first: list[str]) -> list[str]:
+    """The data that replace others are made once, and checked, while those serve; of the replica, if one answers."""
+    options, choice, database = (
+        draft.desired.options,
+        find_choice(draft.desired, draft.observed),
+        draft.desired.site.database,
+    )
+    seen = {n: d for n, d in draft.observed.data.databases.items() if n in draft.decisions}
+    if choice is None or options.until is None or options.unproven or not any(d.restored for d in seen.values()):
+        return []
+    server = next((n for n, d in seen.items() if not d.writable), next(iter(seen)))
+    step = Prove(server, database.name, choice, database.restore_timeout_s)
+    reason = "the data are made beside those that serve, and checked, before any server goes"
+    host = draft.decisions[server].host
+    return [
+        draft.add(phase, f"{server}/prove", step, needs=first, host=host, server=server, action="prove", reason=reason)
+    ]
 
 
 def _make(draft: Draft, phase: Phase, spec: ServerSpec, d: Decision, after: Iterable[str]) -> None:

@@ -17,6 +17,7 @@ from pcloud.kept import Target
 from pcloud.observed import Observed, SeenHost
 from pcloud.plan import Plan, plan
 from pcloud.steps.base import Met
+from pcloud.steps.restoring import Prove, RestoreBackup
 from pcloud.steps.stop import Stop
 from pcloud.steps.undo import _WHOLE, renumbered
 from pcloud.teardown import plan_destroy, plan_purge
@@ -207,8 +208,33 @@ def test_a_host_is_proven_off_and_images_are_there_before_any_data_server_goes(w
     made = plan(whole.desired, whole.observe(), DATE)
     [gone] = [n for n in made.nodes if n.info.action == "retire"]
     assert gone.info.server == "idx-1"
-    assert "h1/fence" in gone.info.needs
+    assert {"h1/fence", "idx-1/prove"} < set(gone.info.needs)
     assert {k for k in gone.info.needs if "/image/" in k} == {n.key for n in made.nodes if "/image/" in n.key}
+
+
+def test_a_restore_first_makes_the_data_beside_those_that_serve(whole: SimWorld) -> None:  # noqa: F811
+    whole.shelves = (ONE,)
+    plain = whole.desired
+    for unproven in (False, True):
+        whole.desired = replace(plain, options=Options(kept=True, until=Target(), unproven=unproven))
+        made = plan(whole.desired, whole.observe(), DATE)
+        proofs = [n.key for n in made.nodes if isinstance(n.step, Prove)]
+        assert proofs == ([] if unproven else ["idx-1/prove"]), "on the replica: the primary sells"
+        assert all(set(proofs) <= set(n.info.needs) for n in made.nodes if n.info.action == "retire")
+        assert retired(made) == {"db-1", "idx-1"}
+        restores = [n.step for n in made.nodes if isinstance(n.step, RestoreBackup)]
+        assert [s.undo for s in restores] == [True, True]
+
+
+def test_what_serves_nobody_is_replaced_at_once(whole: SimWorld) -> None:  # noqa: F811
+    whole.shelves = (ONE,)
+    for server in ("db-1", "idx-1"):
+        data = whole.find_data(server)
+        assert data is not None
+        data.state = data.token = ""
+    whole.desired = replace(whole.desired, options=Options(kept=True, until=Target()))
+    made = plan(whole.desired, whole.observe(), DATE)
+    assert not any(isinstance(n.step, Prove) for n in made.nodes)
 
 
 @pytest.mark.chaos

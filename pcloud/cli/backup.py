@@ -108,19 +108,24 @@ def restore(
     without: Annotated[
         list[str] | None, typer.Option("--without", metavar="HOST", help="Use nothing that this host keeps.")
     ] = None,
+    unproven: Annotated[
+        bool, typer.Option("--unproven", help="Though there is no room to make the data beside those that serve first.")
+    ] = False,
     yes: Yes = False,
     json: Json = False,
 ) -> None:
     """Bring the database's data back from a backup and the binary log, up to a moment.
 
-    Into the site, its servers with data are made anew; their old disks stay as tombstones. What
-    will be lost is said before you are asked.
+    Into the site, the data are made beside those of a server first, and checked, while the shop sells;
+    then its servers with data are made anew. Their old disks stay as tombstones: `pcloud undo` brings them
+    back. What will be lost is said before you are asked.
     """
     if close and (beside or to):
         raise BadInput("--close goes with nothing else", next=f"pcloud restore {site} --close")
     target = read_target(to)
     words = [f"pcloud restore {site}", *([f"--to '{to}'"] if to else []), *(f"--without {h}" for h in without or ())]
     command = " ".join([*words, *(["--beside"] if beside else ["--close"] if close else [])])
+    command += " --unproven" if unproven else ""
     hosts = tuple(without or ())
     if beside or close:
 
@@ -143,7 +148,7 @@ def restore(
         asked.append(question_of(session.desired, found, target))
         return replace(plan(session.desired, found, stamp()), operation="restore")
 
-    options = replace(LOOK, until=target, without=hosts)
+    options = replace(LOOK, until=target, without=hosts, unproven=unproven)
     question = lambda _session, _made: asked[0]  # noqa: E731
     run(site, options, into, "restore", yes=yes, json=json, question=question, command=command)
 

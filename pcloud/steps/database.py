@@ -78,7 +78,7 @@ def _before(database: str, token: str, timeline: Timeline | None) -> bytes:
     ).encode()
 
 
-def _looked_at(database: str) -> bytes:
+def looked_at(database: str) -> bytes:
     """Prints how many tables the dump made, then each definer without an account."""
     made = " UNION ".join(
         f"SELECT definer FROM information_schema.{what} WHERE {schema} = '{database}'"
@@ -136,6 +136,8 @@ class Restore:
     others: tuple[str, ...] = ()
     timeline: Timeline | None = None
     """The one that begins with these data."""
+    undo: bool = False
+    """Something was put away for it that can come back."""
     waits: ClassVar[bool] = False
 
     def check(self, world: World) -> Met | Unmet:
@@ -154,10 +156,13 @@ class Restore:
             raise Blocked(
                 f"{why}, and {self.problem or 'the inventory names no dump'}",
                 where=self.server,
-                next=f"set database.dump to a dump that is whole, or accept an empty shop: "
-                f"pcloud recover {world.site.site} --empty-database",
+                next=f"set database.dump to a dump that is whole{self._back(world.site.site)}; "
+                f"or accept an empty shop: pcloud recover {world.site.site} --empty-database",
             )
         return Unmet(why)
+
+    def _back(self, site: str) -> str:
+        return f"; or bring back what was put away for it: pcloud undo {site}" if self.undo else ""
 
     def do(self, world: World, report: Report) -> Mapping[str, Any]:
         machine = world.server_shell(self.server)
@@ -184,17 +189,18 @@ class Restore:
             raise CommandFailed(
                 f"the dump {dump.path} is not taken: {said_of(ended.stderr)}",
                 where=self.server,
-                next=f"mend the dump there, or name another one as database.dump; then pcloud recover {site}",
+                next="mend the dump there, or name another one as database.dump; "
+                f"then pcloud recover {site}{self._back(site)}",
             )
 
     def _look(self, machine: Machine, site: str) -> None:
-        answer = machine.run(CLIENT, deadline_s=_SHORT_S, stdin=_looked_at(self.database)).stdout.split("\n")
+        answer = machine.run(CLIENT, deadline_s=_SHORT_S, stdin=looked_at(self.database)).stdout.split("\n")
         tables, definers = int(answer[0]), [line for line in answer[1:] if line]
         what = f"the dump left {self.database} without a table" if not tables else ""
         if definers:
             what = f"the dump has definers without an account: {', '.join(definers[:5])}"
         if what:
-            again = f"mend the dump, or name another one as database.dump; then pcloud recover {site}"
+            again = f"mend the dump, or name another one as database.dump; then pcloud recover {site}{self._back(site)}"
             raise CheckFailed(what, where=self.server, next=again)
 
 
