@@ -32,9 +32,9 @@ from pcloud.inventory import defaults_dir, load_inventory, load_site
 from pcloud.playbook import load_playbook
 from pcloud.steps.base import Met, Unmet
 from pcloud.steps.database import Restore
-from tests.guests import Guest, guests, mariadb_data, rendered, secret, start_mariadb
+from tests.guests import Guest, guests, rendered, secret, start_mariadb
+from tests.mariadbs import Inside, Quiet, Said
 from tests.simulation import image_spec
-from tests.test_backup import Inside, Quiet, Said
 
 ACCOUNTS = ("shop@10.77.0.0/255.255.255.0",)
 MADE = """
@@ -107,9 +107,8 @@ class Streaming(Inside):
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
+def place(tmp_path_factory: pytest.TempPathFactory, data: Path) -> Iterator[Place]:
     folder = tmp_path_factory.mktemp("dumps")
-    data = mariadb_data(tmp_path_factory.mktemp("data"))
     with ExitStack() as stack:
         made = stack.enter_context(guests(folder, rendered(folder), ("db-1", "idx-1"), ("mariadb",)))
         start_mariadb(made[0], stack, folder / "db-1.log", data)
