@@ -20,6 +20,7 @@ The map, each layer importing only what stands lower (import-linter enforces it)
     plan phases graph decide placement teardown   pure: what is to be done, and where
     failover switchover whatif                    pure: a host that a person leaves; the database's role moved;
                                                   what the loss of any host would mean
+    obstacles undo                                pure: what keeps servers from being put away; what was comes back
     backups recall backupplan                     pure: which backup and binary log are restored, and who keeps them
     salvage binlogtext lostfiles                  what dead copies hold that the living data have not
     suspicion generations notes noteplan          pure: which hosts may be fenced; which copy is the newest; which
