@@ -107,6 +107,8 @@ class Dump:
     path: str
     sha256: str
     """Empty until it was read through, which only a plan that restores it wants (`desire.read_dump`)."""
+    size: int = 0
+    """Bytes of its SQL."""
     notes: tuple[str, ...] = ()
     """What a person should know of it, though it can be restored."""
 

@@ -17,9 +17,10 @@ from pcloud.noteplan import note_again, note_counts, note_generation, note_void
 from pcloud.pastphases import inspect, is_on, put_away, put_away_all, quarantine
 from pcloud.playbook import Phase
 from pcloud.recall import find_choice
+from pcloud.steps.base import Step
 from pcloud.steps.gate import Ask, RunCommand, StillSick, WalkJourney
 from pcloud.steps.image import PlaceImage
-from pcloud.steps.restoring import Prove
+from pcloud.steps.restoring import Prove, ProveDump
 from pcloud.steps.server import Cycle, Define, Discard, MakeDisk, MakeSeed, Retire, Start
 from pcloud.steps.stop import Stop
 from pcloud.suspicion import judge
@@ -167,16 +168,18 @@ def _proven(draft: Draft, phase: Phase) -> list[str]:
 
 def _prove(draft: Draft, phase: Phase, first: list[str]) -> list[str]:
     """The data that replace others are made once, and checked, while those serve; of the replica, if one answers."""
-    options, choice, database = (
-        draft.desired.options,
-        find_choice(draft.desired, draft.observed),
-        draft.desired.site.database,
-    )
+    options, database, dump = draft.desired.options, draft.desired.site.database, draft.desired.dump
+    choice = find_choice(draft.desired, draft.observed)
     seen = {n: d for n, d in draft.observed.data.databases.items() if n in draft.decisions}
-    if choice is None or options.until is None or options.unproven or not any(d.restored for d in seen.values()):
+    if options.unproven or not any(d.restored for d in seen.values()):
         return []
     server = next((n for n, d in seen.items() if not d.writable), next(iter(seen)))
-    step = Prove(server, database.name, choice, database.restore_timeout_s)
+    if choice is not None:
+        step: Step = Prove(server, database.name, choice, database.restore_timeout_s)
+    elif dump is not None:
+        step = ProveDump(server, database.name, dump, database.restore_timeout_s)
+    else:
+        return []
     reason = "the data are made beside those that serve, and checked, before any server goes"
     host = draft.decisions[server].host
     return [

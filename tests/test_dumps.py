@@ -32,6 +32,7 @@ from pcloud.inventory import defaults_dir, load_inventory, load_site
 from pcloud.playbook import load_playbook
 from pcloud.steps.base import Met, Unmet
 from pcloud.steps.database import Restore
+from pcloud.steps.restoring import ProveDump
 from tests.guests import Guest, guests, rendered, secret, start_mariadb
 from tests.mariadbs import Inside, Quiet, Said
 from tests.simulation import image_spec
@@ -396,6 +397,23 @@ def test_only_what_restores_a_dump_reads_it(tmp_path: Path) -> None:
     assert set(ACCOUNTS) < set(desired.accounts)
     assert "cut off" in read_dump(desired).dump_problem
     path.write_bytes(PMA)
-    assert read_dump(desired).dump == Dump(str(path), hashlib.sha256(PMA).hexdigest())
+    assert replace(read_dump(desired).dump or Dump("", ""), size=0) == Dump(str(path), hashlib.sha256(PMA).hexdigest())
     path.unlink()
     assert read_dump(desired).dump is None
+
+
+def test_a_dump_is_loaded_beside_data_that_serve_and_nothing_of_it_stays(place: Place) -> None:
+    """Also one that fails there: of the server's own data not a byte is changed."""
+    place.guest.sql("CREATE DATABASE IF NOT EXISTS shop; CREATE OR REPLACE TABLE shop.own AS SELECT 1 a")
+    good = place.file(place.dump())
+    bad = place.file(place.dump() + b"INSERT INTO nowhere VALUES (1);\n-- Dump completed\n", "bad.sql")
+    assert ProveDump("db-1", "shop", look(good, "shop", ACCOUNTS), 60).do(place.world, Quiet()) == {"dump": str(good)}
+    with pytest.raises(CommandFailed, match=r"Table 'shop\.nowhere' doesn't exist"):
+        ProveDump("db-1", "shop", look(bad, "shop", ACCOUNTS), 60).do(place.world, Quiet())
+    large = replace(look(good, "shop", ACCOUNTS), size=1 << 50)
+    with pytest.raises(CommandFailed, match="MiB are needed") as caught:
+        ProveDump("db-1", "shop", large, 60).do(place.world, Quiet())
+    assert "--from-scratch --unproven" in caught.value.next
+    assert place.guest.sql("SHOW TABLES IN shop") == "own"
+    assert "proof" not in place.guest.run("ls", "/var/lib/pcloud").stdout
+    assert place.guest.sql("SELECT COUNT(*) FROM information_schema.processlist WHERE command = 'Query'") == "1"

@@ -17,7 +17,7 @@ from pcloud.kept import Target
 from pcloud.observed import Observed, SeenHost
 from pcloud.plan import Plan, plan
 from pcloud.steps.base import Met
-from pcloud.steps.restoring import Prove, RestoreBackup
+from pcloud.steps.restoring import Prove, ProveDump, RestoreBackup
 from pcloud.steps.stop import Stop
 from pcloud.steps.undo import _WHOLE, renumbered
 from pcloud.teardown import plan_destroy, plan_purge
@@ -224,6 +224,17 @@ def test_a_restore_first_makes_the_data_beside_those_that_serve(whole: SimWorld)
         assert retired(made) == {"db-1", "idx-1"}
         restores = [n.step for n in made.nodes if isinstance(n.step, RestoreBackup)]
         assert [s.undo for s in restores] == [True, True]
+
+
+def test_everything_anew_first_loads_the_dump_beside_those_that_serve(whole: SimWorld) -> None:  # noqa: F811
+    plain = whole.desired
+    for options in (Options(from_scratch=True), Options(from_scratch=True, unproven=True)):
+        made = plan(replace(plain, options=options), whole.observe(), DATE)
+        proofs = {n.key for n in made.nodes if isinstance(n.step, ProveDump)}
+        assert proofs == (set() if options.unproven else {"idx-1/prove"})
+        gone = [n for n in made.nodes if n.info.action == "retire"]
+        assert len(gone) == 7
+        assert all(proofs <= set(n.info.needs) for n in gone)
 
 
 def test_what_serves_nobody_is_replaced_at_once(whole: SimWorld) -> None:  # noqa: F811

@@ -13,6 +13,7 @@ from rich.table import Table
 
 from pcloud.backupplan import plan_backup, plan_beside, plan_close, question_of
 from pcloud.backups import TIME, choose
+from pcloud.cli.consent import Unproven
 from pcloud.cli.recover import Json, SiteName, Yes, run
 from pcloud.cli.screen import say
 from pcloud.cli.session import Session, open_session, out, stamp
@@ -108,9 +109,7 @@ def restore(
     without: Annotated[
         list[str] | None, typer.Option("--without", metavar="HOST", help="Use nothing that this host keeps.")
     ] = None,
-    unproven: Annotated[
-        bool, typer.Option("--unproven", help="Though there is no room to make the data beside those that serve first.")
-    ] = False,
+    unproven: Unproven = False,
     yes: Yes = False,
     json: Json = False,
 ) -> None:

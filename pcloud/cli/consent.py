@@ -24,6 +24,10 @@ AcceptLoss = Annotated[
         metavar="N|unknown",
     ),
 ]
+Unproven = Annotated[
+    bool,
+    typer.Option("--unproven", help="Though the data were not made, and checked, beside those that serve first."),
+]
 
 
 def price_of(text: str) -> str:

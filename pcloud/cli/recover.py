@@ -15,7 +15,7 @@ import typer
 from rich.console import RenderableType
 
 from pcloud import places, timing
-from pcloud.cli.consent import AcceptLoss, accept, find_question, price_of
+from pcloud.cli.consent import AcceptLoss, Unproven, accept, find_question, price_of
 from pcloud.cli.screen import say
 from pcloud.cli.session import Session, confirm, err, hosts_of, open_session, out, plan_whole, stamp
 from pcloud.clock import SystemClock
@@ -159,6 +159,7 @@ def recover(
     rebuild: Rebuild = None,
     from_scratch: FromScratch = False,
     empty_database: Empty = False,
+    unproven: Unproven = False,
     accept_loss: AcceptLoss = "",
     json: Json = False,
 ) -> None:
@@ -167,7 +168,7 @@ def recover(
     Where a replica has to take over and orders may be lost, the plan says how many, and waits for
     your word: at the terminal, or by --accept-loss.
     """
-    options = _options(only, rebuild, from_scratch, empty_database, accept_loss)
+    options = replace(_options(only, rebuild, from_scratch, empty_database, accept_loss), unproven=unproven)
     saved = _read_plan(plan_file) if plan_file is not None else ""
 
     def make(session: Session) -> Plan:

@@ -90,6 +90,7 @@ class _Seen:
     """Tables that are not transactional, and their engines."""
     definers: dict[str, int] = field(default_factory=dict)
     statements: int = 0
+    size: int = 0
 
 
 def look(path: Path, database: str, accounts: Iterable[str] = ()) -> Dump:
@@ -102,11 +103,12 @@ def look(path: Path, database: str, accounts: Iterable[str] = ()) -> Dump:
         check_file(path)
         with open_dump(path, digest.update) as text:
             for piece in read_pieces(text):
+                seen.size += len(piece.text)
                 _take_comment(piece, seen) if piece.comment else _take(piece, seen)
     except UNREADABLE as error:
         raise BadDump(said(error)) from error
     _conclude(seen)
-    return Dump(str(path), digest.hexdigest(), _notes(seen))
+    return Dump(str(path), digest.hexdigest(), seen.size, _notes(seen))
 
 
 def _take_comment(piece: Piece, seen: _Seen) -> None:

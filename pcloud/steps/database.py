@@ -168,40 +168,48 @@ class Restore:
         machine = world.server_shell(self.server)
         machine.run(CLIENT, deadline_s=_SHORT_S, stdin=_before(self.database, self.token, self.timeline))
         if self.dump is not None:
-            self._load(machine, world.site.site, self.dump, report)
-            self._look(machine, world.site.site)
+            site = world.site.site
+            load(machine, self.server, self.database, self.dump, self.timeout_s, report, site, self._back(site))
         machine.run(CLIENT, deadline_s=_SHORT_S, stdin=_after(self.token))
         notes = {"notes": "; ".join(self.dump.notes)} if self.dump is not None and self.dump.notes else {}
         return {"dump": self.dump.path if self.dump else "none: an empty database, as you asked", **notes}
 
-    def _load(self, machine: Machine, site: str, dump: Dump, report: Report) -> None:
-        """All of the dump in a session of its own. What it left open is committed: its rows are there, or it fails."""
-        gone = f"let what writes it end, then pcloud recover {site}"
-        text = Sent(Path(dump.path), dump.sha256, b"\nCOMMIT;\n", gone)
-        ended = machine.run(
-            (*_LOAD, self.database),
-            deadline_s=self.timeout_s,
-            stdin=io.BufferedReader(text, 1 << 18),
-            check=False,
-            progress=lambda sent: report.progress("restoring", sent, 0, "B"),
-        )
-        if ended.exit_code != 0:
-            raise CommandFailed(
-                f"the dump {dump.path} is not taken: {said_of(ended.stderr)}",
-                where=self.server,
-                next="mend the dump there, or name another one as database.dump; "
-                f"then pcloud recover {site}{self._back(site)}",
-            )
 
-    def _look(self, machine: Machine, site: str) -> None:
-        answer = machine.run(CLIENT, deadline_s=_SHORT_S, stdin=looked_at(self.database)).stdout.split("\n")
-        tables, definers = int(answer[0]), [line for line in answer[1:] if line]
-        what = f"the dump left {self.database} without a table" if not tables else ""
-        if definers:
-            what = f"the dump has definers without an account: {', '.join(definers[:5])}"
-        if what:
-            again = f"mend the dump, or name another one as database.dump; then pcloud recover {site}{self._back(site)}"
-            raise CheckFailed(what, where=self.server, next=again)
+def load(
+    machine: Machine,
+    server: str,
+    database: str,
+    dump: Dump,
+    timeout_s: float,
+    report: Report,
+    site: str,
+    back: str = "",
+    options: tuple[str, ...] = (),
+) -> None:
+    """All of a dump in a session of its own, and then a look at what it made. `options`: of the client.
+
+    What it left open is committed: its rows are there, or it fails. `back`: what else a person may do then.
+    """
+    again = f"mend the dump, or name another one as database.dump; then pcloud recover {site}{back}"
+    text = Sent(
+        Path(dump.path), dump.sha256, b"\nCOMMIT;\n", f"let what writes it end, then pcloud recover {site}{back}"
+    )
+    ended = machine.run(
+        (*_LOAD, *options, database),
+        deadline_s=timeout_s,
+        stdin=io.BufferedReader(text, 1 << 18),
+        check=False,
+        progress=lambda sent: report.progress("restoring", sent, 0, "B"),
+    )
+    if ended.exit_code != 0:
+        raise CommandFailed(f"the dump {dump.path} is not taken: {said_of(ended.stderr)}", where=server, next=again)
+    asked = machine.run((*CLIENT, *options), deadline_s=_SHORT_S, stdin=looked_at(database)).stdout.split("\n")
+    tables, definers = int(asked[0]), [line for line in asked[1:] if line]
+    what = f"the dump left {database} without a table" if not tables else ""
+    if definers:
+        what = f"the dump has definers without an account: {', '.join(definers[:5])}"
+    if what:
+        raise CheckFailed(what, where=server, next=again)
 
 
 _ERROR = re.compile(r"ERROR (?P<number>\d+)? ?(?:\(\w+\) )?(?:at line (?P<line>\d+))?[^:]*: (?P<text>.*)")

@@ -9,12 +9,13 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from pcloud.backups import Choice
+from pcloud.desired import Dump
 from pcloud.errors import Blocked, CheckFailed, PcloudError
 from pcloud.gtid import behind
 from pcloud.kept import Timeline
 from pcloud.steps.backup import BACKUP, SHORT_S, folder_of
 from pcloud.steps.base import Met, Report, Unmet, World
-from pcloud.steps.database import CLIENT, Restore, holds_data, looked_at, plain, read_state
+from pcloud.steps.database import CLIENT, Restore, holds_data, load, looked_at, plain, read_state
 from pcloud.steps.pipe import pipe
 
 PROOF = "/var/lib/pcloud/proof"
@@ -196,6 +197,42 @@ class Prove:
                 machine.run([BACKUP, "close", "proof"], deadline_s=SHORT_S)
         counts = dict(line.split(" ", 1) for line in said.splitlines() if line.startswith(("tables ", "rows ")))
         return {"reached": reached, **counts}
+
+
+@dataclass(frozen=True)
+class ProveDump:
+    """The dump was loaded once into a MariaDB beside a server's own, which goes on serving meanwhile; as `Prove`."""
+
+    server: str
+    database: str
+    dump: Dump
+    timeout_s: float
+    waits: ClassVar[bool] = True
+
+    def check(self, world: World) -> Met | Unmet:  # noqa: ARG002
+        return Unmet("nobody has loaded the dump yet")
+
+    def do(self, world: World, report: Report) -> Mapping[str, Any]:
+        machine, site = world.server_shell(self.server), world.site.site
+        socket = f"--socket={PROOF}/mysqld.sock"
+        try:
+            report.progress("starting an empty MariaDB beside its own")
+            machine.run([BACKUP, "fresh", "proof", str(3 * self.dump.size >> 10)], deadline_s=SETTLE_S)
+            machine.run([BACKUP, "serve", "proof"], deadline_s=SETTLE_S)
+            accounts = machine.run(["cat", "/etc/mysql/accounts.sql"], deadline_s=SHORT_S).stdout
+            machine.run([*CLIENT, socket], deadline_s=SHORT_S, stdin=accounts.encode())
+            load(machine, self.server, self.database, self.dump, self.timeout_s, report, site, options=(socket,))
+        except PcloudError as error:
+            if "MiB are needed" in error.what:
+                error.next = (
+                    f"give {self.server} a larger disk (disk_gib), or have its data replaced though the dump was never "
+                    f"loaded: pcloud recover {site} --from-scratch --unproven"
+                )
+            raise
+        finally:
+            with suppress(PcloudError):
+                machine.run([BACKUP, "close", "proof"], deadline_s=SHORT_S)
+        return {"dump": self.dump.path}
 
 
 @dataclass(frozen=True)
