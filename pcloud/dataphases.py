@@ -35,7 +35,6 @@ from pcloud.steps.stop import Consent, PassOver, Stop
 from pcloud.steps.stream import TakeStream
 from pcloud.suspicion import judge
 from pcloud.timelines import next_domain
-from pcloud.tombstones import find_graves
 
 APPLY_S = 120
 """How long a replica has to apply what it has received, before it is promoted."""
@@ -168,10 +167,10 @@ def _fill(draft: Draft, phase: Phase, name: str, roles: Roles) -> None:
     gates += _proofs(draft, phase)
     choice, token = find_choice(draft.desired, draft.observed), _token(draft, name, roles)
     database = draft.desired.site.database
+    undo = draft.can_undo(s.name for s in carriers_of(draft.desired))
     step: Step
     if choice is not None:
         begun = _timeline(draft, roles.primary, choice.backup.position, f"restored from the backup {choice.backup.id}")
-        undo = _put_away(draft)
         step = RestoreBackup(name, database.name, choice, token, database.restore_timeout_s, others, begun, undo)
         what = f"{choice}; {loss(choice, last_known(draft.observed))}"
     elif (why := missing_backup(draft.desired, draft.observed)) is not None:
@@ -179,19 +178,12 @@ def _fill(draft: Draft, phase: Phase, name: str, roles: Roles) -> None:
     else:
         dump, problem, empty = draft.desired.dump, draft.desired.dump_problem, draft.desired.options.empty_database
         begun = _timeline(draft, roles.primary, "", "restored from the dump" if dump else "an empty database, as asked")
-        limit_s, undo = database.restore_timeout_s, _put_away(draft)
+        limit_s = database.restore_timeout_s
         step = Restore(name, database.name, dump, problem, token, empty, limit_s, others, begun, undo)
         what = "; ".join(["the latest dump, and nothing that came after it", *(dump.notes if dump else ())])
     reason = f"{what}, unless a server holds data" if others else f"no server holds the data: {what}"
     restored = _add(draft, phase, name, "restore", step, gates, reason)
     note_filled(draft, phase, name, "filled", [restored])
-
-
-def _put_away(draft: Draft) -> bool:
-    """Whether a data server was put away, or is in this run, that `undo` brings back."""
-    carriers, site = carriers_of(draft.desired), draft.desired.site.site
-    going = any(draft.decisions[s.name].act is Act.REBUILD for s in carriers)
-    return going or any(g.names.server in {s.name for s in carriers} for g in find_graves(site, draft.observed))
 
 
 def _timeline(draft: Draft, server: str, branched: str, why: str) -> Timeline:

@@ -16,15 +16,16 @@ from collections.abc import Iterable
 from pcloud.desired import Desired, Names
 from pcloud.errors import Blocked
 from pcloud.events import StepInfo
-from pcloud.generations import Generations, has_run, note_holders, older_notes, read_generations
+from pcloud.generations import Generations, has_run, read_generations
 from pcloud.graph import Need, PlanNode
 from pcloud.gtid import behind
 from pcloud.identity import carrier_names
 from pcloud.model import HOST_RESERVE_MIB, SERVER_OVERHEAD_MIB
+from pcloud.notes import Keepers
 from pcloud.observed import Observed
 from pcloud.plan import Plan
 from pcloud.steps.base import Step
-from pcloud.steps.quarantine import NoteFilled, NoteGeneration
+from pcloud.steps.noting import NoteFilled, NoteGeneration
 from pcloud.steps.server import MakeSeed, Retire
 from pcloud.steps.undo import BringBack, Whole
 from pcloud.tombstones import Grave, find_graves
@@ -110,14 +111,20 @@ def _brought_back(desired: Desired, observed: Observed, g: Grave, generation: in
     """Hosts know of the newest copy, and that it holds data, before it is there."""
     server, spec = g.names.server, desired.server(g.names.server)
     names = Names(desired.site.site, server, generation)
-    holders = note_holders(observed, g.host)
+    keepers = Keepers.of(desired.site, observed)
+    file = names.noted(g.host, str(desired.site.host(g.host).address))
+    holders, older = keepers.find(g.host, file), keepers.find_older(server, generation)
     was = f"it was put away at {g.date}"
-    seed = _node(f"{g.host}/{server}/seed", MakeSeed(g.host, spec, names), first, g, "seed", was)
-    note: Step = NoteGeneration(holders, names, older_notes(observed, holders, names))
+    nodes = [_node(f"{g.host}/{server}/seed", MakeSeed(g.host, spec, names), first, g, "seed", was)]
     knows = f"{' and '.join(holders)} remember that generation {generation}"
-    nodes = [seed, _node(f"{server}/note", note, first, g, "note", f"{knows} is the newest")] if holders else [seed]
-    if server in carrier_names(desired.site):
-        filled = NoteFilled((g.host, *holders), names)
+    carries = server in carrier_names(desired.site)
+    if holders:
+        deputies = keepers.find_deputies(g.host, holders, file)
+        note = NoteGeneration(holders, names, g.host, deputies, () if carries else older)
+        nodes.append(_node(f"{server}/note", note, first, g, "note", f"{knows} is the newest"))
+    if carries:
+        deputies = keepers.find_deputies(g.host, holders, names.filled)
+        filled = NoteFilled((g.host, *holders), names, "", deputies, older)
         nodes.append(_node(f"{server}/filled", filled, first, g, "note", f"{knows} holds data"))
     back = BringBack(g.host, g.names, g.date, names)
     nodes.append(_node(f"{g.host}/{server}/bring-back", back, [n.key for n in nodes], g, "bring back", was))

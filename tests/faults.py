@@ -6,22 +6,13 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from ipaddress import IPv4Address
 
-<<<<<<< HEAD
-from pcloud.desired import Dump, Names
+from pcloud.desired import Names
 from pcloud.inventory import defaults_dir, load_site
 from pcloud.model import Host, SemiSync, Witness
 from pcloud.observed import Power
 from tests.simulated_data import SimData
 from tests.simulated_power import Bmc
-from tests.simulation import SimDomain, SimHost, SimWorld
-=======
-from pcloud.desired import Names
-from pcloud.model import SemiSync
-from pcloud.observed import Power
-from tests.simulated_data import SimData
-from tests.simulated_power import Bmc
-from tests.simulation import DEMO_DUMP, SimDomain, SimWorld
->>>>>>> e25c3bc (dumps: looked at as they are before anything is done for them; the mark is a session's of our own)
+from tests.simulation import DEMO_DUMP, SimDomain, SimHost, SimWorld
 
 HOST_BOOT_S = 30.0
 

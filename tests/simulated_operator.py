@@ -10,8 +10,8 @@ import threading
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from itertools import takewhile
 from datetime import datetime, timedelta
+from itertools import takewhile
 from typing import Any, cast
 
 from pcloud.desired import Desired, Options

@@ -17,17 +17,11 @@ from pathlib import Path
 from typing import Any
 
 from pcloud.desired import Desired, ImageSpec, Names, ServerSpec
-<<<<<<< HEAD
+from pcloud.dumps import look as look_at_dump
 from pcloud.errors import CommandFailed, HostUnreachable, HypervisorError
 from pcloud.identity import carrier_names
-from pcloud.kept import Shelf
-=======
-from pcloud.dumps import look
-from pcloud.errors import CommandFailed, HostUnreachable, HypervisorError, PcloudError
-from pcloud.identity import carrier_names
 from pcloud.inventory import defaults_dir
-from pcloud.kept import NEVER_SEEN, Shelf
->>>>>>> e25c3bc (dumps: looked at as they are before anything is done for them; the mark is a session's of our own)
+from pcloud.kept import Shelf
 from pcloud.model import Check, Host, Journey, SecretRef, Site, Visit
 from pcloud.observed import Mark, Observed, Power
 from pcloud.power import PowerControl
@@ -46,7 +40,7 @@ SILENCE_S = 5.0
 __all__ = ["BOOT_S", "Died", "SimClock", "SimDomain", "SimHost", "SimWorld", "image_spec", "marks_of", "with_options"]
 
 
-DEMO_DUMP = look(defaults_dir("templates") / "shop" / "dump" / "shop.sql.gz", "shop")
+DEMO_DUMP = look_at_dump(defaults_dir("templates") / "shop" / "dump" / "shop.sql.gz", "shop")
 """The demonstration shop's own, as a plan that restores it knows it."""
 
 
