@@ -14,7 +14,7 @@ from pcloud.desired import ServerSpec, liveness
 from pcloud.graph import Draft
 from pcloud.gtid import newest_domain
 from pcloud.kept import Timeline
-from pcloud.loss import UNKNOWN, DataLoss, latest_of, measure
+from pcloud.loss import UNKNOWN, DataLoss, latest_of, measure, witnesses_of
 from pcloud.noteplan import note_filled, note_past
 from pcloud.observed import Health
 from pcloud.passedover import find_passed_over
@@ -46,14 +46,8 @@ SALE_S = 8
 def ready(draft: Draft, phase: Phase, spec: ServerSpec, d: Decision) -> str:
     """The gate of one server; an indexer is up when it listens, its index comes later."""
     if d.act is Act.BLOCK:
-        return draft.add(
-            phase,
-            f"{spec.name}/blocked",
-            Stop(spec.name, d.reason, d.next),
-            server=spec.name,
-            action="blocked",
-            reason=d.reason,
-        )
+        stop = Stop(spec.name, d.reason, d.next)
+        return draft.add(phase, f"{spec.name}/blocked", stop, server=spec.name, action="blocked", reason=d.reason)
     group = draft.desired.site.group(spec.group)
     checks = liveness(group.checks)
     before = [f"{d.host}/{spec.name}/start", f"{d.host}/{spec.name}/cycle", *draft.rivals.get(spec.name, ())]
@@ -255,12 +249,13 @@ def _enthrone(draft: Draft, phase: Phase, roles: Roles) -> None:
 def _basis(draft: Draft, name: str, roles: Roles) -> Basis:
     """What its loss is measured from once more, when its primary is proven gone."""
     observed, data = draft.observed, draft.observed.data
-    well = (s.name for s in draft.desired.everyone if s.role == "frontend" and observed.health.get(s.name, DOWN).ok)
+    well = [s.name for s in draft.desired.everyone if observed.health.get(s.name, DOWN).ok]
+    witnesses = witnesses_of(draft.desired, well, (h.name for h in observed.hosts if h.reachable))
     seen = data.databases[name]
     if roles.streams:
         seen = replace(seen, reach=roles.streams[-1].reaches)
     assert roles.loss is not None
-    return Basis(roles.loss, seen, data.known, tuple(sorted(data.heard or well)), data.asked_at)
+    return Basis(roles.loss, seen, data.known, witnesses, data.asked_at)
 
 
 def _take_streams(draft: Draft, phase: Phase, name: str, roles: Roles, needs: list[str]) -> list[str]:

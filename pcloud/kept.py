@@ -3,7 +3,8 @@ they compare as texts; positions are GTID lists as MariaDB writes them."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 
 from pcloud.gtid import merge, newest_domain, parse_gtids
 
@@ -151,6 +152,45 @@ class Sighting:
     waits_ms: int = -1
     answers: bool = False
     """It answers still: a person leaves it."""
+    one_clock: bool = False
+    """Its age was measured where it was seen: no two clocks need to agree."""
 
 
 NEVER_SEEN = Sighting()
+
+
+@dataclass(frozen=True)
+class Witnesses:
+    """Who is asked until when the primary answered: servers that run, and hosts. `gone` are frontends that do not."""
+
+    frontends: tuple[str, ...] = ()
+    gone: tuple[str, ...] = ()
+    balancers: tuple[str, ...] = ()
+    hosts: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Heard:
+    """How many seconds ago the primary last answered others; who does not know it for certain is not in it."""
+
+    frontends: Mapping[str, float] = field(default_factory=dict)
+    """Every acknowledged order passed through one that had just got an answer."""
+    unheard: tuple[str, ...] = ()
+    """Frontends that do not say it."""
+    balancers: Mapping[str, float] = field(default_factory=dict)
+    """When one last passed on an answer that may have acknowledged an order."""
+    keepers: Mapping[str, float] = field(default_factory=dict)
+    """Hosts that stream its binary log. They hear it whether or not anybody can order."""
+
+    def without(self, gone: Iterable[str]) -> Heard:
+        """As if these servers and hosts had not been asked."""
+        left = set(gone)
+        frontends, balancers, keepers = (
+            {n: age for n, age in said.items() if n not in left}
+            for said in (self.frontends, self.balancers, self.keepers)
+        )
+        lost = tuple(n for n in self.frontends if n not in frontends)
+        return Heard(frontends, (*self.unheard, *lost), balancers, keepers)
+
+
+NOBODY_HEARD = Heard()

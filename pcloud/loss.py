@@ -7,19 +7,23 @@ Three things are known of that, each measured and none assumed:
   (`pcloud.heard`, written there every two seconds). While it did, the primary answered no shopper
   before the replica had his order; once it fell silent the primary waited its semi-sync time-out;
 - the frontends: when the last of them got an answer from the database's address. Every acknowledged
-  order passed through one of them, so nothing was acknowledged after that;
-- the last position that any run or status saw, with the time-out that was in force (`sightings.py`).
+  order passed through one of them, so nothing was acknowledged after that. Where one of them does not
+  say it, the primary may have gone on with that one for as long as a host heard it that keeps its
+  binary log. Where none does, the balancer says when it last passed on what may acknowledge an order;
+- the last position that any run, status or keeper saw, with the time-out that was in force (`sightings.py`).
 
-A primary that died is thereby told from one that only the replica had lost.
+A primary that died is thereby told from one that only the replica had lost. That a keeper heard nothing
+proves nothing: it may have been cut off with the replica.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
+from pcloud.desired import Desired
 from pcloud.gtid import behind, given_up, newest_domain, rank
-from pcloud.kept import FOREVER_MS, Sighting
+from pcloud.kept import FOREVER_MS, Heard, Sighting, Witnesses
 from pcloud.observed import SeenDatabase
 
 UNKNOWN = "unknown"
@@ -67,11 +71,10 @@ class DataLoss:
         return f"how much is lost is unknown, since {self.since or 'a time that nobody knows'}{least}{why}"
 
 
-def measure(seen: SeenDatabase, known: Sighting, heard: Mapping[str, float]) -> DataLoss:
+def measure(seen: SeenDatabase, known: Sighting, heard: Heard) -> DataLoss:
     """What is given up if `seen`, a replica whose primary is gone, becomes the primary.
 
-    `known` is the last that was seen of the primary, `heard` says of each frontend that could be
-    asked how many seconds ago the database last answered it.
+    `known` is the last that was seen of the primary, `heard` says until when it answered others.
     """
     lacks = given_up(latest_of(seen), known.position, seen.timeline)
     if newest_domain(known.position) < seen.timeline and not known.answers:
@@ -84,10 +87,9 @@ def measure(seen: SeenDatabase, known: Sighting, heard: Mapping[str, float]) -> 
         return DataLoss(None, since=seen.heard_at, least=max(lacks, dropped), why=why)
     if known.answers:
         return _measure_leaving(seen, known, lacks)
+    if (loss := _measure_end(seen, known, heard, lacks)) is not None:
+        return loss
     if lacks:
-        last = min(heard.values(), default=0.0)
-        if known.age_s <= last - MARGIN_S:  # it was seen after it had answered for the last time
-            return DataLoss(lacks, max(seen.heard_s or 0.0, known.age_s), why="the primary was seen at its end")
         return DataLoss(None, since=seen.heard_at, least=lacks)
     if seen.heard_s is None:
         return DataLoss(None, why="the replica does not say when it last heard its primary")
@@ -96,6 +98,34 @@ def measure(seen: SeenDatabase, known: Sighting, heard: Mapping[str, float]) -> 
     if known.waits_ms >= FOREVER_MS:
         return DataLoss(0, why="commits waited for the replica, for as long as it took")
     return _compare(seen, known, heard)
+
+
+def _measure_end(seen: SeenDatabase, known: Sighting, heard: Heard, lacks: int) -> DataLoss | None:
+    """Of a primary that was seen after its last answer, nothing that came later counts; None where it was not."""
+    if known.age_s > (last_answer(heard) or 0.0) - MARGIN_S:
+        return None
+    if lacks:
+        return DataLoss(lacks, max(seen.heard_s or 0.0, known.age_s), why="the primary was seen at its end")
+    newest = max(newest_domain(latest_of(seen)), seen.timeline)
+    if known.one_clock and newest_domain(known.position) >= newest:
+        return DataLoss(0, why="the primary was seen after its last answer, and had no more than this")
+    return None
+
+
+def witnesses_of(desired: Desired, up: Iterable[str], hosts: Iterable[str]) -> Witnesses:
+    """Who can say until when the primary answered, of the servers that are `up` and of `hosts`."""
+    running, expected = set(up), {s.name for s in desired.servers if s.role == "frontend"}
+    there = [s for s in desired.everyone if s.name in running]
+    frontends, balancers = (tuple(s.name for s in there if s.role == role) for role in ("frontend", "balancer"))
+    return Witnesses(frontends, tuple(sorted(expected - running)), balancers, tuple(hosts))
+
+
+def last_answer(heard: Heard) -> float | None:
+    """How many seconds ago the primary may have answered whoever acknowledged an order; None where nobody can say."""
+    answers = list((heard.frontends or heard.balancers).values())
+    if heard.frontends and heard.unheard:
+        answers += heard.keepers.values()
+    return min(answers, default=None)
 
 
 def latest_of(seen: SeenDatabase) -> str:
@@ -120,15 +150,20 @@ def _measure_leaving(seen: SeenDatabase, known: Sighting, lacks: int) -> DataLos
     return DataLoss(None, since=seen.heard_at, why="its primary answers, and commits do not wait for it")
 
 
-def _compare(seen: SeenDatabase, known: Sighting, heard: Mapping[str, float]) -> DataLoss:
+def _compare(seen: SeenDatabase, known: Sighting, heard: Heard) -> DataLoss:
     """Whether the primary can have gone on alone: it waits its time-out first, and answers nobody meanwhile."""
     assert seen.heard_s is not None
-    if not heard:
-        return DataLoss(None, since=seen.heard_at, why="no frontend says when the primary last answered")
-    last = min(heard.values())
+    last = last_answer(heard)
+    if last is None:
+        return DataLoss(None, since=seen.heard_at, why=_unanswered(heard))
     alone_s = seen.heard_s - max(0, known.waits_ms) / 1000
     if last >= alone_s + MARGIN_S:
         last_heard = f"the replica heard the primary {seen.heard_s:.0f} s ago, and it answered last {last:.0f} s ago"
         return DataLoss(0, why=last_heard)
     went_on = f"the primary answered until {last:.0f} s ago, the replica last heard it {seen.heard_s:.0f} s ago"
     return DataLoss(None, since=seen.heard_at, why=went_on)
+
+
+def _unanswered(heard: Heard) -> str:
+    why = "no frontend says when the primary last answered"
+    return f"{why}; hosts heard it until {min(heard.keepers.values()):.0f} s ago" if heard.keepers else why

@@ -18,6 +18,7 @@ from pcloud.values import (
     AddressSpec,
     Argv,
     ControllerAddress,
+    ControllerUrl,
     ControllerUser,
     DatabaseName,
     DomainName,
@@ -35,7 +36,6 @@ from pcloud.values import (
     SqlName,
     Text,
     UrlPath,
-    private,
     wants,
 )
 
@@ -101,14 +101,7 @@ class SecretSources(Frozen):
 class Bmc(Frozen):
     """The management controller that can cut a host's power: by Redfish, by IPMI, or first one, then the other."""
 
-    redfish: (
-        Annotated[
-            str,
-            StringConstraints(pattern=r"^https?://[^\s/@?#\\]{1,200}(/[^\s@?#\\]{0,200})?$"),
-            private("the controller's URL, without user or password", "https://10.0.9.11"),
-        ]
-        | None
-    ) = None
+    redfish: ControllerUrl | None = None
     insecure: bool = False
     """`true`: the URL may begin with http://, so that whoever is in between reads the password."""
     ipmi: ControllerAddress | None = None
@@ -120,12 +113,11 @@ class Bmc(Frozen):
     cipher: Annotated[int, Field(ge=1, le=17)] | None = None
     """IPMI's cipher suite, such as 3 or 17; without it, what the controller offers."""
     ca: FilePath | None = None
-    """The controller's own certificate, whatever its name and dates, or its authority's, in PEM; without it, the
-    machine's authorities."""
+    """The controller's own certificate, whatever is in it, or its authority's (PEM); else the machine's authorities."""
     timeout_s: Annotated[float, Field(gt=0, le=120)] = 10
     """For one request to the controller."""
     off_timeout_s: Annotated[float, Field(gt=0, le=600)] = 30
-    """From the order to go off until the power reads off; the order is given again while it does not."""
+    """From the order until the power reads off; it is given again while it does not."""
     start_s: Annotated[float, Field(ge=1, le=3600)] = 60
     """For so long after its own start the controller may say off of a host that runs."""
 

@@ -14,14 +14,13 @@ from pcloud.errors import PcloudError
 from pcloud.gtid import behind, newest_domain, rank
 from pcloud.identity import carrier_names
 from pcloud.journal import find_backup, find_position
-from pcloud.kept import NEVER_SEEN, Shelf, Sighting
-from pcloud.last_answers import ask_all
-from pcloud.loss import claimed
+from pcloud.kept import NEVER_SEEN, NOBODY_HEARD, Shelf, Sighting
+from pcloud.loss import claimed, witnesses_of
 from pcloud.model import SqlCheck
 from pcloud.observed import Data, Observed, SeenDatabase
 from pcloud.recall import looks_at_shelves
 from pcloud.replicas import carriers_of
-from pcloud.sightings import last_sighting
+from pcloud.sightings import furthest, last_sighting
 from pcloud.sql import NamedRows, Refused, Row, ask_named
 from pcloud.steps.backup import look
 from pcloud.steps.database import CLIENT
@@ -66,11 +65,10 @@ def observe_data(desired: Desired, world: World, found: Observed, up: set[str], 
     tokens = [d.restored for d in sorted(databases.values(), key=lambda d: not d.writable) if d.restored]
     refused = tuple(name for name, (_, refused) in answers.items() if refused)
     writing = any(d.writable for d in databases.values())
+    heard, seen = (NOBODY_HEARD, ()) if writing else world.hear(witnesses_of(desired, up, near))
     if not writing:
         databases = dict(zip(databases, pool.map(lambda n: _with_kept(world, n, databases[n]), databases), strict=True))
-    known = NEVER_SEEN if writing else _last_known(site.site, found, world)
-    frontends = {s.name: s.address for s in desired.everyone if s.role == "frontend" and s.name in up}
-    heard = {} if writing else ask_all(frontends, pool)
+    known = NEVER_SEEN if writing else furthest([*_last_known(site.site, found, world), *seen])
     looked = looks_at_shelves(desired.options, databases, known, heard)
     shelves = tuple(s for s in pool.map(lambda h: _look(world, h), near if looked else ()) if s is not None)
     return Data(
@@ -108,10 +106,9 @@ def _ask(world: World, address: str, *queries: str) -> list[NamedRows]:
     )
 
 
-def _last_known(site: str, found: Observed, world: World) -> Sighting:
-    """What hosts remember; what this machine's journal does, where that is further."""
-    noted, journal = last_sighting(site, found, world.clock.wall()), find_position(site)
-    return noted if rank(noted.position) >= rank(journal.position) else journal
+def _last_known(site: str, found: Observed, world: World) -> tuple[Sighting, Sighting]:
+    """What hosts remember, and what this machine's journal does."""
+    return last_sighting(site, found, world.clock.wall()), find_position(site)
 
 
 _Ask = Callable[..., list[NamedRows]]

@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass, field, replace
 from enum import StrEnum
 from functools import cached_property
 
-from pcloud.kept import NEVER_SEEN, LastBackup, Shelf, Sighting
+from pcloud.kept import NEVER_SEEN, NOBODY_HEARD, Heard, LastBackup, Shelf, Sighting
 
 
 class Power(StrEnum):
@@ -177,9 +177,8 @@ class Data:
     """What the hosts that answer keep of it; looked at when no server that answers holds data, or a person wants it."""
     last_backup: LastBackup | None = None
     """The last backup that hosts, or this machine's journal, know of."""
-    heard: Mapping[str, float] = field(default_factory=dict)
-    """Frontend to seconds since it last got an answer from the database's address; asked when no server that
-    answers accepts writes. Who does not know it for certain is not in it."""
+    heard: Heard = NOBODY_HEARD
+    """Until when the database answered others; asked when no server that answers accepts writes."""
     asked_at: float = 0.0
     """When that was, by the clock of the machine that asked (`Clock.now`): what is measured in seconds was then."""
     refused: tuple[str, ...] = ()
@@ -258,7 +257,7 @@ class Observed:
             databases=left_over,
             refused=tuple(n for n in self.data.refused if n not in dead),
             holder="" if self.data.holder in dead else self.data.holder,
-            heard={n: age for n, age in self.data.heard.items() if n not in dead},
+            heard=self.data.heard.without(dead | gone),
         )
         health = {n: h for n, h in self.health.items() if n not in dead}
         return replace(self, hosts=kept, health=health, data=data)

@@ -9,14 +9,12 @@ from pcloud.backups import Choice, choose, continuation
 from pcloud.chain import Leg
 from pcloud.desired import Desired, Options
 from pcloud.gtid import rank
-from pcloud.kept import LATEST, LastBackup, Shelf, Sighting, Target
+from pcloud.kept import LATEST, Heard, LastBackup, Shelf, Sighting, Target
 from pcloud.loss import latest_of, measure
 from pcloud.observed import Observed, SeenDatabase
 
 
-def looks_at_shelves(
-    options: Options, databases: Mapping[str, SeenDatabase], known: Sighting, heard: Mapping[str, float]
-) -> bool:
+def looks_at_shelves(options: Options, databases: Mapping[str, SeenDatabase], known: Sighting, heard: Heard) -> bool:
     """Whether hosts are asked what they keep: where servers that answer hold nothing, or would give something up."""
     holding = [d for d in databases.values() if d.restored]
     if options.kept or not holding:

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import suppress
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from pcloud.desired import Desired
 from pcloud.errors import PcloudError
+from pcloud.gtid import rank
 from pcloud.model import Site
 from pcloud.observe_data import observe_primary
 from pcloud.observed import Observed, SeenDatabase, SeenHost
-from pcloud.sightings import holders, name_of, outdated
+from pcloud.sightings import holders, last_sighting, name_of, outdated
 from pcloud.steps.sighting import NoteSighting
 from pcloud.world import World
 
@@ -23,9 +24,11 @@ def remember(desired: Desired, world: World, found: Observed | None = None) -> N
     else:
         seen, hosts = found.data.databases.get(found.data.holder), found
         primary = (found.data.holder, seen) if seen is not None and seen.writable else None
-    if primary is None:
-        return
-    for note in plan_sighting(desired.site, hosts, *primary, world.clock.wall()):
+    now = world.clock.wall()
+    notes = (
+        plan_keepers(desired.site, hosts, now) if primary is None else plan_sighting(desired.site, hosts, *primary, now)
+    )
+    for note in notes:
         with suppress(PcloudError):
             note.tell(world)
 
@@ -47,5 +50,18 @@ def plan_sighting(
         return ()
     name = name_of(site.site, seen.position, seen.timeline, now, seen.waits_ms)
     at = next((h.name for h, _ in observed.copies(site.site, server)), "")
-    volumes = {h.name: h.volumes for h in observed.hosts}
-    return tuple(NoteSighting(h, name, outdated(site.site, volumes[h], name)) for h in holders(site, observed, at))
+    return _notes(site, observed, name, at)
+
+
+def plan_keepers(site: Site, observed: Observed, now: datetime) -> tuple[NoteSighting, ...]:
+    """What hosts are to remember of a primary that is silent, where a keeper saw it further than any of them knows."""
+    known, noted = observed.data.known, last_sighting(site.site, observed, now)
+    if not known.one_clock or rank(known.position) <= rank(noted.position):
+        return ()
+    name = name_of(site.site, known.position, 0, now - timedelta(seconds=known.age_s), known.waits_ms)
+    return _notes(site, observed, name, "")
+
+
+def _notes(site: Site, observed: Observed, name: str, primary_host: str) -> tuple[NoteSighting, ...]:
+    volumes, told = {h.name: h.volumes for h in observed.hosts}, holders(site, observed, primary_host)
+    return tuple(NoteSighting(h, name, outdated(site.site, volumes[h], name)) for h in told)

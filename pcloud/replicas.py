@@ -18,16 +18,15 @@ Safety, as sentences:
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from types import MappingProxyType
 
 from pcloud.chain import Leg
 from pcloud.desired import Desired, ServerSpec
 from pcloud.gtid import given_up, rank
 from pcloud.identity import carrier_names
-from pcloud.kept import NEVER_SEEN, Sighting
+from pcloud.kept import NEVER_SEEN, NOBODY_HEARD, Heard, Sighting
 from pcloud.loss import DataLoss, latest_of, measure
 from pcloud.observed import SeenDatabase
 
@@ -115,14 +114,14 @@ def resolve(
     address: str,
     carriers: Sequence[Carrier],
     known: Sighting = NEVER_SEEN,
-    heard: Mapping[str, float] = MappingProxyType({}),
+    heard: Heard = NOBODY_HEARD,
     *,
     anew: bool = False,
 ) -> Roles:
     """The roles of a site's carriers, the preferred primary first.
 
     `address` is the one that a replica must follow; `known` the primary as anybody saw it last;
-    `heard` how many seconds ago each frontend had an answer of it; `anew` says that a person wants
+    `heard` until when it answered others; `anew` says that a person wants
     everything made again from the dump.
     """
     writing = [c for c in carriers if c.writes]
@@ -155,7 +154,7 @@ def resolve(
 _NOT_THERE = frozenset({Fate.AWAY, Fate.ABSENT, Fate.GONE})
 
 
-def _loss(primary: Carrier, how: How, known: Sighting, heard: Mapping[str, float]) -> DataLoss | None:
+def _loss(primary: Carrier, how: How, known: Sighting, heard: Heard) -> DataLoss | None:
     """What its taking of the role gives up; None where its data are the whole."""
     seen = primary.seen
     if seen is None or how not in (How.PROMOTED, How.TAKES):

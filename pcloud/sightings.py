@@ -38,9 +38,13 @@ class SightingNote:
 def name_of(site: str, position: str, timeline: int, at: datetime, waits_ms: int) -> str:
     """The file's name. A timeline that has no transaction yet is there with the number 0."""
     domain = max(timeline, newest_domain(position))
-    latest = next((g for g in position.replace("\n", "").split(",") if g.startswith(f"{domain}-")), f"{domain}-0-0")
+    latest = _of_domain(position, domain) or f"{domain}-0-0"
     waits = f"w{waits_ms}" if waits_ms >= 0 else "alone"
     return f"{site}.seen.{latest}.{at.astimezone(UTC).strftime(_TIME)}.{waits}.note"
+
+
+def _of_domain(position: str, domain: int) -> str:
+    return next((g for g in position.replace("\n", "").split(",") if g.startswith(f"{domain}-")), "")
 
 
 def read_notes(site: str, names: Iterable[str]) -> tuple[SightingNote, ...]:
@@ -68,6 +72,26 @@ def last_sighting(site: str, observed: Observed, now: datetime) -> Sighting:
     if last is None:
         return NEVER_SEEN
     return Sighting(last.position, max(0.0, (now - last.at).total_seconds()), last.waits_ms)
+
+
+def read_heard(text: str) -> tuple[float, Sighting] | None:
+    """What `keep heard` printed on a host (templates/hosts/heard.sh): how many seconds ago the primary last answered
+    it, and where it saw the primary last. None where it never heard one, or for what makes no sense."""
+    said = re.fullmatch(r"heard (\d+\.\d\d) (\d+\.\d\d) (-|[0-9,-]+) (-1|\d+)\n", text)
+    if said is None:
+        return None
+    position = "" if said[3] == "-" else said[3]
+    try:
+        latest = _of_domain(position, newest_domain(position))
+    except ValueError:
+        return None
+    return float(said[1]), Sighting(latest, float(said[2]), int(said[4]), one_clock=True)
+
+
+def furthest(sightings: Iterable[Sighting]) -> Sighting:
+    """The one that says most: on the newest timeline, of those the furthest, of equals the latest."""
+    seen = (s for s in sightings if s != NEVER_SEEN)
+    return max(seen, key=lambda s: (rank(s.position), -s.age_s, -s.waits_ms), default=NEVER_SEEN)
 
 
 def outdated(site: str, names: Iterable[str], new: str) -> tuple[str, ...]:

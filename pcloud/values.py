@@ -147,6 +147,11 @@ AddressSpec = Annotated[
     wants("an address, or a range with both ends", "10.77.0.21-10.77.0.24"),
 ]
 Port = Annotated[int, Field(ge=1, le=65535)]
+ControllerUrl = Annotated[
+    str,
+    StringConstraints(pattern=r"^https?://[^\s/@?#\\]{1,200}(/[^\s@?#\\]{0,200})?$"),
+    private("the controller's URL, without user or password", "https://10.0.9.11"),
+]
 ControllerUser = Annotated[
     str,
     StringConstraints(pattern=r"^[A-Za-z0-9_.@+$][A-Za-z0-9_.@+$-]{0,62}$"),

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
@@ -26,6 +26,7 @@ from pcloud.files import make_own_folder, write_atomically
 from pcloud.hypervisor import NAMESPACE, Hypervisor, ssh_uri
 from pcloud.inventory import Inventory
 from pcloud.journey import JourneyResult, walk
+from pcloud.kept import Heard, Sighting, Witnesses
 from pcloud.keys import known_hosts_line
 from pcloud.last_answers import ask_all
 from pcloud.model import Check, Host, Journey, SecretRef, Site, Visit, Witness
@@ -34,11 +35,14 @@ from pcloud.power import PowerControl, control_of
 from pcloud.probe import Verdict, probe
 from pcloud.seed import build_seed
 from pcloud.shell import Shell, ssh_argv
+from pcloud.steps.backup import listen
 from pcloud.templating import Secret
 
 LOGIN_FACTOR = 3
 """A host has this many times `connect_timeout_s` until libvirt answers, as it has for a log-in."""
 
+AT_ONCE = 64
+"""So many are asked at the same time."""
 _DEFINITION = "libvirt/domain.xml.j2"
 
 _WRAPPER = """#!/bin/sh
@@ -240,10 +244,26 @@ class World:
 
     # -- questions
 
-    def last_answers(self, frontends: Iterable[str]) -> Mapping[str, float]:
-        addresses = {name: self._desired.server(name).address for name in frontends}
-        with ThreadPoolExecutor(len(addresses) or 1) as pool:
-            return ask_all(addresses, pool)
+    def hear(self, witnesses: Witnesses) -> tuple[Heard, tuple[Sighting, ...]]:
+        w = witnesses
+        with ThreadPoolExecutor(min(AT_ONCE, len((*w.frontends, *w.balancers, *w.hosts)) or 1)) as pool:
+            frontends = ask_all(self._addresses(w.frontends), pool)
+            balancers = ask_all(self._addresses(w.balancers), pool, http=True)
+            hosts = zip(w.hosts, pool.map(self._listen, w.hosts), strict=True)
+            said, told = frontends(), {host: answer for host, answer in hosts if answer is not None}
+            unheard = (*w.gone, *(n for n in w.frontends if n not in said))
+            heard = Heard(said, unheard, balancers(), {host: age for host, (age, _) in told.items()})
+        return heard, tuple(sighting for _, sighting in told.values())
+
+    def _addresses(self, servers: Iterable[str]) -> dict[str, str]:
+        return {name: self._desired.server(name).address for name in servers}
+
+    def _listen(self, host: str) -> tuple[float, Sighting] | None:
+        """None where the host does not say."""
+        try:
+            return listen(self, host)
+        except PcloudError:
+            return None
 
     def reveal(self, reference: SecretRef) -> str:
         return self._secret(reference.secret)

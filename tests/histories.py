@@ -12,7 +12,7 @@ a person starts its threads; that is kept aside, and a promotion applies it.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
@@ -20,14 +20,25 @@ from typing import Any, NamedTuple
 from pcloud.desired import Desired
 from pcloud.errors import Blocked
 from pcloud.gtid import behind, by_domain, parse_gtids
-from pcloud.kept import FOREVER_MS, NEVER_SEEN, Backup, Run, Shelf, Stretch
+from pcloud.kept import (
+    FOREVER_MS,
+    NEVER_SEEN,
+    NOBODY_HEARD,
+    Backup,
+    Heard,
+    Run,
+    Shelf,
+    Sighting,
+    Stretch,
+    Witnesses,
+)
 from pcloud.loss import UNKNOWN
 from pcloud.model import Site
 from pcloud.observed import Data, Health, HostPower, Observed, SeenDatabase, SeenHost
 from pcloud.plan import Plan, plan
 from pcloud.recall import looks_at_shelves
 from pcloud.remember import plan_sighting
-from pcloud.sightings import last_sighting
+from pcloud.sightings import furthest, last_sighting
 from pcloud.steps.measuring import check_loss
 from pcloud.steps.promotion import Promote
 from pcloud.steps.replication import HEARD
@@ -41,6 +52,8 @@ from tests.simulation import with_options
 EPOCH = 1_353_100_000.0
 ADDRESS = "10.77.0.60"
 HOST = {"db-1": "h1", "idx-1": "h4"}
+ASKS_S = 5.0
+"""How often a keeper asks the primary where it is."""
 KEEPER = "h8"
 """It carries no data, and keeps a backup and the primary's binary log."""
 STUCK = "error 1062: Duplicate entry '…'"
@@ -146,6 +159,12 @@ class History:
     answered: float | None = None
     frontends: bool = True
     """They can be asked."""
+    balancer: bool = True
+    """So can the balancer."""
+    passed_on: float = 0.0
+    """When that last passed an order on."""
+    asked: tuple[Sighting, float, float] | None = None
+    """What the keeper saw of the primary last, when, and when it last heard it."""
     notes: dict[str, set[str]] = field(default_factory=lambda: defaultdict(set))
     """Host to its notes of the primary."""
     silent: set[str] = field(default_factory=set)
@@ -183,11 +202,25 @@ class History:
         if not self.dead:
             if self.pending is not None and self.pending[1] + self.timeout_s <= until and not self.connected:
                 order, since = self.pending
-                self.now, self.alone, self.pending = max(self.now, since + self.timeout_s), True, None
+                alone_at = max(self.now, since + self.timeout_s)
+                self._be_asked(alone_at)
+                self.now, self.alone, self.pending = alone_at, True, None
                 self._acknowledge(order)
+            self._be_asked(until)
             self.answered = until
         self.now = max(until, self.now)
         self._replicate(0.0)
+
+    def _be_asked(self, until: float) -> None:
+        """By the keeper, every five seconds; nothing changes until then."""
+        at = until - until % ASKS_S
+        if not self.streaming or until < self.now:
+            return
+        if at >= self.now or self.asked is None:
+            latest = position(self.primary.data).rpartition(",")[2]
+            at = max(at, self.now)
+            self.asked = Sighting(latest, 0.0, self.waits_ms, one_clock=True), at, until
+        self.asked = (*self.asked[:2], until)
 
     def shop(self, seconds: float) -> None:
         """An order every two seconds."""
@@ -212,7 +245,7 @@ class History:
             self._acknowledge(self.orders)
 
     def _acknowledge(self, order: int) -> None:
-        self.acknowledged[order] = self.answered = self.now
+        self.acknowledged[order] = self.answered = self.passed_on = self.now
 
     def _replicate(self, lag_s: float) -> None:
         if self.connected and not self.dead and self.replica.source:
@@ -340,10 +373,17 @@ class History:
         up = [n for n in self.whole.health if n != self.primary.name or not (self.dead or silent)]
         return Observed(tuple(found), {n: Health(ok=True) for n in up})
 
-    def last_answers(self, frontends: Iterable[str]) -> Mapping[str, float]:
-        if not self.frontends or self.answered is None:
-            return {}
-        return dict.fromkeys(frontends, self.now - self.answered)
+    def hear(self) -> tuple[Heard, tuple[Sighting, ...]]:
+        """fe-2 is on the primary's host: nobody orders there once that is cut off."""
+        knows = self.frontends and self.answered is not None
+        frontends = {"fe-1": self.now - (self.answered or 0.0)} if knows else {}
+        balancers = {"lb-1": self.now - self.passed_on} if self.balancer else {}
+        unheard = ("fe-2",) if knows else ("fe-1", "fe-2")
+        if self.asked is None:
+            return Heard(frontends, unheard, balancers), ()
+        seen, at, heard_at = self.asked
+        heard = Heard(frontends, unheard, balancers, {KEEPER: self.now - heard_at})
+        return heard, (replace(seen, age_s=self.now - at),)
 
     def observe(self, *, silent: bool = False) -> Observed:
         away, site = self.dead or silent, self.desired.site.site
@@ -352,8 +392,8 @@ class History:
         if not away:
             seen[self.primary.name] = self.primary.seen(self.now, self.waits_ms, follows=True)
         wall = datetime.fromtimestamp(EPOCH + self.now, UTC)
-        known = last_sighting(site, hosts, wall) if away else NEVER_SEEN
-        heard = self.last_answers(["fe-1", "fe-2"]) if away else {}
+        heard, sightings = self.hear() if away else (NOBODY_HEARD, ())
+        known = furthest([last_sighting(site, hosts, wall), *sightings]) if away else NEVER_SEEN
         looked = looks_at_shelves(self.desired.options, seen, known, heard)
         data = Data(
             self.replica.line, indexed=True, databases=seen, holder="" if away else self.primary.name, known=known,
@@ -476,8 +516,9 @@ class Asked:
     def now(self) -> float:
         return self.history.now
 
-    def last_answers(self, frontends: Iterable[str]) -> Mapping[str, float]:
-        return self.history.last_answers(frontends)
+    def hear(self, witnesses: Witnesses) -> tuple[Heard, tuple[Sighting, ...]]:
+        assert witnesses.frontends
+        return self.history.hear()
 
     def server_shell(self, server: str) -> Asked:
         assert server == self.history.replica.name

@@ -27,6 +27,7 @@ from __future__ import annotations
 
 import base64
 import json
+import random
 import socket
 import ssl
 import threading
@@ -65,9 +66,11 @@ class RedfishServer:
         self._lock = threading.RLock()
         self._started = time.monotonic()
         self._server: ThreadingHTTPServer | None = None
-        with socket.socket() as free:
-            free.bind((self.faults.get("address", "127.0.0.1"), 0))
-            self.address, self.port = free.getsockname()
+        self.address = self.faults.get("address", "127.0.0.1")
+        self.port = random.randint(20_000, 30_000)  # below what the kernel gives to others, for one that opens later
+        if "closed_s" not in self.faults:
+            self._server = self._bound(0)
+            self.port = self._server.server_address[1]
         self.url = f"{'https' if 'tls' in self.faults else 'http'}://{self.address}:{self.port}"
 
     def _tree(self) -> Case:
@@ -232,7 +235,7 @@ class RedfishServer:
     # -- serving
 
     def __enter__(self) -> Self:
-        if "closed_s" in self.faults:
+        if self._server is None:
             threading.Timer(self.faults["closed_s"], self._serve).start()
         else:
             self._serve()
@@ -243,20 +246,22 @@ class RedfishServer:
             self._server.shutdown()
             self._server.server_close()
 
-    def _serve(self) -> None:
+    def _bound(self, port: int) -> ThreadingHTTPServer:
         server = self
 
         class Bound(_Request):
             controller = server
 
-        self._server = _Quiet((self.address, self.port), Bound)
+        bound = _Quiet((self.address, port), Bound)
         if "tls" in self.faults:
             context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
             context.set_ciphers("DEFAULT:@SECLEVEL=0")  # old controllers have short keys
             context.load_cert_chain(*self.faults["tls"])
-            self._server.socket = context.wrap_socket(
-                self._server.socket, server_side=True, do_handshake_on_connect=False
-            )
+            bound.socket = context.wrap_socket(bound.socket, server_side=True, do_handshake_on_connect=False)
+        return bound
+
+    def _serve(self) -> None:
+        self._server = self._server or self._bound(self.port)
         threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
 
 

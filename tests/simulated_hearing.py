@@ -1,13 +1,17 @@
-"""What simulated frontends remember of the database: when it last answered each of them."""
+"""What simulated frontends and balancers remember of the database: when it last answered each of them."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from pcloud.kept import Heard, Witnesses
+
 if TYPE_CHECKING:
     from tests.simulation import SimWorld
+
+PATIENCE_S = 40
+"""How long a request that an earlier balancer passed on may take: the balancer's `timeout server`."""
 
 
 @dataclass
@@ -23,18 +27,26 @@ class Hearing:
         if not self.world.holders():
             return
         now = self.world.clock.now()
-        for name in self._frontends():
+        for name in (*self._named("frontend"), *self._named("balancer")):
             if self.world.serving(name):
                 self.last[name] = now, self._life(name)
 
-    def told(self) -> Mapping[str, float]:
-        """What the frontends that answer us say: seconds since that moment."""
+    def told(self, asked: Witnesses) -> Heard:
+        """What those that answer us say: seconds since that moment. A balancer knows of none before it was started."""
         now = self.world.clock.now()
-        once = [s for s in self._frontends() if self.world.answering(s) and len(self.world.running(s)) == 1]
-        return {s: now - self.last[s][0] for s in once if s in self.last and self.last[s][1] == self._life(s)}
+        frontends = {s: now - self.last[s][0] for s in asked.frontends if self._knows(s)}
+        begun = {s: self.last[s][0] if self._knows(s) else self._life(s) + PATIENCE_S for s in asked.balancers}
+        silent = (*asked.gone, *(s for s in asked.frontends if s not in frontends))
+        return Heard(
+            frontends, silent, {s: now - at for s, at in begun.items() if at <= now and self.world.answering(s)}
+        )
 
-    def _frontends(self) -> list[str]:
-        return [s.name for s in self.world.desired.everyone if s.role == "frontend"]
+    def _knows(self, name: str) -> bool:
+        once = self.world.answering(name) and len(self.world.running(name)) == 1
+        return once and name in self.last and self.last[name][1] == self._life(name)
+
+    def _named(self, role: str) -> list[str]:
+        return [s.name for s in self.world.desired.everyone if s.role == role]
 
     def _life(self, name: str) -> float:
         return max((d.started_at for _, d in self.world.running(name)), default=0.0)

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 from pcloud.backupnotes import last_backup, newest
 from pcloud.errors import PcloudError
-from pcloud.kept import NEVER_SEEN, LastBackup
+from pcloud.kept import NEVER_SEEN, NOBODY_HEARD, LastBackup
+from pcloud.loss import witnesses_of
 from pcloud.observed import Data, Health, HostPower, Observed, Power, SeenHost, Witness
 from pcloud.recall import looks_at_shelves
 from pcloud.sightings import last_sighting
@@ -89,7 +90,9 @@ def _look_at_data(world: SimWorld, hosts: tuple[SeenHost, ...], found: set[str])
     tokens = [d.restored for d in seen.values() if d.restored]
     writing = any(d.writable for d in seen.values())
     known = NEVER_SEEN if writing else last_sighting(world.site.site, Observed(hosts), wall)
-    heard = {} if writing else world.hearing.told()
+    once = (s.name for s in world.desired.everyone if world.answering(s.name) and len(world.running(s.name)) == 1)
+    asked = witnesses_of(world.desired, once, (h.name for h in hosts if h.reachable))
+    heard = NOBODY_HEARD if writing else world.hearing.told(asked)
     looked = looks_at_shelves(world.desired.options, seen, known, heard)
     return Data(
         tokens[0] if tokens else "",

@@ -11,7 +11,7 @@ import hashlib
 import json
 import queue
 import threading
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ from pcloud.dumps import look as look_at_dump
 from pcloud.errors import CommandFailed, HostUnreachable, HypervisorError
 from pcloud.identity import carrier_names
 from pcloud.inventory import defaults_dir
-from pcloud.kept import Shelf
+from pcloud.kept import Heard, Shelf, Sighting, Witnesses
 from pcloud.model import Check, Host, Journey, SecretRef, Site, Visit
 from pcloud.observed import Mark, Observed, Power
 from pcloud.power import PowerControl
@@ -313,10 +313,9 @@ class SimWorld:
         data = self.find_data(server)
         return data is not None and data.index >= 0
 
-    def last_answers(self, frontends: Iterable[str]) -> Mapping[str, float]:
+    def hear(self, witnesses: Witnesses) -> tuple[Heard, tuple[Sighting, ...]]:
         self.hearing.answered()
-        told = self.hearing.told()
-        return {name: told[name] for name in frontends if name in told}
+        return self.hearing.told(witnesses), ()
 
     def reveal(self, reference: SecretRef) -> str:
         return f"the secret {reference.secret}"

@@ -9,6 +9,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from http.client import HTTPConnection, HTTPException
@@ -20,6 +21,7 @@ import pytest
 from pcloud.desire import desire
 from pcloud.desired import Options
 from pcloud.inventory import defaults_dir, load_inventory
+from pcloud.last_answers import ask_all
 from pcloud.playbook import load_playbook
 from tests.guests import secret
 from tests.simulation import image_spec
@@ -27,6 +29,8 @@ from tests.simulation import image_spec
 NET, PORT = "127.0.79", 18080
 """Stand for 10.77.0 and the frontends' port 80."""
 SPARE = range(5, 9)
+PATIENCE_S = 2
+"""Stands for how long a request of an earlier HAProxy may take."""
 SHOPPING_S = 4.0
 """Longer than HAProxy needs to notice that nobody is at an address."""
 
@@ -35,7 +39,7 @@ class Page(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
 
     def do_GET(self) -> None:
-        self.send_response(200)
+        self.send_response(500 if self.path == "/fails" else 200)
         self.send_header("Content-Length", "2")
         self.end_headers()
         self.wfile.write(b"ok")
@@ -98,6 +102,7 @@ def balancer(tmp_path: Path) -> Iterator[Balancer]:
             text = text.replace("/etc/haproxy/", f"{tmp_path}/").replace(":80 check", f":{PORT} check")
             text = text.replace(":80 track", f":{PORT} track").replace("- 80 -", f"- {PORT} -")
             text = text.replace("bind :", f"bind {NET}.81:").replace("    chroot /var/lib/haproxy\n", "")
+            text = text.replace("date(40000,", f"date({PATIENCE_S}000,")
             text = text.replace("    user haproxy\n    group haproxy\n", "")
             (tmp_path / Path(file.path).name).write_text(text)
     program = shutil.which("haproxy", path="/usr/sbin:/usr/bin")
@@ -122,10 +127,10 @@ def _wait_for(what: object) -> None:
         time.sleep(0.02)
 
 
-def _asked(method: str = "GET") -> int | str:
+def _asked(method: str = "GET", path: str = "/") -> int | str:
     try:
         connection = HTTPConnection(f"{NET}.81", 80, timeout=20)
-        connection.request(method, "/")
+        connection.request(method, path)
         answer = connection.getresponse()
         answer.read()
         connection.close()
@@ -165,3 +170,26 @@ def test_spare_addresses_cost_no_shopper_anything_and_one_who_stands_in_is_in_at
     balancer.empty[6].close()
     with frontend(f"{NET}.26"):
         _wait_for(lambda: all(states(balancer.runtime)[f"{way}/fe-6"] for way in ("reading", "sending")))
+
+
+def heard() -> float | None:
+    with ThreadPoolExecutor(1) as pool:
+        return ask_all({"lb-1": f"{NET}.81"}, pool, http=True)().get("lb-1")
+
+
+def test_it_says_when_it_last_passed_on_what_may_acknowledge_an_order(balancer: Balancer) -> None:
+    """Pages that were only read and errors acknowledge nothing; of the time before its start it knows no more than
+    that it is over."""
+    assert heard() is None
+    time.sleep(PATIENCE_S + 2)
+    since_start = heard()
+    assert since_start is not None
+    assert 0 <= since_start <= PATIENCE_S + 2
+    assert _asked("POST") == 200
+    began = time.monotonic()
+    assert heard() == 0
+    time.sleep(3)
+    assert (_asked("GET"), _asked("POST", "/fails")) == (200, 500)
+    after = heard()
+    assert after is not None
+    assert 1 <= after <= time.monotonic() - began

@@ -21,6 +21,7 @@ import pymysql
 import pytest
 
 from pcloud.inventory import defaults_dir
+from pcloud.kept import NOBODY_HEARD, Heard
 from pcloud.lab.namespaces import call_in_network
 from pcloud.last_answers import PORT as PORT_TOLD
 from pcloud.last_answers import ask_all
@@ -296,7 +297,7 @@ def test_what_mariadb_says_is_told_apart(site: Site) -> None:
 
 def asked(port: int, *, names: tuple[str, ...] = ("fe-1",), timeout_s: float = 5) -> dict[str, float]:
     with ThreadPoolExecutor(8) as pool:
-        return ask_all(dict.fromkeys(names, "127.0.0.1"), pool, port=port, timeout_s=timeout_s)
+        return ask_all(dict.fromkeys(names, "127.0.0.1"), pool, port=port, timeout_s=timeout_s)()
 
 
 @pytest.mark.parametrize(
@@ -356,7 +357,7 @@ def test_a_frontend_is_asked_over_the_network(site: Site) -> None:
 
         def ask() -> dict[str, float]:
             with ThreadPoolExecutor(1) as pool:  # its thread is in this network, as its maker is
-                return ask_all({"fe-1": "10.77.0.21"}, pool)
+                return ask_all({"fe-1": "10.77.0.21"}, pool)()
 
         heard = call_in_network(site.db.pid, ask)
         assert heard.keys() == {"fe-1"}
@@ -385,22 +386,25 @@ def text_of(files: Files, path: str) -> str:
 
 def test_the_ages_are_no_part_of_what_a_plan_is_made_from() -> None:
     host = SeenHost("h1", servers=())
-    seen = Observed((host,), data=Data(heard={"fe-1": 12.0}))
-    assert seen.digest() == Observed((host,), data=Data(heard={"fe-1": 14.0, "fe-2": 3.0})).digest()
+    seen = Observed((host,), data=Data(heard=Heard({"fe-1": 12.0})))
+    assert seen.digest() == Observed((host,), data=Data(heard=Heard({"fe-1": 14.0, "fe-2": 3.0}))).digest()
 
 
 def test_a_host_that_is_given_up_takes_its_frontends_word_with_it() -> None:
     mark = Mark("demo", "fe-1", "frontend", "s", "i", 1)
     fe = SeenServer("demo-fe-1", "u", Power.RUNNING, mark, 512)
-    seen = Observed((SeenHost("h1", servers=(fe,)), SeenHost("h2")), data=Data(heard={"fe-1": 12.0, "fe-2": 3.0}))
-    assert seen.lose(["h1"]).data.heard == {"fe-2": 3.0}
+    seen = Observed(
+        (SeenHost("h1", servers=(fe,)), SeenHost("h2")),
+        data=Data(heard=Heard({"fe-1": 12.0, "fe-2": 3.0}, keepers={"h1": 9.0, "h2": 8.0})),
+    )
+    assert seen.lose(["h1"]).data.heard == Heard({"fe-2": 3.0}, ("fe-1",), keepers={"h2": 8.0})
 
 
 def test_simulated_frontends_remember_until_when(image_file: Path) -> None:
     world, clock = new_world(image_file, whole=True)
     Shoppers(world).begin()
     clock.sleep(20)
-    assert world.observe().data.heard == {}, "the primary itself can be asked"
+    assert world.observe().data.heard == NOBODY_HEARD, "the primary itself can be asked"
     primary = next(h for h, _ in world.running("db-1"))
     world.cut(primary)
     began = clock.now()
@@ -408,6 +412,8 @@ def test_simulated_frontends_remember_until_when(image_file: Path) -> None:
     clock.sleep(1200)
     other.started_at = clock.now() - 100
     seen = world.observe()
-    heard = seen.data.heard
+    assert seen.data.heard.unheard == ("fe-2",)
+    assert {round(clock.now() - age, 3) for age in seen.data.heard.balancers.values()} == {round(began, 3)}
+    heard = seen.data.heard.frontends
     assert heard.keys() == {"fe-1", "fe-3", "fe-4"}, "fe-2 was started since"
     assert {round(clock.now() - age, 3) for age in heard.values()} == {round(began, 3)}

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pcloud.kept import FOREVER_MS, NEVER_SEEN, Sighting
+from pcloud.kept import FOREVER_MS, NEVER_SEEN, Heard, Sighting
 from pcloud.loss import DataLoss, measure
 from pcloud.observed import SeenDatabase
 from tests.ledger import read, unsaid
@@ -78,7 +78,116 @@ SEEN = Sighting("0-1-50", 600, 30_000)
     ],
 )
 def test_a_loss_is_measured(seen: SeenDatabase, known: Sighting, heard: dict[str, float], price: str) -> None:
+    assert measure(seen, known, Heard(heard)).price == price
+
+
+SAW_THE_END = Sighting("0-1-57", 8.0, -1, one_clock=True)
+FRONTENDS = {"fe-1": 12.0, "fe-2": 11.5}
+
+
+@pytest.mark.parametrize(
+    ("seen", "known", "heard", "price"),
+    [
+        pytest.param(
+            replace(LEVEL, heard_s=72),
+            SEEN,
+            Heard({"fe-1": 71.0}, ("fe-2",), keepers={"h3": 10.0}),
+            "unknown",
+            id="a frontend is gone, and a host heard the primary for a minute more",
+        ),
+        pytest.param(
+            replace(LEVEL, heard_s=72),
+            SEEN,
+            Heard({"fe-1": 71.0, "fe-2": 70.0}, keepers={"h3": 10.0}),
+            "0",
+            id="all frontends had lost it: whoever heard it then ordered nothing",
+        ),
+        pytest.param(
+            replace(LEVEL, heard_s=72),
+            SEEN,
+            Heard({"fe-1": 71.0}, ("fe-2",), keepers={"h3": 70.0, "h7": 68.0}),
+            "0",
+            id="a frontend is gone, and all others lost it in the same second",
+        ),
+        pytest.param(
+            replace(LEVEL, heard_s=1200),
+            SEEN,
+            Heard(unheard=("fe-1", "fe-2"), keepers={"h3": 1199.0}),
+            "unknown",
+            id="hosts that heard nothing may have been cut off with the replica",
+        ),
+        pytest.param(
+            replace(LEVEL, heard_s=1200),
+            SEEN,
+            Heard(unheard=("fe-1", "fe-2"), balancers={"lb-1": 1204.0}),
+            "0",
+            id="all frontends are gone with it, and the balancer passed no order on since",
+        ),
+        pytest.param(
+            replace(LEVEL, heard_s=72),
+            SEEN,
+            Heard(unheard=("fe-1", "fe-2"), balancers={"lb-1": 10.0}),
+            "unknown",
+            id="all frontends are gone, and the balancer passed an order on later",
+        ),
+        pytest.param(
+            LEVEL,
+            SEEN,
+            Heard({"fe-1": 11.0}, balancers={"lb-1": 0.0}),
+            "0",
+            id="frontends know it better than the balancer",
+        ),
+        pytest.param(
+            replace(LEVEL, acknowledges=False),
+            SAW_THE_END,
+            Heard(FRONTENDS),
+            "0",
+            id="a host saw where it was after its last answer, and that is here",
+        ),
+        pytest.param(
+            replace(LEVEL, position="0-1-55", received="0-1-55", acknowledges=False),
+            SAW_THE_END,
+            Heard(FRONTENDS),
+            "2",
+            id="a host saw where it was after its last answer, and two are missing",
+        ),
+        pytest.param(
+            replace(LEVEL, acknowledges=False),
+            replace(SAW_THE_END, age_s=11.0),
+            Heard(FRONTENDS),
+            "unknown",
+            id="it may have gone on after a host saw it",
+        ),
+        pytest.param(
+            replace(LEVEL, acknowledges=False),
+            replace(SAW_THE_END, one_clock=False),
+            Heard(FRONTENDS),
+            "unknown",
+            id="a note's age is that of two clocks",
+        ),
+        pytest.param(
+            replace(LEVEL, acknowledges=False),
+            SAW_THE_END,
+            Heard({"fe-1": 12.0}, ("fe-2",), keepers={"h3": 8.0}),
+            "unknown",
+            id="a frontend that is gone may have gone on with it",
+        ),
+        pytest.param(
+            replace(LEVEL, position="0-1-50,1417-2-5", received="", acknowledges=False),
+            SAW_THE_END,
+            Heard(FRONTENDS),
+            "unknown",
+            id="what was seen was a branch that had been given up",
+        ),
+    ],
+)
+def test_who_else_heard_the_primary(seen: SeenDatabase, known: Sighting, heard: Heard, price: str) -> None:
     assert measure(seen, known, heard).price == price
+
+
+def test_a_person_is_told_what_hosts_heard() -> None:
+    loss = measure(LEVEL, SEEN, Heard(unheard=("fe-1",), keepers={"h3": 9.0, "h7": 4.0}))
+    assert str(loss).endswith("no frontend says when the primary last answered; hosts heard it until 4 s ago")
 
 
 @pytest.mark.parametrize(
@@ -117,7 +226,7 @@ def test_none_is_said_only_where_the_primary_cannot_have_gone_on_alone(
     died_s = max(0.0, heard_s - alone_s)
     frontends = {f"fe-{n}": died_s for n in range(len(looks_s))}
     recorded = replace(LEVEL, heard_s=heard_s + looks_s[0])
-    loss = measure(recorded, Sighting("0-1-57", 20_000, round(timeout_s * 1000)), frontends)
+    loss = measure(recorded, Sighting("0-1-57", 20_000, round(timeout_s * 1000)), Heard(frontends))
     acknowledged_alone = heard_s - died_s > timeout_s
     assert not (loss.none and acknowledged_alone)
 
@@ -136,8 +245,8 @@ def test_the_ledger_reads_sentences() -> None:
 def test_what_cannot_be_applied_may_be_older_than_the_last_that_was_heard() -> None:
     """The SQL thread stopped at an error hours ago, and the replica goes on receiving."""
     stuck = replace(LEVEL, position="0-1-20", received="0-1-57", stuck="error 1062: Duplicate entry '…'")
-    loss = measure(stuck, SEEN, {"fe-1": 11.0})
+    loss = measure(stuck, SEEN, Heard({"fe-1": 11.0}))
     assert (loss.price, loss.since, loss.least) == ("unknown", "", 37)
     assert "error 1062" in str(loss)
-    left = measure(stuck, Sighting("0-1-57", 0, 30_000, answers=True), {})
+    left = measure(stuck, Sighting("0-1-57", 0, 30_000, answers=True), Heard())
     assert (left.price, left.since, left.least) == ("unknown", "", 37), "a person leaves a primary that answers"

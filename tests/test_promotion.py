@@ -21,7 +21,7 @@ import pytest
 from pcloud.errors import Blocked, CheckFailed
 from pcloud.gtid import behind
 from pcloud.inventory import defaults_dir, load_inventory
-from pcloud.kept import FOREVER_MS, Sighting, Timeline
+from pcloud.kept import FOREVER_MS, Heard, Sighting, Timeline
 from pcloud.loss import claimed, latest_of, measure
 from pcloud.observe_data import _ask_inside, _see, _with_kept
 from pcloud.observed import SeenDatabase
@@ -437,7 +437,7 @@ def test_what_a_damaged_relay_log_had_is_taken_from_a_stream(pair: Pair, both: b
         assert 0 < behind(latest_of(seen), claimed(seen)) <= 4
         assert claimed(seen) == end
         assert seen.stuck == ""
-        assert "its relay logs are damaged" in str(measure(seen, Sighting(end, 1, 30_000), {"fe-1": 0.0}))
+        assert "its relay logs are damaged" in str(measure(seen, Sighting(end, 1, 30_000), Heard({"fe-1": 0.0})))
         with pytest.raises(Blocked) as refused:
             Promote("idx-1", "", 120).do(world, Quiet())
         assert "the relay log is damaged" in refused.value.what

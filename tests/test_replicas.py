@@ -7,7 +7,7 @@ from dataclasses import replace
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pcloud.kept import Sighting
+from pcloud.kept import Heard, Sighting
 from pcloud.observed import SeenDatabase
 from pcloud.replicas import Carrier, Fate, How, Roles, resolve
 
@@ -29,7 +29,7 @@ EMPTY = SeenDatabase(False)
 
 def roles(db: Carrier, idx: Carrier, known: str = "", *, anew: bool = False) -> Roles:
     """`known` was seen a minute ago, when commits waited 30 s; frontends had their last answer 11 s ago."""
-    return resolve("demo", ADDRESS, [db, idx], Sighting(known, 60.0, 30_000), {"fe-1": 11.0}, anew=anew)
+    return resolve("demo", ADDRESS, [db, idx], Sighting(known, 60.0, 30_000), Heard({"fe-1": 11.0}), anew=anew)
 
 
 def test_both_well_needs_nothing() -> None:

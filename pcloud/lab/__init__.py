@@ -26,14 +26,13 @@ from pcloud.lab.centre import (
     mend,
     power_off,
     power_on,
-    require_host,
     set_bmc,
     shell,
     status,
     thaw_host,
     up,
 )
-from pcloud.lab.layout import inventory_line
+from pcloud.lab.layout import inventory_line, require_host
 from pcloud.lab.namespaces import enter
 from pcloud.lab.network import Direction
 from pcloud.lab.relay import open_storefront

@@ -41,6 +41,10 @@ from pcloud.lab.processes import BMC, Part
 from pcloud.model import Bmc, Host, SecretRef, Site
 
 Fault = Literal["ok", "refuse", "hang", "late", "dead", "boots", "boots-untold", "cached", "loses", "crossed"]
+"""`refuse` connections; `hang`: accept them and never answer; `late`: answer at once and switch `LATE_S` later;
+`dead`: no address at all; `boots`: it has just started, says off and drops orders for `LIES_S`; `boots-untold`: it
+does not tell that it has; `cached`: it says off for `LIES_S`, and obeys; `loses` the first order; `crossed`: it is
+the next host's."""
 USER = "admin"
 PASSWORD = SecretRef(secret="bmc/password")  # noqa: S106 -- a name
 LATE_S = 5.0

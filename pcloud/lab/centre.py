@@ -302,12 +302,6 @@ def _changing(site: Site, name: str) -> Iterator[tuple[LabFolder, Host, Part, Pa
         yield folder, host, parts[FABRIC], parts.get(name), lock
 
 
-def require_host(site: Site, name: str) -> None:
-    """Raises `BadInput` for a name that no host of the lab has."""
-    require_lab(site)
-    find_member(site, LabFolder.of(site), name)
-
-
 def _require_made(site: Site, folder: LabFolder, name: str) -> None:
     if not folder.host(name).made.exists():
         raise Blocked("it was never made", where=f"host {name}", next=f"pcloud lab up {site.site}")
@@ -364,13 +358,7 @@ def mend(site: Site, name: str) -> None:
 
 
 def set_bmc(site: Site, name: str, fault: Fault) -> None:
-    """What the host's controller does wrong until it is told otherwise.
-
-    `refuse` connections; `hang`: accept them and never answer; `late`: answer at once and switch five
-    seconds later; `dead`: no address at all; `boots`: it has just started, and says off and drops orders for
-    20 s; `boots-untold`: it does not tell that it has; `cached`: it says off for 20 s, and obeys; `loses` the
-    first order; `crossed`: it is the next host's; `ok`.
-    """
+    """What the host's controller does wrong (`bmc.Fault`) until it is told otherwise."""
     with _changing(site, name) as (folder, host, fabric, _, _):
         _require_made(site, folder, name)
         bmc.set_fault(folder, fabric, members(site, folder), host, fault)

@@ -170,6 +170,11 @@ def find_member(site: Site, folder: LabFolder, name: str) -> Host:
     raise BadInput(f"there is no host {name}", where=f"lab {site.site}", next=f"its hosts are {names}")
 
 
+def require_host(site: Site, name: str) -> None:
+    """Raises `BadInput` for a name that no host of the lab has."""
+    find_member(site, LabFolder.of(site), name)
+
+
 def extended(site: Site, hosts: tuple[Host, ...], count: int) -> tuple[Host, ...]:
     """`count` hosts in all: the first ones, or all and new ones with the next free names and addresses.
 

@@ -17,8 +17,9 @@ from pcloud.backups import TIME, read_shelf
 from pcloud.clock import Deadline
 from pcloud.errors import CheckFailed, CommandFailed
 from pcloud.gtid import behind
-from pcloud.kept import Backup, Shelf, Timeline
+from pcloud.kept import Backup, Shelf, Sighting, Timeline
 from pcloud.model import SecretRef
+from pcloud.sightings import read_heard
 from pcloud.steps.base import Met, Report, Unmet, World, path_in
 from pcloud.steps.hostscript import host_script
 from pcloud.steps.pipe import pipe
@@ -29,6 +30,8 @@ REPLICA = "db/replica"
 """The secret of the account that may read the binary log."""
 LIST_S = 120
 SHORT_S = 60
+HEARD_S = 2
+"""A host that takes longer is not waited for: a shop stands still meanwhile."""
 STREAM_S = 60
 """Within this a stream has brought what the primary had when it was asked."""
 CATCH_UP_S = 5
@@ -49,6 +52,14 @@ def look(world: World, host: str) -> Shelf:
     return read_shelf(host, world.shell(host).run(argv, deadline_s=LIST_S, max_output=16 << 20).stdout)
 
 
+def listen(world: World, host: str) -> tuple[float, Sighting] | None:
+    """Until when the primary answered the host, in seconds ago, and where it was; None where it streams nothing."""
+    script = '[ ! -x "$1/keep" ] || exec "$1/keep" heard'
+    argv = ["sh", "-c", script, "sh", folder_of(world, host)]
+    answer = world.shell(host).run(argv, deadline_s=HEARD_S, check=False)
+    return read_heard(answer.stdout)
+
+
 def keep(world: World, host: str, *words: str, deadline_s: float) -> str:
     return world.shell(host).run([f"{folder_of(world, host)}/keep", *words], deadline_s=deadline_s).stdout
 
@@ -65,7 +76,8 @@ class Stream:
     host: str
     primary: str
     peers: tuple[str, ...] = ()
-    """The addresses of the servers that carry the data: who is asked for what the host missed."""
+    """The addresses of the servers that carry the data: who is asked for what the host missed, and while the primary is
+    silent."""
     waits: ClassVar[bool] = False
 
     def check(self, world: World) -> Met | Unmet:

@@ -8,13 +8,14 @@ waits for is true, so it is not asked twice (`waits`).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO, ClassVar, Protocol
 
 from pcloud.clock import Clock
 from pcloud.desired import ServerSpec
+from pcloud.kept import Heard, Sighting, Witnesses
 from pcloud.model import Check, Host, Journey, SecretRef, Site, Visit
 from pcloud.observed import HostPower, Power, SeenServer
 
@@ -158,8 +159,8 @@ class World(Protocol):
     def seed(self, server: str, generation: int) -> bytes: ...
     def domain_xml(self, spec: ServerSpec, host: str, generation: int) -> str: ...
     def probe(self, check: Check, server: str, address: str) -> Verdict: ...
-    def last_answers(self, frontends: Iterable[str]) -> Mapping[str, float]:
-        """How many seconds ago each of them had an answer from the database; without those that do not say so."""
+    def hear(self, witnesses: Witnesses) -> tuple[Heard, tuple[Sighting, ...]]:
+        """Until when the primary answered those, and where hosts among them saw it; who does not say so is left out."""
         ...
 
     def reveal(self, reference: SecretRef) -> str: ...

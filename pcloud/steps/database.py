@@ -19,6 +19,7 @@ from typing import Any, ClassVar
 from pcloud.desired import Dump
 from pcloud.dumps import Sent
 from pcloud.errors import Blocked, CheckFailed, CommandFailed
+from pcloud.inventory import defaults_dir
 from pcloud.kept import Timeline
 from pcloud.steps.base import Machine, Met, Report, Unmet, World
 
@@ -43,10 +44,8 @@ def plain(text: str) -> str:
     return re.sub(r"[^A-Za-z0-9 ,.:;()_/+-]+", " ", text)[:400]
 
 
-TIMELINES = (
-    "CREATE TABLE IF NOT EXISTS pcloud.timelines (domain INT UNSIGNED PRIMARY KEY, parent INT UNSIGNED NOT NULL,"
-    " branched TEXT NOT NULL, began TIMESTAMP NOT NULL, server VARCHAR(64) NOT NULL, why VARCHAR(400) NOT NULL);\n"
-)
+TIMELINES = "servers/mariadb/timelines.sql"
+"""The statement that makes `pcloud.timelines`: the template that the servers' own scripts hold, too."""
 
 
 _NO_POSITIONS = "SET SESSION sql_log_bin=0;\nSTOP SLAVE; RESET SLAVE ALL; RESET MASTER; SET GLOBAL gtid_slave_pos='';\n"
@@ -60,7 +59,8 @@ def _begin(timeline: Timeline | None) -> str:
     if not re.fullmatch(r"[0-9,-]*", t.branched) or not re.fullmatch(r"[a-z0-9-]+", t.server):
         raise ValueError(f"no timeline: {t}")
     row = f"({t.domain}, {t.parent}, '{t.branched}', NOW(), '{t.server}', '{plain(t.why)}')"
-    return f"{TIMELINES}REPLACE INTO pcloud.timelines VALUES {row};\n"
+    made = (defaults_dir("templates") / TIMELINES).read_text("utf-8")
+    return f"{made};\nREPLACE INTO pcloud.timelines VALUES {row};\n"
 
 
 def _before(database: str, token: str, timeline: Timeline | None) -> bytes:
@@ -72,7 +72,7 @@ def _before(database: str, token: str, timeline: Timeline | None) -> bytes:
         "CREATE TABLE IF NOT EXISTS pcloud.restored"
         " (id INT PRIMARY KEY, state VARCHAR(16) NOT NULL, token VARCHAR(80) NOT NULL, at TIMESTAMP NOT NULL);\n"
         f"REPLACE INTO pcloud.restored VALUES (1, 'restoring', '{token}', NOW());\n"
-        f"DROP TABLE IF EXISTS pcloud.heard, pcloud.timelines;\n{_begin(timeline)}"
+        f"DROP TABLE IF EXISTS pcloud.heard, pcloud.timelines, pcloud.rest;\n{_begin(timeline)}"
         # A restore that is cut off is done again: until its end nothing has to survive a crash.
         "SET GLOBAL sync_binlog=0, GLOBAL innodb_flush_log_at_trx_commit=2;\n"
     ).encode()

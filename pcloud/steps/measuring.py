@@ -12,21 +12,22 @@ from typing import Any
 
 from pcloud.errors import Blocked, PcloudError
 from pcloud.gtid import rank
-from pcloud.kept import Sighting
-from pcloud.loss import DataLoss, measure
+from pcloud.kept import Heard, Sighting, Witnesses
+from pcloud.loss import DataLoss, last_answer, measure
 from pcloud.observed import SeenDatabase
+from pcloud.sightings import furthest
 from pcloud.steps.base import World
 from pcloud.steps.replication import HEARD, read_heard, replication, sql
 
 
 @dataclass(frozen=True)
 class Basis:
-    """What the loss `said` was measured from, at the time `asked_at` (`Clock.now`); `frontends` can be asked again."""
+    """What the loss `said` was measured from, at the time `asked_at` (`Clock.now`); `witnesses` can be asked again."""
 
     said: DataLoss
     seen: SeenDatabase
     known: Sighting
-    frontends: tuple[str, ...]
+    witnesses: Witnesses
     asked_at: float
 
 
@@ -34,10 +35,12 @@ def check_loss(world: World, server: str, basis: Basis) -> None:
     """Raises `Blocked` where more would be given up than was said. Its primary answers nobody any more."""
     if basis.said.transactions is None:
         return
-    # Where no frontend says anything: it answered nobody later than now.
-    heard = world.last_answers(basis.frontends) or {"": 0.0}
+    heard, sightings = world.hear(basis.witnesses)
+    if last_answer(heard) is None:  # it answered nobody later than now
+        heard = Heard({"": 0.0})
     elapsed_s = world.clock.now() - basis.asked_at
-    known = replace(basis.known, age_s=basis.known.age_s + elapsed_s, answers=False)
+    planned = replace(basis.known, age_s=basis.known.age_s + elapsed_s, answers=False)
+    known = furthest([planned, *sightings])
     then = basis.seen if basis.seen.heard_s is None else replace(basis.seen, heard_s=basis.seen.heard_s + elapsed_s)
     if measure(then, known, heard).accepted(basis.said.price):
         return

@@ -9,7 +9,9 @@
 #                   deletes these backups, and binary logs that hold no transaction past a LIMIT: LINE/DOMAIN/NUMBER
 #   keep hand LINE SESSION
 #                   prints a tar of the session's files;  keep add LINE SESSION: takes one, as another host gave it
-#   keep stream     the binary log, until the connection ends; the host's init starts it again
+#   keep stream     the binary log, until the connection ends; the host's init starts it again. While the primary is
+#                   silent, what its replica has
+#   keep heard      until when the primary answered here, and where it was then: see heard.sh
 #   keep install | remove
 #                   the host's init runs the stream, from now on and at boot; or no longer
 # binlog/LINE/SESSION/: the files of one connection as the server names them. LINE is the token of
@@ -28,10 +30,13 @@ MEND_POLLS=60 # how many polls lie between two looks at what is missing
 
 die() { echo "keep: $*" >&2; exit 1; }
 
-sql() { at '' "$1"; }
-at() { timeout 10 mariadb --defaults-file=client.cnf ${1:+--host="$1"} --connect-timeout=5 -BN -e "$2"; } # HOST SQL
+peer='' # the address of the server that is asked; nothing: the primary's, which is in client.cnf
+sql() { at "$peer" "$1"; }
+at() { timeout 10 mariadb --defaults-file=client.cnf ${1:+--host="$1"} --connect-timeout=5 -BN -e "$2"; } # ADDRESS SQL
 
 #include span.sh
+#include heard.sh
+#include rest.sh
 
 # What is in a file, from what `transactions` says after the runs that are known of it already: `read START END SIZE`
 # (what the file says that it begins after, the end of its last whole transaction, how long the file was), then of
@@ -91,7 +96,8 @@ session() { # LINE SESSION
 
 list() {
     child=$(cat stream.child 2>/dev/null)
-    ! grep -qa mariadb-binlog "/proc/${child:-0}/cmdline" 2>/dev/null || echo "stream $(cat stream.session 2>/dev/null)"
+    ! grep -qa mariadb-binlog "/proc/${child:-0}/cmdline" 2>/dev/null || grep -qa -e --host= "/proc/$child/cmdline" ||
+        echo "stream $(cat stream.session 2>/dev/null)"
     for manifest in *.json; do
         [ -s "$manifest" ] || continue
         size=$(stat -c %s -- "${manifest%.json}.mbs.gz" 2>/dev/null || echo 0)
@@ -244,40 +250,34 @@ add() { # LINE SESSION
         { rm -rf "$new"; die "no room, or the disk fails"; }
 }
 
-# The server, and the line of its data; nothing while they are not whole. Data without a mark were brought by others.
-WHO="SET @marked = (SELECT COUNT(*) FROM information_schema.tables
-    WHERE table_schema = 'pcloud' AND table_name = 'restored');
-EXECUTE IMMEDIATE IF(@marked,
-    'SELECT CONCAT(@@server_id, \" \", token) FROM pcloud.restored WHERE id = 1 AND state = \"restored\"',
-    'SELECT CONCAT(@@server_id, \" unmarked\")')"
-
 stream() {
     exec 9>stream.lock
     flock -n 9 || { sleep 5; exit 1; }
     echo $$ >stream.pid
     sleep 1 # a server that refuses is asked again, not stormed
-    who=$(sql "$WHO") && [ -n "$who" ] || exit 1
-    line=${who#* }
+    find_source || exit 1
+    source=$who line=${who#* }
     files=$(sql "SHOW BINARY LOGS" | cut -f1) && [ -n "$files" ] || exit 1
+    forget_rests "$line"
     file=$(first_file "$line" "$files") && [ -n "$file" ] || exit 1
     session=$(date +%Y%m%d-%H%M%S)
     folder=binlog/$line/$session
     mkdir -p "$folder"
-    mariadb-binlog --defaults-file=client.cnf --read-from-remote-server --raw --stop-never \
+    mariadb-binlog --defaults-file=client.cnf ${peer:+--host="$peer"} --read-from-remote-server --raw --stop-never \
         --stop-never-slave-server-id="$(cat server-id)" --result-file="$folder/" "$file" 9>&- &
     child=$!
+    [ -n "$peer" ] || streamed=$folder
     echo "$line $session" >stream.session
     echo $child >stream.child
     trap 'kill $child 2>/dev/null; exit 0' TERM INT
     # A server whose power was cut says nothing, and another one may have its address: ask who is there.
     missed=0 polls=0
-    while [ $missed -lt 2 ]; do
+    while :; do
         sleep $POLL_S &
         wait $!
         [ $((polls % MEND_POLLS)) -ne 0 ] || mend "$line" 9>&- &
         polls=$((polls + 1))
-        kill -0 $child 2>/dev/null || break
-        if [ "$(sql "$WHO" 9>&-)" = "$who" ]; then missed=0; else missed=$((missed + 1)); fi
+        kill -0 $child 2>/dev/null && goes_on "$source" 9>&- || break
     done
     kill $child 2>/dev/null
     wait $child 2>/dev/null
@@ -327,11 +327,11 @@ remove() {
         kill -HUP 1
     fi
     halt
-    rm -f stream.pid stream.child stream.session client.cnf peers
+    rm -f stream.pid stream.child stream.session client.cnf peers heard
 }
 
 case "${1-}" in
-    list | install | remove | stream) "$1" ;;
+    list | heard | install | remove | stream) "$1" ;;
     part | seal | thin | hand | add) verb=$1; shift; "$verb" "$@" ;;
-    *) sed -n '4,18s/^# *//p' "$0" >&2; exit 2 ;;
+    *) sed -n '4,20s/^# *//p' "$0" >&2; exit 2 ;;
 esac
