@@ -134,6 +134,27 @@ def test_what_a_replica_received_and_did_not_apply_outlives_its_disk(pair: Pair,
 
 
 @pytest.mark.chaos
+def test_what_a_replica_received_stands_for_nothing_that_came_before_it(pair: Pair, keeper: Place) -> None:
+    """The host was away while order 2 came, which the replica has applied; what it received begins after that."""
+    with watching(pair, pair.idx):
+        place_order(pair.db, 2)
+        eventually(lambda: orders(pair.idx) == names(1, 2))
+        pair.idx.sql("STOP SLAVE; START SLAVE")
+        eventually(lambda: slave(pair.idx)["Slave_IO_Running"] == "Yes")
+        receive_only(pair, 3)
+        last = position(pair.db)
+        cable(pair.db, "down")
+        eventually(lambda: table(pair.idx) == "rest", SILENT_S)
+        with keeper.streaming(HOST):
+            eventually(lambda: bool(rests(keeper)), SILENT_S)
+            (rest,) = rests(keeper)
+            assert behind(rest.start, last) == 1, "it begins with order 3"
+            eventually(lambda: reached(keeper) == last, SILENT_S)
+    pair.crash(pair.idx)
+    assert restored(keeper) == names(1, 2, 3)
+
+
+@pytest.mark.chaos
 def test_a_promotion_takes_what_its_own_server_lost_from_the_host(pair: Pair, keeper: Place) -> None:
     """MariaDB threw its relay log away, and the disk that it was kept aside on is not there any more."""
     with unapplied(pair, keeper) as last:

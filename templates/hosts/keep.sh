@@ -167,10 +167,10 @@ holds() { # A B
     }'
 }
 
-# How far what is kept of a line goes, as a position.
+# How far what was streamed of a line goes, as a position: what a replica received may begin after something that is missing here.
 tip() { # LINE
     list | awk -v line="$1" '
-        $1 == "stretch" { own = $2 == line }
+        $1 == "stretch" { own = $2 == line && $3 !~ /-rest/ }
         $1 == "run" && own { split($4, part, "-"); if (most[part[1]] <= part[3] + 0) { most[part[1]] = part[3] + 0; at[part[1]] = $4 } }
         END { for (domain in at) { printf "%s%s", comma, at[domain]; comma = "," } }'
 }
