@@ -22,6 +22,7 @@ The map, each layer importing only what stands lower (import-linter enforces it)
     plan phases graph decide placement teardown   pure: what is to be done, and where
     failover switchover whatif                    pure: a host that a person leaves; the database's role moved;
                                                   what the loss of any host would mean
+    obstacles undo                                pure: what keeps servers from being put away; what was comes back
     backups chain recall backupplan               pure: which backup and binary log are restored, and who keeps them
     rpo keeperphases backupnotes                  pure: what would be lost now; who replaces a keeper; the last backup
     salvage binlogtext lostfiles                  what dead copies hold that the living data have not
@@ -34,6 +35,7 @@ The map, each layer importing only what stands lower (import-linter enforces it)
     hosts*  prepare                               what a host still needs, and the safe part of it done
     distribute push                               which hosts lack an image, and who passes it on
     journal timing  a run's events on disk; what they say about time
+    dumps/          a dump as it is: by its first bytes, its statements, what a MariaDB cannot take of it
     steps/          one effect each, with its own check
     desired         what the planner reads        inventory playbook   YAML -> checked models
     templating      templates, and the process (renderer) that runs them    seed    what makes a server itself

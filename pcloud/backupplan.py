@@ -128,7 +128,8 @@ def question_of(desired: Desired, observed: Observed, target: Target) -> str:
     if (why := missing_backup(desired, observed, choice)) is not None:
         raise Blocked(why[0], where=site, next=why[1])
     names = " and ".join(s.name for s in carriers_of(desired))
+    first = "" if desired.options.unproven else " The data are made and checked first, while the shop sells; then"
     return (
-        f"restore {site} from {choice}; {loss(choice, last_known(observed))}. {names} are made anew (their disks stay "
-        "as tombstones) and nobody can order meanwhile. Restore?"
+        f"restore {site} from {choice}; {loss(choice, last_known(observed))}.{first} {names} are made anew (their "
+        f"disks stay as tombstones, and pcloud undo {site} brings them back) and nobody can order meanwhile. Restore?"
     )

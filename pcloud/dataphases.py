@@ -46,14 +46,8 @@ SALE_S = 8
 def ready(draft: Draft, phase: Phase, spec: ServerSpec, d: Decision) -> str:
     """The gate of one server; an indexer is up when it listens, its index comes later."""
     if d.act is Act.BLOCK:
-        return draft.add(
-            phase,
-            f"{spec.name}/blocked",
-            Stop(spec.name, d.reason, d.next),
-            server=spec.name,
-            action="blocked",
-            reason=d.reason,
-        )
+        stop = Stop(spec.name, d.reason, d.next)
+        return draft.add(phase, f"{spec.name}/blocked", stop, server=spec.name, action="blocked", reason=d.reason)
     group = draft.desired.site.group(spec.group)
     checks = liveness(group.checks)
     before = [f"{d.host}/{spec.name}/start", f"{d.host}/{spec.name}/cycle", *draft.rivals.get(spec.name, ())]
@@ -76,9 +70,8 @@ def restore(draft: Draft, phase: Phase) -> None:
         consent = Consent(roles.server, roles.problem, roles.next, roles.price)
         if roles.older:
             consent = PassOver(roles.server, roles.problem, roles.next, roles.price, roles.older)
-        draft.add(
-            phase, f"{roles.server}/consent", consent, server=roles.server, action="blocked", reason=roles.problem
-        )
+        key, why = f"{roles.server}/consent", roles.problem
+        draft.add(phase, key, consent, server=roles.server, action="blocked", reason=why)
     elif roles.problem and not blocked:
         stop = Stop(name, roles.problem, roles.next)
         draft.add(phase, f"{name}/role", stop, server=name, action="blocked", reason=roles.problem)
@@ -167,19 +160,20 @@ def _fill(draft: Draft, phase: Phase, name: str, roles: Roles) -> None:
     gates = [ready(draft, phase, draft.desired.server(o), draft.decisions[o]) for o in others if not _up(draft, o)]
     gates += _proofs(draft, phase)
     choice, token = find_choice(draft.desired, draft.observed), _token(draft, name, roles)
-    database = draft.desired.site.database
+    database, limit_s = draft.desired.site.database, draft.desired.site.database.restore_timeout_s
+    undo = draft.can_undo(s.name for s in carriers_of(draft.desired))
     step: Step
     if (why := missing_backup(draft.desired, draft.observed, choice)) is not None:
         step, what = NoBackup(name, database.name, *why, others), why[0]
     elif choice is not None:
         begun = _timeline(draft, roles.primary, choice.end, f"restored from the backup {choice.backup.id}")
-        step = RestoreBackup(name, database.name, choice, token, database.restore_timeout_s, others, begun)
+        step = RestoreBackup(name, database.name, choice, token, limit_s, others, begun, undo)
         what = f"{choice}; {loss(choice, last_known(draft.observed))}"
     else:
         dump, problem, empty = draft.desired.dump, draft.desired.dump_problem, draft.desired.options.empty_database
         begun = _timeline(draft, roles.primary, "", "restored from the dump" if dump else "an empty database, as asked")
-        step = Restore(name, database.name, dump, problem, token, empty, database.restore_timeout_s, others, begun)
-        what = "the latest dump, and nothing that came after it"
+        step = Restore(name, database.name, dump, problem, token, empty, limit_s, others, begun, undo)
+        what = "; ".join(["the latest dump, and nothing that came after it", *(dump.notes if dump else ())])
     reason = f"{what}, unless a server holds data" if others else f"no server holds the data: {what}"
     restored = _add(draft, phase, name, "restore", step, gates, reason)
     note_filled(draft, phase, name, "filled", [restored])

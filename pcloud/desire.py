@@ -11,14 +11,16 @@ import contextlib
 import hashlib
 import hmac
 import json
-import zlib
+import re
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import lru_cache
 from ipaddress import IPv4Address
 from pathlib import Path
 from typing import Any
 
 from pcloud.desired import Desired, Dump, ImageSpec, Names, Options, ServerSpec, spec_of
+from pcloud.dumps import BadDump, glance, look
 from pcloud.errors import BadInput
 from pcloud.identity import carrier_names, server_mac, server_names, server_uuid, servers_of, substitutes_of
 from pcloud.inventory import Inventory, defaults_dir
@@ -26,13 +28,14 @@ from pcloud.keys import SHORTEST, derive, keypair_from_seed, public_line
 from pcloud.model import Group, Host, Site
 from pcloud.playbook import Playbook
 from pcloud.seed import SeedFile, judge_files
-from pcloud.steps.database import open_dump
 from pcloud.templating import OwnView, Secret, ServerView, Templates
 
 IDENTITY = "site/identity"
 """The secret from which the servers' host keys and the key of all digests are derived."""
 
-DUMP_END = b"-- Dump completed"
+NO_DUMP = "the inventory names no dump"
+ACCOUNTS = "/etc/mysql/accounts.sql"
+_ACCOUNT = re.compile(r"CREATE USER IF NOT EXISTS '([^']+)'@'([^']+)'")
 
 
 @dataclass(frozen=True)
@@ -53,7 +56,7 @@ def templates_of(inventory: Inventory) -> Templates:
 def desire(
     inventory: Inventory, playbook: Playbook, images: Mapping[str, ImageSpec], secret: Secret, options: Options
 ) -> tuple[Desired, Material]:
-    """`images` holds every image the groups name. Reads templates and the dump, no host."""
+    """`images` holds every image the groups name. Reads templates and the dump's first bytes, no host."""
     site = inventory.site
     identity = _identity(secret)
     authorized = public_line(secret(site.access.key.secret), f"pcloud@{site.site}")
@@ -64,7 +67,8 @@ def desire(
     dump, problem = _dump(inventory)
     members = tuple(specs[name] for _, name, _ in servers_of(site))
     stand_ins = tuple(specs[name] for _, name, _ in substitutes_of(site))
-    desired = Desired(site, playbook, members, dump, problem, options, stand_ins)
+    accounts = _accounts(files.values())
+    desired = Desired(site, playbook, members, dump, problem, options, stand_ins, accounts)
     return desired, Material(files, host_keys)
 
 
@@ -173,24 +177,42 @@ def _spec(site: Site, own: OwnView, image: ImageSpec, files: tuple[SeedFile, ...
 
 
 def _dump(inventory: Inventory) -> tuple[Dump | None, str]:
-    """The dump, read through once and known to be whole; or None and what is wrong with it."""
+    """The dump, not read through yet; or None and what is wrong with it already."""
     written = inventory.site.database.dump
     if written is None:
-        return None, "the inventory names no dump"
+        return None, NO_DUMP
     path = inventory.resolve(written)
     try:
-        tail = _tail(path)
-    except (OSError, EOFError, zlib.error) as error:
-        return None, f"the dump {path} cannot be used: {error}"
-    if DUMP_END not in tail:
-        return None, f"the dump {path} is cut off: it does not end with {DUMP_END.decode()!r}"
-    with path.open("rb") as file:
-        return Dump(str(path), hashlib.file_digest(file, "sha256").hexdigest()), ""
+        glance(path)
+    except BadDump as error:
+        return None, f"the dump {path} {error}"
+    return Dump(str(path), ""), ""
 
 
-def _tail(path: Path) -> bytes:
-    tail = b""
-    with open_dump(path) as file:
-        while data := file.read(1 << 20):
-            tail = (tail + data)[-4096:]
-    return tail
+def _accounts(made: Iterable[tuple[SeedFile, ...]]) -> tuple[str, ...]:
+    """The accounts that the servers' own files make, as `user@host`."""
+    texts = [f.content.decode() for files in made for f in files if f.path == ACCOUNTS]
+    return tuple(sorted({f"{user}@{host}" for text in texts for user, host in _ACCOUNT.findall(text)}))
+
+
+def read_dump(desired: Desired) -> Desired:
+    """The same with its dump read through: known to be whole and fit for this database, or what is wrong with it.
+
+    It takes long where a dump is long, so only what restores it asks for it; once in a run, while the file stays.
+    """
+    if desired.dump is None or desired.dump.sha256:
+        return desired
+    path = Path(desired.dump.path)
+    try:
+        found = path.stat()
+        dump = _look(path, desired.site.database.name, desired.accounts, found.st_ino, found.st_size, found.st_mtime_ns)
+    except OSError as error:
+        return replace(desired, dump=None, dump_problem=f"the dump {path} cannot be read: {error.strerror}")
+    except BadDump as error:
+        return replace(desired, dump=None, dump_problem=f"the dump {path} {error}")
+    return replace(desired, dump=dump)
+
+
+@lru_cache(maxsize=1)
+def _look(path: Path, database: str, accounts: tuple[str, ...], *_: int) -> Dump:
+    return look(path, database, accounts)

@@ -106,6 +106,11 @@ class Dump:
 
     path: str
     sha256: str
+    """Empty until it was read through, which only a plan that restores it wants (`desire.read_dump`)."""
+    size: int = 0
+    """Bytes of its SQL."""
+    notes: tuple[str, ...] = ()
+    """What a person should know of it, though it can be restored."""
 
 
 @dataclass(frozen=True)
@@ -122,6 +127,8 @@ class Options:
     """What hosts keep of the database is looked at, also where a server holds it."""
     until: Target | None = None
     """The servers that carry the data are made anew, from a backup and the binary log up to here."""
+    unproven: bool = False
+    """The servers with the data are put away though what replaces them was never made beside them."""
     without: tuple[str, ...] = ()
     """Hosts whose backups and binary logs are not to be used."""
     from_backup: str = ""
@@ -142,6 +149,8 @@ class Desired:
     options: Options = Options()
     substitutes: tuple[ServerSpec, ...] = ()
     """Stateless servers at the spare addresses of their groups, made only while a member cannot be."""
+    accounts: tuple[str, ...] = ()
+    """The accounts that the data servers make themselves, as `user@host`."""
 
     @property
     def everyone(self) -> tuple[ServerSpec, ...]:

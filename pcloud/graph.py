@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
-from pcloud.decision import Decision
+from pcloud.decision import Act, Decision
 from pcloud.desired import Desired, Names
 from pcloud.events import StepInfo
 from pcloud.generations import Quarantined
@@ -16,6 +16,7 @@ from pcloud.playbook import Phase
 from pcloud.steps.base import Step
 from pcloud.steps.fence import Fence
 from pcloud.steps.server import Leave
+from pcloud.tombstones import find_graves
 
 
 @dataclass(frozen=True)
@@ -116,6 +117,12 @@ class Draft:
             node = self.nodes[key]
             needs = tuple(sorted({*node.info.needs, *keys}))
             self.nodes[key] = replace(node, info=replace(node.info, needs=needs), needs=node.needs | {Need(keys, 1)})
+
+    def can_undo(self, servers: Iterable[str]) -> bool:
+        """Whether one of these servers was put away, or is in this run, and `undo` brings it back."""
+        names = set(servers)
+        going = any(self.decisions[n].act is Act.REBUILD for n in names)
+        return going or any(g.names.server in names for g in find_graves(self.desired.site.site, self.observed))
 
     def does(self, key: str) -> str:
         """The kind of phase that the node is in."""

@@ -10,14 +10,18 @@ from pcloud.desired import ServerSpec, liveness
 from pcloud.distribute import find_lacking, find_spread
 from pcloud.errors import BadInput
 from pcloud.graph import Draft
+from pcloud.identity import carrier_names
 from pcloud.keeperphases import rekeep
 from pcloud.leftovers import leftovers
 from pcloud.model import Group
 from pcloud.noteplan import note_again, note_counts, note_generation, note_void
 from pcloud.pastphases import inspect, is_on, put_away, put_away_all, quarantine
 from pcloud.playbook import Phase
+from pcloud.recall import find_choice
+from pcloud.steps.base import Step
 from pcloud.steps.gate import Ask, RunCommand, StillSick, WalkJourney
 from pcloud.steps.image import PlaceImage
+from pcloud.steps.restoring import Prove, ProveDump
 from pcloud.steps.server import Cycle, Define, Discard, MakeDisk, MakeSeed, Retire, Start
 from pcloud.steps.stop import Stop
 from pcloud.suspicion import judge
@@ -134,7 +138,7 @@ def _supersede(draft: Draft, phase: Phase, d: Decision) -> list[str]:
         draft.add(
             phase,
             f"{host}/{d.server}/retire",
-            Retire(host, draft.names(d, empty), draft.date),
+            Retire(host, draft.names(d, empty), draft.date, "past"),
             needs=[known, *voids],
             host=host,
             server=d.server,
@@ -151,12 +155,45 @@ def _alone(draft: Draft, phase: Phase, d: Decision) -> list[str]:
     return [*fences, *draft.rivals.get(d.server, ()), *_supersede(draft, phase, d)]
 
 
+def _proven(draft: Draft, phase: Phase) -> list[str]:
+    """For servers that a person wants anew: the nodes after which all of them can be made, before any is put away."""
+    options, carriers = draft.desired.options, carrier_names(draft.desired.site)
+    if not options.from_scratch and options.until is None:
+        return []
+    making = [d for n, d in draft.decisions.items() if d.act in MAKES and (options.from_scratch or n in carriers)]
+    hosts = sorted({h for d in making for h in d.fences})
+    images = [_image_key(d.host, draft.desired.server(d.server)) for d in making]
+    fences = [draft.fence(phase, h, judge(draft.desired, draft.observed, h).why) for h in hosts]
+    return [*fences, *images, *_prove(draft, phase, [*fences, *images])]
+
+
+def _prove(draft: Draft, phase: Phase, first: list[str]) -> list[str]:
+    """The data that replace others are made once, and checked, while those serve; of the replica, if one answers."""
+    options, database, dump = draft.desired.options, draft.desired.site.database, draft.desired.dump
+    choice = find_choice(draft.desired, draft.observed)
+    seen = {n: d for n, d in draft.observed.data.databases.items() if n in draft.decisions}
+    if options.unproven or not any(d.restored for d in seen.values()):
+        return []
+    server = next((n for n, d in seen.items() if not d.writable), next(iter(seen)))
+    if choice is not None:
+        step: Step = Prove(server, database.name, choice, database.restore_timeout_s)
+    elif dump is not None:
+        step = ProveDump(server, database.name, dump, database.restore_timeout_s)
+    else:
+        return []
+    reason = "the data are made beside those that serve, and checked, before any server goes"
+    host = draft.decisions[server].host
+    return [
+        draft.add(phase, f"{server}/prove", step, needs=first, host=host, server=server, action="prove", reason=reason)
+    ]
+
+
 def _make(draft: Draft, phase: Phase, spec: ServerSpec, d: Decision, after: Iterable[str]) -> None:
     """The chain of a new server. `after` keeps servers that may sell from being replaced all at once."""
     stem = f"{d.host}/{spec.name}"
-    first = [*_alone(draft, phase, d), *after]
+    first = [*_alone(draft, phase, d), *after, *_proven(draft, phase)]
     if d.old is not None and d.act is Act.BUILD:
-        away = Retire(d.host, draft.names(d, d.old), draft.date)
+        away = Retire(d.host, draft.names(d, d.old), draft.date, "past")
         first += [put_away(draft, phase, old, away, needs=first) for old in draft.old if is_on(old, d)]
     elif d.old is not None:
         first = [

@@ -16,8 +16,10 @@ from graphlib import CycleError, TopologicalSorter
 from pcloud.decide import Act, decide, find_quarantined
 from pcloud.desired import Desired
 from pcloud.errors import BadInput, Blocked
+from pcloud.events import StepInfo
 from pcloud.graph import Draft, Need, PlanNode
 from pcloud.observed import Observed
+from pcloud.obstacles import find_obstacles
 from pcloud.phases import PHASES
 from pcloud.playbook import Phase
 from pcloud.spread import find_crowded
@@ -104,11 +106,24 @@ def plan(desired: Desired, observed: Observed, date: str) -> Plan:
         before = set(draft.nodes)
         PHASES[phase.does](draft, phase)
         _join(draft, phase, [k for k in draft.nodes if k not in before])
+    if stops := find_obstacles(draft):
+        return _stopped(draft, stops)
     nodes = _sorted(draft)
     kept = {n: d.reason for n, d in draft.decisions.items() if d.act in (Act.KEEP, Act.LEAVE)}
     phases = tuple(p.name for p in desired.playbook.phases)
     digests, advice = (desired.digest(), observed.digest()), find_crowded(desired, observed, draft.decisions)
     return Plan(desired.site.site, desired.playbook.playbook, phases, nodes, kept, *digests, draft.to_copy, advice)
+
+
+def _stopped(draft: Draft, stops: tuple[Stop, ...]) -> Plan:
+    """A plan that only says what a person has to see to."""
+    desired, phase = draft.desired, draft.desired.playbook.phases[0].name
+    infos = (StepInfo(f"{s.where}/blocked", phase, (), None, s.where, "blocked", s.what) for s in stops)
+    nodes = tuple(PlanNode(info, stop) for info, stop in zip(infos, stops, strict=True))
+    kept = dict.fromkeys((n for n, d in draft.decisions.items() if d.host), "nothing is touched")
+    phases = tuple(p.name for p in desired.playbook.phases)
+    digests = desired.digest(), draft.observed.digest()
+    return Plan(desired.site.site, desired.playbook.playbook, phases, nodes, kept, *digests)
 
 
 def _join(draft: Draft, phase: Phase, keys: list[str]) -> None:

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
+from pcloud.desired import Names
 from pcloud.observed import Observed
 
 _NAME = r"{site}\.[a-z0-9-]+\.g[0-9]+\.tombstone-"
@@ -98,3 +99,37 @@ def find_cost(site: str, observed: Observed, sizes: Mapping[str, int | None]) ->
     known = {h: size for h in there if (size := sizes.get(h)) is not None}
     count = sum(count_tombstones(files) for files in there.values())
     return Cost(count, tuple(there), sum(known.values()), tuple(h for h in there if h not in known), oldest)
+
+
+@dataclass(frozen=True)
+class Grave:
+    """A server that was put away whole: its disk and its definition are there."""
+
+    host: str
+    names: Names
+    date: str
+
+    @property
+    def stem(self) -> str:
+        return self.names.tombstone(self.date)
+
+    @property
+    def disk(self) -> str:
+        return f"{self.stem}.qcow2"
+
+    def __str__(self) -> str:
+        return f"{self.names.server} (generation {self.names.generation}, on {self.host})"
+
+
+def find_graves(site: str, observed: Observed) -> tuple[Grave, ...]:
+    """Every server that was put away in place of another one, or by `destroy`; none that was of the past already."""
+    pattern = re.compile(rf"{re.escape(site)}\.([a-z0-9-]+)\.g(\d+)\.tombstone-([0-9]{{8}}-[0-9]{{4,6}})\.qcow2")
+    found = []
+    for host in observed.hosts:
+        for file in host.volumes if host.reachable else ():
+            if (m := pattern.fullmatch(file)) is None:
+                continue
+            grave = Grave(host.name, Names(site, m[1], int(m[2])), m[3])
+            if f"{grave.stem}.xml" in host.volumes and f"{grave.stem}.past.note" not in host.volumes:
+                found.append(grave)
+    return tuple(found)

@@ -8,13 +8,13 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
-from pcloud.desired import Desired, Dump, ServerSpec, spec_of
+from pcloud.desired import Desired, ServerSpec, spec_of
 from pcloud.identity import servers_of, substitutes_of
 from pcloud.inventory import defaults_dir, load_site
 from pcloud.model import Group, Site
 from pcloud.playbook import Playbook, load_playbook
 from tests.guests import mariadb_data
-from tests.simulation import SimWorld, image_spec
+from tests.simulation import DEMO_DUMP, SimWorld, image_spec
 
 # What decides whether a change lands is the same each time; `HYPOTHESIS_PROFILE=default` looks further.
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci"))
@@ -34,8 +34,7 @@ def make_desired(site: Site, playbook: Playbook, image_file: Path) -> Desired:
     def specs(addressed: Iterable[tuple[Group, str, IPv4Address]]) -> tuple[ServerSpec, ...]:
         return tuple(spec_of(site, g, name, at, images[g.image], f"spec-{name}") for g, name, at in addressed)
 
-    dump = Dump(str(image_file), "d" * 64)
-    return Desired(site, playbook, specs(servers_of(site)), dump, substitutes=specs(substitutes_of(site)))
+    return Desired(site, playbook, specs(servers_of(site)), DEMO_DUMP, substitutes=specs(substitutes_of(site)))
 
 
 @pytest.fixture(scope="session")

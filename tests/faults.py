@@ -6,13 +6,13 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from ipaddress import IPv4Address
 
-from pcloud.desired import Dump, Names
+from pcloud.desired import Names
 from pcloud.inventory import defaults_dir, load_site
 from pcloud.model import Host, SemiSync, Witness
 from pcloud.observed import Power
 from tests.simulated_data import SimData
 from tests.simulated_power import Bmc
-from tests.simulation import SimDomain, SimHost, SimWorld
+from tests.simulation import DEMO_DUMP, SimDomain, SimHost, SimWorld
 
 HOST_BOOT_S = 30.0
 CYCLE_S = 6.0
@@ -163,7 +163,7 @@ def _dump_gone(world: SimWorld) -> str:
 
 
 def _dump_back(world: SimWorld) -> str:
-    world.desired = replace(world.desired, dump=Dump("/srv/shop.sql.gz", "d" * 64), dump_problem="")
+    world.desired = replace(world.desired, dump=DEMO_DUMP, dump_problem="")
     return "the dump can be read again"
 
 

@@ -11,6 +11,8 @@ _NONE = re.compile(r"no acknowledged order is lost")
 _COUNTED = re.compile(r"up to (\d+) transactions of the last \d+ s are lost")
 _UNKNOWN = re.compile(r"how much is lost is unknown, since (\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ|a time that nobody knows)")
 _DUMP = re.compile(r"the latest dump, and nothing that came after it")
+_UNDONE = re.compile(r"what was put away .* comes back")
+_SINCE = re.compile(r"what was written since, (\d+) transactions")
 _TIME = r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ"
 _BACKUP = re.compile(
     rf"the backup of ({_TIME})(?:.* and the binary log up to \S* at ({_TIME}))?"
@@ -34,6 +36,8 @@ def read(sentence: str) -> Said:
         return Said(int(counted[1]))
     if unknown := _UNKNOWN.search(sentence):
         return Said(None, _epoch(unknown[1]))
+    if _UNDONE.search(sentence):
+        return Said(max((int(n) for n in _SINCE.findall(sentence)), default=0))
     if _DUMP.search(sentence):
         return Said(None)
     if backup := _BACKUP.search(sentence):

@@ -23,7 +23,7 @@ from pcloud.steps.noting import NoteFilled, NoteGeneration
 from tests.conftest import make_desired
 from tests.simulated_data import SimData
 from tests.simulated_power import Bmc
-from tests.simulation import SimDomain, SimWorld, with_options
+from tests.simulation import DEMO_DUMP, SimDomain, SimWorld, with_options
 
 CASES = sorted((Path(__file__).parent / "cases" / "plan").glob("*.yaml"))
 DATE = "20121116-2140"
@@ -106,7 +106,7 @@ def arrange_data(world: SimWorld, case: dict[str, Any]) -> None:
         data = world.disks[at]
         data.index = 10 if case.get("indexed") else -1
         if case.get("restored"):
-            data.state, data.token = "restored", "demo.dddddddddddddddd.g1"
+            data.state, data.token = "restored", f"demo.{DEMO_DUMP.sha256[:16]}.g1"
             data.position, data.primary = 10, server == role
             data.running = data.semi_sync = True
             data.source = "" if server == role else str(world.site.services[world.site.database.service].address)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import shlex
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any, BinaryIO
 
@@ -46,6 +47,8 @@ class SimHost:
     domains: dict[str, SimDomain] = field(default_factory=dict)
     files: dict[str, str] = field(default_factory=dict)
     """Path to the digest of its content."""
+    texts: dict[str, str] = field(default_factory=dict)
+    """Path to the content of what was written whole."""
     away: bool = False
     """It does not answer us, whatever the reason."""
     powered: bool = True
@@ -97,7 +100,9 @@ class SimHypervisor:
 
     def define(self, xml: str) -> None:
         self.world.effect(self.name)
-        data = json.loads(xml)
+        tag = re.match(r'<pcloud:server generation="(\d+)"/>', xml)
+        data = json.loads(xml[tag.end() :] if tag else xml)
+        data["mark"]["generation"] = int(tag[1]) if tag else data["mark"]["generation"]
         with self.world.lock:
             old = self.me.domains.get(data["name"])
             if old is not None and old.mark is None:
@@ -134,7 +139,14 @@ class SimHypervisor:
         self.world.effect(self.name)
 
     def definition(self, name: str) -> str | None:
-        return "<domain/>" if name in self.me.domains else None
+        """As libvirt would print it: the mark in a tag of its own, the rest as the simulation defines it."""
+        found = self.me.domains.get(name)
+        if found is None or found.mark is None:
+            return None
+        data = {"name": name, "uuid": found.uuid, "mac": found.macs[0], "memory": found.memory_mib}
+        return (
+            f'<pcloud:server generation="{found.mark.generation}"/>{json.dumps({**data, "mark": asdict(found.mark)})}'
+        )
 
     def undefine(self, name: str) -> None:
         self.world.effect(self.name)
@@ -192,7 +204,7 @@ class SimShell:
                 self.world.effect(self.name)
             case ["mv", "-n" | "-f", old, new]:
                 self.world.effect(self.name)
-                self.files[new] = self.files.pop(old)
+                self._move(old, new)
                 self.world.effect(self.name)
             case ["stat", "-c", "%s", "--", _]:
                 return Said(1)
@@ -200,9 +212,25 @@ class SimShell:
                 return Said(0 if path in self.files else 1)
             case ["true"]:
                 self.world.effect(self.name)
-            case _:
-                raise AssertionError(f"the simulation knows no {shlex.join(argv)}")
+            case words:
+                return self._read(words)
         return Said()
+
+    def _move(self, old: str, new: str) -> None:
+        self.files[new] = self.files.pop(old)
+        if ".tombstone-" in old and old.endswith(".qcow2"):
+            mine = self.world.disks.pop((self.name, _disk_of(old)), None)
+            self.world.disks |= {(self.name, PurePosixPath(new).name): mine} if mine is not None else {}
+
+    def _read(self, words: Sequence[str]) -> Said:
+        match list(words):
+            case ["cat", "--", path]:
+                return Said(0, self.world.hosts[self.name].texts[path])
+            case ["sh", "-c", _, "whole", disk, xml]:
+                gone = next((p for p in (disk, xml) if p not in self.files), "")
+                return Said(1, f"{gone} is gone") if gone else Said()
+            case _:
+                raise AssertionError(f"the simulation knows no {shlex.join(words)}")
 
     def _gently(
         self, words: Sequence[str], stdin: bytes | BinaryIO | None, stdout: Callable[[bytes], None] | None
@@ -220,7 +248,7 @@ class SimShell:
 
     def _look(self, disk: str) -> bytes:
         """What `salvage.sh` tells of a disk."""
-        data, living = self.world.disks.get((self.name, disk), SimData()), self.world.at_address("")
+        data, living = self.world.disks.get((self.name, _disk_of(disk)), SimData()), self.world.at_address("")
         missing = set(data.orders) - set(living.orders if living is not None else ())
         at = data.reached if data.reached or not data.state else "unknown"
         return f"at {at}\nmissing {len(missing)}\n--\n".encode()
@@ -261,10 +289,16 @@ class SimShell:
         if self.world.hosts[self.name].full:
             raise CommandFailed("No space left on device", where=self.name)
         self.files[path] = hashlib.sha256(data).hexdigest()
+        self.world.hosts[self.name].texts[path] = data.decode("utf-8", "replace")
         self.world.effect(self.name)
 
     def tail(self, path: str, **_: Any) -> str:
         return "Kernel panic - not syncing"
+
+
+def _disk_of(path: str) -> str:
+    """The name under which a disk's data are kept, also while it is put away."""
+    return re.sub(r"\.tombstone-[0-9-]+", "", PurePosixPath(path).name)
 
 
 def _read_order(stdin: bytes | BinaryIO | None) -> tuple[list[str], bytes]:

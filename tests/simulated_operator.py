@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
 from itertools import takewhile
 from typing import Any, cast
 
@@ -29,10 +31,14 @@ from pcloud.events import (
 from pcloud.execute import _Reporter, _Run, run_step
 from pcloud.failover import find_unfenced, finds_replica, leave_alone, plan_failover
 from pcloud.forgetting import plan_forget
+from pcloud.identity import carrier_names
 from pcloud.plan import Plan, plan
 from pcloud.remember import plan_sighting
 from pcloud.steps.fence import Confirm, Fence
+from pcloud.steps.salvage import UNKNOWN, Living, find_living, read_disk
 from pcloud.switchover import plan_failback
+from pcloud.teardown import plan_destroy
+from pcloud.undo import last_put_away, plan_undo, question_of
 from tests.shoppers import Shoppers
 from tests.simulated_time import Died, Inbox, Turns, VirtualTime
 from tests.simulation import SimWorld
@@ -109,7 +115,8 @@ class Operator:
         match verb:
             case "recover":
                 wanted = _options(desired, rest)
-                self._plan_and_run(wanted, plan(wanted, self.world.observe(), DATE))
+                date = self._date() if wanted.options.from_scratch or wanted.options.rebuild else DATE
+                self._plan_and_run(wanted, plan(wanted, self.world.observe(), date))
             case "failover":
                 hosts = tuple(takewhile(lambda word: not word.startswith("--"), rest))
                 given_up = _options(desired, rest[len(hosts) :])
@@ -121,6 +128,10 @@ class Operator:
                 self._run(plan_forget(desired.site, "", self.world.observe(), *rest))
             case "confirm":
                 self._confirm(*rest)
+            case "destroy":
+                self._run(plan_destroy(desired.site.site, desired.digest(), self.world.observe(), self._date()))
+            case "undo":
+                self._undo(desired)
             case _:
                 raise AssertionError(f"no command {verb}")
 
@@ -140,6 +151,30 @@ class Operator:
             before = self.nexts
             self._run(second)
             self.nexts = before + self.nexts
+
+    def _date(self) -> str:
+        """Of a tombstone that an undo may have to tell from others."""
+        return (datetime(2012, 11, 16, 21, 40) + timedelta(seconds=int(self.time.now()))).strftime("%Y%m%d-%H%M%S")
+
+    def _undo(self, desired: Desired) -> None:
+        """As the command does: what is given up is said, what was put away comes back, and a recovery follows."""
+        found = self.world.observe()
+        made = plan_undo(desired, found, self._date())
+        graves, carriers = last_put_away(desired, found), carrier_names(desired.site)
+        living = Living("", "")
+        with suppress(PcloudError):
+            living = find_living(self.world, carriers)
+        reads = {
+            g.names.server: read_disk(self.world, g.host, g.disk, living) for g in graves if g.names.server in carriers
+        }
+        ends = {s: "" if r.at == UNKNOWN else r.at for s, r in reads.items()}
+        held = {s: r.missing for s, r in reads.items() if living.position}
+        question = question_of(desired.site.site, graves, ends, living.position, held)
+        self.say(question)
+        self.said.append(question)
+        self.world.undone |= {n for d in self.world.disks.values() for n in d.orders}
+        if self._run(made).finished is not None and self.outcome == "converged":
+            self._plan_and_run(desired, plan(desired, self.world.observe(), DATE))
 
     def _confirm(self, host: str) -> None:
         report = _Reporter(f"{host}/confirm", lambda _: None, self.time.now, threading.Event())

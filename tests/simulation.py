@@ -17,8 +17,10 @@ from pathlib import Path
 from typing import Any
 
 from pcloud.desired import Desired, ImageSpec, Names, ServerSpec
+from pcloud.dumps import look as look_at_dump
 from pcloud.errors import CommandFailed, HostUnreachable, HypervisorError
 from pcloud.identity import carrier_names
+from pcloud.inventory import defaults_dir
 from pcloud.kept import Heard, Shelf, Sighting, Witnesses
 from pcloud.model import Check, Host, Journey, SecretRef, Site, Visit
 from pcloud.observed import Mark, Observed, Power
@@ -36,6 +38,10 @@ SILENCE_S = 5.0
 """Until a connection to a host that does not answer is given up."""
 
 __all__ = ["BOOT_S", "Died", "SimClock", "SimDomain", "SimHost", "SimWorld", "image_spec", "marks_of", "with_options"]
+
+
+DEMO_DUMP = look_at_dump(defaults_dir("templates") / "shop" / "dump" / "shop.sql.gz", "shop")
+"""The demonstration shop's own, as a plan that restores it knows it."""
 
 
 @dataclass
@@ -59,6 +65,8 @@ class SimWorld:
     """From when to when a person had switched the waiting for a replica off and nobody had seen it."""
     lied: set[str] = field(default_factory=set)
     """Hosts that have power, of which a person said that they have none: nothing can be promised then."""
+    undone: set[int] = field(default_factory=set)
+    """Orders that a person gave up with an undo, by its question."""
     shelves: tuple[Shelf, ...] = ()
     """What hosts keep of the database; looked at when nobody has it."""
     keeping: tuple[str, ...] = ()
@@ -110,6 +118,7 @@ class SimWorld:
             assert host == where, f"{mark.server} g{generation} starts on {host} and was started on {where}"
         mine = set(self.disks.get((host, Names(mark.site, mark.server, mark.generation).disk), SimData()).orders)
         mine |= set(served.orders) if (served := self.at_address("")) else set()
+        mine |= self.undone
         later = [at for at, data in self._disks_of(mark.server, mark.generation) if set(data.orders) - mine]
         assert mark.server in self.carriers() or mark.generation >= generation, (
             f"{mark.server} g{mark.generation} starts on {host} after g{generation} on {where}"

@@ -276,7 +276,7 @@ def test_validate_speaks_json(tmp_path: Path) -> None:
         "what": "is missing; add it (a mapping)",
     }
     assert answer["results"][2]["notes"] == [
-        'inventory/shop.yaml:50: database.dump "shop.sql.gz" is not there (yet): a recovery would wait for it'
+        'inventory/shop.yaml:50: database.dump "shop.sql.gz" is not there; a recovery without a backup would wait'
     ]
 
 

@@ -204,7 +204,13 @@ def test_what_was_put_away_can_be_brought_back_with_all_that_was_known_of_it(wor
     run_all(world)
     left = sorted(f.rpartition("/")[2] for f in world.hosts["h8"].files if ".db-1." in f)
     stone = f"demo.db-1.g1.tombstone-{DATE}"
-    assert left == [f"{stone}.at-0-1-9.note", f"{stone}.console.log", f"{stone}.qcow2", f"{stone}.xml"]
+    assert left == [
+        f"{stone}.at-0-1-9.note",
+        f"{stone}.console.log",
+        f"{stone}.past.note",
+        f"{stone}.qcow2",
+        f"{stone}.xml",
+    ]
 
 
 @pytest.mark.parametrize(

@@ -65,13 +65,14 @@ def make_app() -> typer.Typer:
         runs,
         salvage,
         shoppers,
+        undo,
         whatif,
     )
 
     app = typer.Typer(
         cls=_Explained, help=HELP, no_args_is_help=True, pretty_exceptions_enable=False, add_completion=False
     )
-    for family in (recover, whatif, failover, failback, backup, salvage, reindex, power, look, runs, inventory):
+    for family in (recover, whatif, failover, failback, backup, undo, salvage, reindex, power, look, runs, inventory):
         app.registered_commands += family.app.registered_commands
     images = typer.Typer(no_args_is_help=True)
     images.registered_commands = [*image.app.registered_commands, *image_more.app.registered_commands]

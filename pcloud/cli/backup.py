@@ -13,7 +13,8 @@ from rich.table import Table
 
 from pcloud.backupplan import plan_backup, plan_beside, plan_close, question_of
 from pcloud.backups import TIME, all_holes, choose, tell_hole
-from pcloud.cli.recover import FromBackup, Json, SiteName, Yes, run
+from pcloud.cli.consent import FromBackup, Unproven
+from pcloud.cli.recover import Json, SiteName, Yes, run
 from pcloud.cli.screen import say
 from pcloud.cli.session import Session, open_session, out, stamp
 from pcloud.desired import Desired, Options
@@ -116,13 +117,15 @@ def restore(
         list[str] | None, typer.Option("--without", metavar="HOST", help="Use nothing that this host keeps.")
     ] = None,
     from_backup: FromBackup = "",
+    unproven: Unproven = False,
     yes: Yes = False,
     json: Json = False,
 ) -> None:
     """Bring the database's data back from a backup and the binary log, up to a moment.
 
-    Into the site, its servers with data are made anew; their old disks stay as tombstones. What
-    will be lost is said before you are asked.
+    Into the site, the data are made beside those of a server first, and checked, while the shop sells;
+    then its servers with data are made anew. Their old disks stay as tombstones: `pcloud undo` brings them
+    back. What will be lost is said before you are asked.
     """
     if close and (beside or to):
         raise BadInput("--close goes with nothing else", next=f"pcloud restore {site} --close")
@@ -130,6 +133,7 @@ def restore(
     words = [f"pcloud restore {site}", *([f"--to '{to}'"] if to else []), *(f"--without {h}" for h in without or ())]
     words += [f"--from-backup {from_backup}"] if from_backup else []
     command = " ".join([*words, *(["--beside"] if beside else ["--close"] if close else [])])
+    command += " --unproven" if unproven else ""
     hosts = tuple(without or ())
     look = replace(LOOK, without=hosts, from_backup=from_backup)
     if beside or close:
@@ -153,7 +157,7 @@ def restore(
         asked.append(question_of(session.desired, found, target))
         return replace(plan(session.desired, found, stamp()), operation="restore")
 
-    options = replace(look, until=target)
+    options = replace(look, until=target, unproven=unproven)
     question = lambda _session, _made: asked[0]  # noqa: E731
     run(site, options, into, "restore", yes=yes, json=json, question=question, command=command)
 

@@ -1,4 +1,4 @@
-"""The word of a person for what a promotion gives up: typed beforehand, or asked for at the terminal."""
+"""The word of a person for what is given up or made anew: typed beforehand, or asked for at the terminal."""
 
 from __future__ import annotations
 
@@ -23,6 +23,17 @@ AcceptLoss = Annotated[
         "--yes is not enough.",
         metavar="N|unknown",
     ),
+]
+FromScratch = Annotated[
+    bool, typer.Option("--from-scratch", help="Make every server anew; old disks become tombstones.")
+]
+Empty = Annotated[bool, typer.Option("--empty-database", help="Accept a shop without data when there is no dump.")]
+FromBackup = Annotated[
+    str, typer.Option("--from-backup", help="Restore from this backup, as `backup --list` names it.", metavar="ID")
+]
+Unproven = Annotated[
+    bool,
+    typer.Option("--unproven", help="Though the data were not made, and checked, beside those that serve first."),
 ]
 
 

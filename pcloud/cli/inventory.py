@@ -16,6 +16,7 @@ from pydantic import BaseModel
 from pcloud.cli.screen import say
 from pcloud.desire import check_templates
 from pcloud.document import Document, load_document, parse, parse_document, show_path
+from pcloud.dumps import BadDump, glance
 from pcloud.errors import BadDocument, BadInput, Problem
 from pcloud.images.recipe import Recipe, load_recipe
 from pcloud.inventory import (
@@ -134,8 +135,10 @@ def _notes(inventory: Inventory) -> list[str]:
     where = f"{inventory.document.name}:{inventory.document.line(('database', 'dump'))}"
     if dump is None:
         return [f"{where}: database.dump is not given: a recovery waits for a person, or starts empty when told to"]
-    if not inventory.resolve(dump).is_file():
-        return [f"{where}: database.dump {show(dump)} is not there (yet): a recovery would wait for it"]
+    try:
+        glance(inventory.resolve(dump))
+    except BadDump as error:
+        return [f"{where}: database.dump {show(dump)} {error}; a recovery without a backup would wait"]
     return []
 
 

@@ -15,9 +15,9 @@ import typer
 from rich.console import RenderableType
 
 from pcloud import places, timing
-from pcloud.cli.consent import AcceptLoss, accept, find_question, price_of
+from pcloud.cli.consent import AcceptLoss, Empty, FromBackup, FromScratch, Unproven, accept, find_question, price_of
 from pcloud.cli.screen import say
-from pcloud.cli.session import Session, confirm, err, hosts_of, open_session, out, stamp
+from pcloud.cli.session import Session, confirm, err, hosts_of, open_session, out, plan_whole, stamp
 from pcloud.clock import SystemClock
 from pcloud.desired import Options
 from pcloud.document import decode_text, read_file, show_path
@@ -30,7 +30,7 @@ from pcloud.inventory import find_inventory, load_site
 from pcloud.journal import Journal, RunLock, list_runs, new_run_id, read_run
 from pcloud.model import Site
 from pcloud.observe import observe
-from pcloud.plan import Plan, check_same, plan
+from pcloud.plan import Plan, check_same
 from pcloud.remember import remember
 from pcloud.render.faces import Face, choose_face
 from pcloud.render.plan import render_plan
@@ -54,13 +54,6 @@ Only = Annotated[
 Rebuild = Annotated[
     list[str] | None,
     typer.Option("--rebuild", help="Make this server anew, whatever its state; may be repeated.", metavar="SERVER"),
-]
-FromScratch = Annotated[
-    bool, typer.Option("--from-scratch", help="Make every server anew; old disks become tombstones.")
-]
-Empty = Annotated[bool, typer.Option("--empty-database", help="Accept a shop without data when there is no dump.")]
-FromBackup = Annotated[
-    str, typer.Option("--from-backup", help="Restore from this backup, as `backup --list` names it.", metavar="ID")
 ]
 Lose = Annotated[
     list[str] | None,
@@ -129,7 +122,7 @@ def plan_command(
         raise BadInput("a plan for a loss that did not happen is never run", next="leave out --out, or --lose")
     lost = hosts_of(load_site(find_inventory(site)), lose or (), lose_rack or ())
     with open_session(site, _options(only, rebuild, from_scratch, empty_database), makes=True) as session:
-        made = plan(session.desired, as_lost(observe(session.desired, session.world), lost), stamp())
+        made = plan_whole(session.desired, as_lost(observe(session.desired, session.world), lost))
     made = replace(made, lost=lost)
     if write is not None:
         _write_plan(write, made)
@@ -163,6 +156,7 @@ def recover(
     from_scratch: FromScratch = False,
     empty_database: Empty = False,
     from_backup: FromBackup = "",
+    unproven: Unproven = False,
     accept_loss: AcceptLoss = "",
     json: Json = False,
 ) -> None:
@@ -171,11 +165,12 @@ def recover(
     Where a replica has to take over and orders may be lost, the plan says how many, and waits for
     your word: at the terminal, or by --accept-loss.
     """
-    options = replace(_options(only, rebuild, from_scratch, empty_database, accept_loss), from_backup=from_backup)
+    options = _options(only, rebuild, from_scratch, empty_database, accept_loss)
+    options = replace(options, from_backup=from_backup, unproven=unproven)
     saved = _read_plan(plan_file) if plan_file is not None else ""
 
     def make(session: Session) -> Plan:
-        made = plan(session.desired, observe(session.desired, session.world), stamp())
+        made = plan_whole(session.desired, observe(session.desired, session.world))
         if plan_file is not None:
             check_same(saved, made, str(plan_file))
         return made
@@ -256,15 +251,17 @@ def run(
     question: Callable[[Session, Plan], str] | None = None,
     command: str = "",
     again: bool = False,
+    then: Callable[[Session], Plan] | None = None,
 ) -> None:
     """Plan, show, ask, execute, report; exits with the run's code.
 
     `question`: what to ask before something is changed, "" for nothing. `command`: what a person
     types to do the same again, where that is not the operation and the site. `again`: hosts whose
-    power could not be cut are left alone in a second run.
+    power could not be cut are left alone in a second run. `then`: what follows a run that converged, unasked.
     """
     way = _Way(operation, command or f"pcloud {operation} {name}", yes, json)
-    with open_session(name, options, makes=operation == "recover" or options.until is not None, ask=way.ask) as session:
+    makes = operation in ("recover", "undo") or options.until is not None
+    with open_session(name, options, makes=makes, ask=way.ask) as session:
         state = _run_once(session, make, question, way)
         if state is not None and again and finds_replica(state):
             if not json:
@@ -272,6 +269,9 @@ def run(
             state = _run_once(session, make, question, way) or state
         if state is None:
             return
+        if then is not None and state.finished is not None and state.finished.outcome == "converged":
+            way = replace(way, command=f"pcloud recover {name}")
+            state = _run_once(session, then, lambda _session, _made: "", way) or state
         if _sells(state):  # else a question at an address that nobody holds takes long
             remember(session.desired, session.world)
         unfenced = find_unfenced(state) if again else ()
@@ -307,7 +307,7 @@ def _run_without(session: Session, unfenced: tuple[str, ...], way: _Way) -> RunS
     desired = replace(session.desired, options=leave_alone(session.desired.options, unfenced))
     run_id = new_run_id(places.runs_dir(session.site.site), datetime.now(UTC), f"{way.operation}-again")
     with RunLock(session.site.site, run_id):
-        made = plan(desired, observe(desired, session.world), stamp())
+        made = plan_whole(desired, observe(desired, session.world))
         if not made.changes:
             return None
         if not way.json:

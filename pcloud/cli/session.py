@@ -11,15 +11,18 @@ from pathlib import Path
 
 from pcloud import lab, places
 from pcloud.cli.screen import Screen
-from pcloud.desire import desire
+from pcloud.desire import desire, read_dump
 from pcloud.desired import Desired, ImageFile, ImageSpec, Options
 from pcloud.errors import BadDocument, BadInput, Blocked
 from pcloud.images import Image, find_image
 from pcloud.images.manifest import DISK, INITRD, KERNEL
 from pcloud.inventory import Inventory, find_inventory, find_playbook, load_inventory
 from pcloud.model import Site
+from pcloud.observed import Observed
+from pcloud.plan import Plan, plan
 from pcloud.playbook import check_playbook, load_playbook
 from pcloud.secrets import load_secrets
+from pcloud.steps.database import Restore
 from pcloud.wording import did_you_mean, show
 from pcloud.world import World
 
@@ -94,6 +97,12 @@ def confirm(question: str, *, yes: bool, command: str, declined: str = "nothing 
 def stamp() -> str:
     """The date of a tombstone."""
     return datetime.now(UTC).strftime("%Y%m%d-%H%M%S")
+
+
+def plan_whole(desired: Desired, observed: Observed) -> Plan:
+    """The plan; made again with the dump read through, where it would restore that."""
+    made = plan(desired, observed, stamp())
+    return plan(read_dump(desired), observed, stamp()) if any(isinstance(n.step, Restore) for n in made.nodes) else made
 
 
 def _check_names(site: Site, options: Options) -> None:

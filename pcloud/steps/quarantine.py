@@ -65,7 +65,7 @@ class PutAway:
 
     @property
     def _retire(self) -> Retire:
-        return Retire(self.host, self.names, self.date)
+        return Retire(self.host, self.names, self.date, "past")
 
     def _living(self, world: World) -> str:
         """The primary's position; empty when none answers."""

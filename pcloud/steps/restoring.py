@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from pcloud.backups import Choice
+from pcloud.desired import Dump
 from pcloud.errors import Blocked, CheckFailed, PcloudError
 from pcloud.gtid import behind
 from pcloud.kept import Target, Timeline
 from pcloud.steps.backup import BACKUP, SHORT_S, folder_of
 from pcloud.steps.base import Met, Report, Unmet, World
-from pcloud.steps.database import Restore, holds_data, plain, read_state
+from pcloud.steps.database import CLIENT, Restore, holds_data, load, looked_at, plain, read_state
 from pcloud.steps.pipe import pipe
 
+PROOF = "/var/lib/pcloud/proof"
 BESIDE = "/var/lib/pcloud/beside"
 SETTLE_S = 300
 
@@ -82,7 +86,7 @@ def _open_any(world: World, server: str, place: str, choice: Choice, timeout_s: 
 def _open(world: World, server: str, place: str, choice: Choice, timeout_s: float, report: Report) -> list[str]:
     """The backup itself, from the first host whose copy is what was proven; else what is wrong with each."""
     backup, wrong = choice.backup, []
-    take = [BACKUP, "open", place]
+    take = [BACKUP, "open", place, str(backup.size)]
     for host in choice.hosts:
         give = ["cat", "--", f"{folder_of(world, host)}/{backup.id}.mbs.gz"]
         sent = lambda n: report.progress("copying the backup", n, backup.size, "B")  # noqa: E731
@@ -141,13 +145,19 @@ class RestoreBackup:
     others: tuple[str, ...] = ()
     timeline: Timeline | None = None
     """The one that begins with these data."""
+    undo: bool = False
+    """Something was put away for it that can come back."""
     waits: ClassVar[bool] = False
 
     def check(self, world: World) -> Met | Unmet:
         return _find_data(world, self.server, self.database, self.token, self.others)
 
     def do(self, world: World, report: Report) -> Mapping[str, Any]:
-        used, reached = _make(world, self.server, "restore", self.choice, self.timeout_s, report)
+        try:
+            used, reached = _make(world, self.server, "restore", self.choice, self.timeout_s, report)
+        except PcloudError as error:
+            error.next = ways_on(error, world.site.site, undo=self.undo)
+            raise
         report.progress("starting MariaDB with the restored data")
         world.server_shell(self.server).run([BACKUP, "settle", self.token, *self._words()], deadline_s=SETTLE_S)
         return {"from": used.backup.id, "reached": reached}
@@ -155,6 +165,97 @@ class RestoreBackup:
     def _words(self) -> tuple[str, ...]:
         t = self.timeline
         return () if t is None else (str(t.domain), t.server, plain(t.why))
+
+
+def ways_on(error: PcloudError, site: str, *, undo: bool) -> str:
+    """What a person may do about data that could not be made: the same again would end the same."""
+    good = re.search(r"the last good position is ([0-9]+-[0-9]+-[0-9]+(?:,[0-9]+-[0-9]+-[0-9]+)*)", error.what)
+    ways = [error.next] if error.next else []
+    if good is not None:
+        ways.append(f"restore what comes before it: pcloud restore {site} --to {good[1]}")
+        ways.append(f"take what another host keeps: pcloud restore {site} --without HOST")
+    if undo:
+        ways.append(f"bring back what was put away for it: pcloud undo {site}")
+    return "; or ".join(ways)
+
+
+@dataclass(frozen=True)
+class Prove:
+    """The chosen data were made once beside a server's own, and are whole: its own go on serving meanwhile.
+
+    Nothing of it stays. Like a gate it changes nothing of the site, and is not asked twice.
+    """
+
+    server: str
+    database: str
+    choice: Choice
+    timeout_s: float
+    waits: ClassVar[bool] = True
+
+    def check(self, world: World) -> Met | Unmet:  # noqa: ARG002
+        return Unmet("nobody has made the data yet")
+
+    def do(self, world: World, report: Report) -> Mapping[str, Any]:
+        machine, site = world.server_shell(self.server), world.site.site
+        try:
+            _, reached = _make(world, self.server, "proof", self.choice, self.timeout_s, report)
+            report.progress("checking every table")
+            said = machine.run([BACKUP, "ask", "proof"], deadline_s=self.timeout_s).stdout
+            lines = machine.run(
+                [*CLIENT, f"--socket={PROOF}/mysqld.sock"], deadline_s=SHORT_S, stdin=looked_at(self.database)
+            )
+            if definers := [line for line in lines.stdout.split("\n")[1:] if line]:
+                what = f"the data have definers without an account: {', '.join(definers[:5])}"
+                raise CheckFailed(what, where=self.server)
+        except PcloudError as error:
+            error.next = ways_on(error, site, undo=False)
+            if "have no room" in error.what:
+                error.next = (
+                    f"give {self.server} a larger disk (disk_gib), or have its data replaced though the new ones were "
+                    f"never made: pcloud restore {site} --unproven"
+                )
+            raise
+        finally:
+            with suppress(PcloudError):
+                machine.run([BACKUP, "close", "proof"], deadline_s=SHORT_S)
+        counts = dict(line.split(" ", 1) for line in said.splitlines() if line.startswith(("tables ", "rows ")))
+        return {"reached": reached, **counts}
+
+
+@dataclass(frozen=True)
+class ProveDump:
+    """The dump was loaded once into a MariaDB beside a server's own, which goes on serving meanwhile; as `Prove`."""
+
+    server: str
+    database: str
+    dump: Dump
+    timeout_s: float
+    waits: ClassVar[bool] = True
+
+    def check(self, world: World) -> Met | Unmet:  # noqa: ARG002
+        return Unmet("nobody has loaded the dump yet")
+
+    def do(self, world: World, report: Report) -> Mapping[str, Any]:
+        machine, site = world.server_shell(self.server), world.site.site
+        socket = f"--socket={PROOF}/mysqld.sock"
+        try:
+            report.progress("starting an empty MariaDB beside its own")
+            machine.run([BACKUP, "fresh", "proof", str(3 * self.dump.size >> 10)], deadline_s=SETTLE_S)
+            machine.run([BACKUP, "serve", "proof"], deadline_s=SETTLE_S)
+            accounts = machine.run(["cat", "/etc/mysql/accounts.sql"], deadline_s=SHORT_S).stdout
+            machine.run([*CLIENT, socket], deadline_s=SHORT_S, stdin=accounts.encode())
+            load(machine, self.server, self.database, self.dump, self.timeout_s, report, site, options=(socket,))
+        except PcloudError as error:
+            if "MiB are needed" in error.what:
+                error.next = (
+                    f"give {self.server} a larger disk (disk_gib), or have its data replaced though the dump was never "
+                    f"loaded: pcloud recover {site} --from-scratch --unproven"
+                )
+            raise
+        finally:
+            with suppress(PcloudError):
+                machine.run([BACKUP, "close", "proof"], deadline_s=SHORT_S)
+        return {"dump": self.dump.path}
 
 
 @dataclass(frozen=True)

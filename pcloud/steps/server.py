@@ -21,6 +21,9 @@ class Retire:
     host: str
     names: Names
     date: str
+    why: str = ""
+    """Noted beside it for `undo`: `past` where another copy had taken its place before, `undo-DATE` where what was
+    put away at DATE comes back for it."""
     waits: ClassVar[bool] = False
 
     def check(self, world: World) -> Met | Unmet:
@@ -47,6 +50,8 @@ class Retire:
         if definition is not None:
             shell.write(f"{tombstone}.xml", definition.encode(), mode=0o600)
         report.progress("putting away")
+        if self.why:
+            shell.write(f"{tombstone}.{self.why}.note", b"")
         there = hypervisor.volumes(pool)
         for name, kept in ((self.names.disk, f"{tombstone}.qcow2"), (self.names.console, f"{tombstone}.console.log")):
             if name in there:

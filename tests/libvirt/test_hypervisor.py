@@ -19,6 +19,7 @@ from pcloud.hypervisor import NAMESPACE, Hypervisor
 from pcloud.inventory import defaults_dir
 from pcloud.model import Host
 from pcloud.observed import Mark, Power
+from pcloud.steps.undo import renumbered
 from pcloud.templating import Templates
 
 NODE = """<node>
@@ -83,6 +84,20 @@ def test_redefining_keeps_the_identity_and_takes_the_new_generation(host: Hyperv
     host.define(definition(2))
     marks = [s.mark.generation for s in host.servers() if s.mark]
     assert marks == [2]
+
+
+def test_what_was_put_away_is_defined_again_as_a_newer_generation(host: Hypervisor) -> None:
+    """From the definition as libvirt prints it, which is what lies beside the tombstone."""
+    host.define(definition(1))
+    printed = host.definition("demo.fe-1")
+    assert printed is not None
+    host.undefine("demo.fe-1")
+    host.define(renumbered(printed, Names("demo", "fe-1", 1), Names("demo", "fe-1", 12)))
+    [seen] = [s for s in host.servers() if s.mark]
+    assert seen.mark == Mark("demo", "fe-1", "frontend", "0123abcd", "d" * 64, 12)
+    assert "/pool/demo.fe-1.g12.qcow2" in seen.files
+    assert "/pool/demo.fe-1.g12.seed.iso" in seen.files
+    assert ".g1." not in (host.definition("demo.fe-1") or "")
 
 
 def test_the_kernel_command_line_is_escaped(host: Hypervisor) -> None:
