@@ -26,9 +26,12 @@ SHORT_S = 60
 
 
 def open_door(world: World, server: str, name: str, *command: str) -> str:
-    """The private key that may run `command` on the server, once and soon; the file's text."""
+    """The private key that may run `command` on the server, once and soon; the file's text.
+
+    A door is nobody else's: whoever comes late to an earlier one finds that one shut, and not this one open.
+    """
     private, public = keypair_from_seed(secrets.token_bytes(32), "")
-    argv = [DOOR, "open", name, *command]
+    argv = [DOOR, "open", f"{name}-{secrets.token_hex(4)}", *command]
     world.server_shell(server).run(argv, stdin=f"{public}\n".encode(), deadline_s=SHORT_S)
     return private
 

@@ -78,7 +78,7 @@ def tell(report: Report, first: State, now: State, elapsed_s: float) -> None:
         report.progress(now.doing)
         return
     left = max(0, now.total - now.done)
-    words = f", {pace / 1e6:.1f} MB/s, about {left / pace:.0f} s more" if pace else ""
+    words = f", {pace / 1e6:.1f} MB/s, about {left / pace:.0f} s more" if pace > 0 else ""
     report.progress(f"{now.doing}{words}", min(now.done, now.total), now.total, "B")
 
 

@@ -12,8 +12,10 @@ die() { echo "door: $*" >&2; exit 1; }
 
 lock() { exec 9>/run/pcloud-door.lock; flock -w 10 9 || die "another one is at the door"; }
 
-put() { # the file without the door NAME; what is on standard input comes after it
-    { grep -v " pcloud-door-$1\$" "$keys" 2>/dev/null || true; cat; } >"$keys.new"
+put() { # the file without the door NAME and those whose time is over; what is on standard input comes after it
+    local now
+    now=$(date +%Y%m%d%H%M%S)
+    { grep -v " pcloud-door-$1\$" "$keys" 2>/dev/null | awk -F '"' -v now="$now" '$2 "" >= now ""' || true; cat; } >"$keys.new"
     chmod 0600 "$keys.new"
     mv "$keys.new" "$keys"
 }
