@@ -20,7 +20,7 @@ from pcloud.observed import Health
 from pcloud.passedover import find_passed_over
 from pcloud.playbook import Phase
 from pcloud.recall import find_choice, find_streams, last_known, missing_backup
-from pcloud.replicas import Carrier, Fate, How, Roles, carriers_of, resolve
+from pcloud.replicas import Carrier, Fate, How, Roles, carriers_of, others_of, resolve
 from pcloud.sightings import all_notes, holders
 from pcloud.steps.base import Step
 from pcloud.steps.copying import Seed
@@ -341,8 +341,7 @@ def index(draft: Draft, phase: Phase) -> None:
 
 
 def _seed(draft: Draft, phase: Phase, name: str, roles: Roles) -> str:
-    carriers = sorted(carriers_of(draft.desired), key=lambda s: s.name != roles.primary)
-    others = tuple((s.name, s.address) for s in carriers if s.name != name)
+    others = others_of(draft.desired, name, roles.primary)
     step = Seed(name, draft.desired.site.database.name, others, _address(draft))
     needs = [f"{name}/restore", *(f"{roles.primary}/{verb}" for verb in ("promote", "primary"))]
     seeded = _add(draft, phase, name, "seed", step, needs, f"a copy of what {roles.primary} holds")
