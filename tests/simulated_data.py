@@ -249,7 +249,7 @@ class SimGuest:
     def _ask_copy(self) -> Said:
         data = self.data
         if (copying := data.copying) is not None:
-            done = (1 - (copying[1] - self.world.clock.now()) / COPY_S) * 1e8
+            done = min(max(0.0, 1 - (copying[1] - self.world.clock.now()) / COPY_S), 1.0) * 1e8
             return Said(0, f"going {done:.0f} 100000000 copying\n")
         if data.state == "copying":
             return Said(0, "ended 3\nthe copy broke off\n")
