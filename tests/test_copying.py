@@ -165,7 +165,9 @@ def test_tables_without_transactions_are_of_the_same_moment_as_the_position(pair
         seed(pair)
         pair.idx.run("/usr/lib/pcloud/follow", SERVICE)
         time.sleep(1)
-        pair.db.run("pkill", "-x", "bash", check=False)
+        pair.db.run("pkill", "-f", "INSERT INTO shop.a_stats", check=False)
+        writers = "SELECT COUNT(*) FROM information_schema.processlist WHERE user = 'root' AND id <> CONNECTION_ID()"
+        eventually(lambda: pair.db.sql(writers) == "0")
     last = pair.db.sql("SELECT @@gtid_current_pos")
     assert pair.idx.sql(f"SELECT MASTER_GTID_WAIT('{last}', 60)") == "0", slave(pair.idx)["Last_SQL_Error"]
     sums = "CHECKSUM TABLE shop.a_stats, shop.z_stats, shop.bulk"
