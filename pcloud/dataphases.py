@@ -20,15 +20,16 @@ from pcloud.observed import Health
 from pcloud.passedover import find_passed_over
 from pcloud.playbook import Phase
 from pcloud.recall import find_choice, find_streams, last_known, missing_backup
-from pcloud.replicas import Carrier, Fate, How, Roles, carriers_of, resolve
+from pcloud.replicas import Carrier, Fate, How, Roles, carriers_of, others_of, resolve
 from pcloud.sightings import all_notes, holders
 from pcloud.steps.base import Step
+from pcloud.steps.copying import Seed
 from pcloud.steps.database import Restore
 from pcloud.steps.gate import AwaitSale, Ready
 from pcloud.steps.index import BuildIndex
 from pcloud.steps.measuring import Basis
 from pcloud.steps.promotion import Promote
-from pcloud.steps.replication import Follow, Seed, SemiSync, Take, how_to_mend, wait_ms
+from pcloud.steps.replication import Follow, SemiSync, Take, how_to_mend, wait_ms
 from pcloud.steps.restoring import NoBackup, RestoreBackup
 from pcloud.steps.sighting import NoteWaits
 from pcloud.steps.stop import Consent, PassOver, Stop
@@ -334,8 +335,8 @@ def index(draft: Draft, phase: Phase) -> None:
 
 
 def _seed(draft: Draft, phase: Phase, name: str, roles: Roles) -> str:
-    database = draft.desired.site.database
-    step = Seed(name, database.name, _address(draft), database.restore_timeout_s)
+    others = others_of(draft.desired, name, roles.primary)
+    step = Seed(name, draft.desired.site.database.name, others, _address(draft))
     needs = [f"{name}/restore", *(f"{roles.primary}/{verb}" for verb in ("promote", "primary"))]
     seeded = _add(draft, phase, name, "seed", step, needs, f"a copy of what {roles.primary} holds")
     return [seeded, *note_filled(draft, phase, name, "copied", [seeded])][-1]

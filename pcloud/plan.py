@@ -23,12 +23,13 @@ from pcloud.obstacles import find_obstacles
 from pcloud.phases import PHASES
 from pcloud.playbook import Phase
 from pcloud.spread import find_crowded
+from pcloud.steps.copying import Seed
 from pcloud.steps.database import Restore
 from pcloud.steps.gate import AwaitSale, Ready, RunCommand
 from pcloud.steps.index import BuildIndex
 from pcloud.steps.noting import NoteFilled, NoteGeneration, NotePast
 from pcloud.steps.promotion import Promote
-from pcloud.steps.replication import Follow, Seed, SemiSync, Take
+from pcloud.steps.replication import Follow, SemiSync, Take
 from pcloud.steps.server import Cycle
 from pcloud.steps.sighting import NoteWaits
 from pcloud.steps.stop import Stop

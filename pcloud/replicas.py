@@ -109,6 +109,12 @@ def carriers_of(desired: Desired) -> tuple[ServerSpec, ...]:
     return tuple(desired.server(name) for name in carrier_names(desired.site))
 
 
+def others_of(desired: Desired, name: str, first: str) -> tuple[tuple[str, str], ...]:
+    """The other carriers, each with its own address; `first` comes before the rest."""
+    carriers = sorted(carriers_of(desired), key=lambda s: s.name != first)
+    return tuple((s.name, s.address) for s in carriers if s.name != name)
+
+
 def resolve(
     site: str,
     address: str,

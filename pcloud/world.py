@@ -242,6 +242,9 @@ class World:
                 except ElementTree.ParseError as error:
                     raise BadInput(f"is no XML once rendered: {error}", where=_DEFINITION) from error
 
+    def host_key(self, server: str) -> str:
+        return self._material.host_keys[server]
+
     # -- questions
 
     def hear(self, witnesses: Witnesses) -> tuple[Heard, tuple[Sighting, ...]]:

@@ -28,6 +28,20 @@ from tests.simulation import image_spec
 Files = Mapping[str, Mapping[str, SeedFile]]
 
 SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+UNIT = """while :; do
+    rm -f /run/mysqld/booted
+    /usr/lib/pcloud/backup install || { sleep 0.5; continue; }
+    /usr/lib/pcloud/replica keep
+    /usr/sbin/mariadbd 7>&- 8>&- 9>&- & pid=$!
+    until mariadb -e 'DO 1' 2>/dev/null; do kill -0 $pid 2>/dev/null || break; sleep 0.1; done
+    /usr/lib/pcloud/primary boot
+    /usr/lib/pcloud/backup begun
+    touch /run/mysqld/booted
+    wait $pid || [ "$1" = always ] || exit
+    sleep 0.2
+done
+"""
+"""What systemd does with mariadb.service; after a crash only where its argument is `always`."""
 EMPTY = ("/run", "/var/lib/mysql", "/var/lib/pcloud", "/var/lib/sphinxsearch", "/var/log/sphinxsearch")
 """Folders that a fresh server has for itself."""
 
@@ -120,11 +134,25 @@ def start_mariadb(guest: Guest, stack: ExitStack, log: Path, data: Path | None =
     if data is not None:
         subprocess.run(["cp", "-a", f"{data}/.", f"/proc/{guest.pid}/root/var/lib/mysql"], check=True, timeout=60)
         guest.run("sh", "-c", "chown mysql:mysql /var/lib/mysql; install -d -o mysql -g mysql /run/mysqld")
-    guest.run("/usr/lib/pcloud/replica", "keep")
-    process = stack.enter_context(guest.daemon("/usr/sbin/mariadbd", log=log))
-    eventually(lambda: guest.run("mariadb", "-e", "SELECT 1", check=False).returncode == 0)
-    guest.run("/usr/lib/pcloud/primary", "boot", check=False)
+    guest.run("rm", "-f", "/run/mysqld/booted")
+    process = stack.enter_context(guest.daemon("bash", "-c", UNIT, log=log))
+    eventually(lambda: guest.run("test", "-e", "/run/mysqld/booted", check=False).returncode == 0)
     return process
+
+
+def host_key(guest: Guest) -> str:
+    return guest.run("cat", "/etc/ssh/ssh_host_ed25519_key.pub").stdout.strip()
+
+
+@contextmanager
+def logins(guest: Guest, log: Path) -> Iterator[None]:
+    """The server's sshd, as its image and its seed configure it."""
+    config = "/run/sshd_config"
+    _write(guest, config, image_files("base")["/etc/ssh/sshd_config.d/pcloud.conf"].encode(), 0o600, "root:root")
+    guest.run("mkdir", "-p", "/run/sshd")
+    guest.run("rm", "-f", "/root/.ssh/authorized_keys2")
+    with guest.daemon("/usr/sbin/sshd", "-D", "-e", "-f", config, "-o", "PidFile=none", log=log):
+        yield
 
 
 @contextmanager

@@ -11,14 +11,16 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, cast
 
 from pcloud.clock import SystemClock
 from pcloud.errors import CommandFailed
-from pcloud.inventory import defaults_dir
+from pcloud.inventory import defaults_dir, load_site
 from pcloud.model import SecretRef, Site
 from pcloud.steps.backup import folder_of
-from tests.guests import Guest, eventually, program, secret, start_mariadb
+from pcloud.steps.copying import Seed
+from pcloud.world import World
+from tests.guests import UNIT, Guest, eventually, host_key, program, secret, start_mariadb
 
 DUMP = defaults_dir("templates") / "shop" / "dump" / "shop.sql.gz"
 PRIMARY = "/usr/lib/pcloud/primary"
@@ -28,8 +30,6 @@ RESTORED = (
     "INSERT INTO pcloud.restored VALUES (1, 'restored', 't', NOW());"
 )
 DB, IDX, SERVICE = "10.77.0.61", "10.77.0.71", "10.77.0.60"
-INIT = "while :; do /usr/lib/pcloud/backup install; /usr/sbin/mariadbd; sleep 0.2; done"
-"""What systemd does with mariadb.service."""
 
 
 @dataclass
@@ -199,14 +199,17 @@ class Place:
     def server_shell(self, server: str) -> Inside:
         return Inside({"db-1": self.db, "idx-1": self.idx}[server], server)
 
+    def host_key(self, server: str) -> str:
+        return host_key({"db-1": self.db, "idx-1": self.idx}[server])
+
     def reveal(self, reference: SecretRef) -> str:
         return secret(reference.secret)
 
     @contextmanager
     def running(self, guest: Guest) -> Iterator[None]:
         """MariaDB under an init that starts it again, with what a restore left to be put in place."""
-        with guest.daemon("setsid", "sh", "-c", INIT, log=self.log):
-            eventually(lambda: guest.run("mariadb", "-e", "SELECT 1", check=False).returncode == 0)
+        with guest.daemon("setsid", "bash", "-c", UNIT, "bash", "always", log=self.log):
+            eventually(lambda: guest.run("test", "-e", "/run/mysqld/booted", check=False).returncode == 0)
             yield
             guest.run("pkill", "-KILL", "-f", "backup install", check=False)
             guest.run("pkill", "-KILL", "-x", "mariadbd", check=False)
@@ -224,3 +227,10 @@ class Place:
 
 def replace_pool(site: Site, name: str) -> Any:
     return site.host(name).model_copy(update={"pool": f"/var/lib/pcloud/{name}"})
+
+
+def copy(pair: Pair, taker: Guest) -> None:
+    """As a recovery makes a replica: all that the primary has."""
+    giver, address = (pair.db, DB) if taker is pair.idx else (pair.idx, IDX)
+    world = Place(pair.db, pair.idx, pair.folder / "log", load_site(defaults_dir("inventory") / "demo.yaml"))
+    Seed(taker.name, "shop", ((giver.name, address),), SERVICE).do(cast(World, world), Quiet())

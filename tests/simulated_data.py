@@ -18,7 +18,8 @@ from pcloud.gtid import behind
 from pcloud.kept import FOREVER_MS
 from pcloud.observed import SeenDatabase
 from pcloud.steps.backup import BACKUP
-from pcloud.steps.replication import COPY_FROM, FOLLOW, HEARD, PRIMARY, ROLE_S, TAKEN
+from pcloud.steps.copying import COPY_FROM, COPY_TO, DOOR
+from pcloud.steps.replication import FOLLOW, HEARD, PRIMARY, ROLE_S, TAKEN
 
 if TYPE_CHECKING:
     from tests.simulation import SimWorld
@@ -78,10 +79,13 @@ class SimData:
     """When it last heard its primary; kept on its disk."""
     acked: bool = False
     """Its primary waited for its acknowledgement then."""
+    copying: tuple[str, float] | None = None
+    """Whose data are on their way to it, by the address, and when they will be whole; a power cut ends that."""
 
     def starts(self) -> None:
         """A boot: the role comes from the disk, and a primary's commits wait as before; replication does not start."""
         self.running, self.semi_sync, self.slow = False, self.semi_sync and self.primary, False
+        self.copying = None
 
     @property
     def reached(self) -> str:
@@ -92,6 +96,15 @@ class SimData:
         if self.position:
             self.past = {**self.past, self.domain: self.position}
         self.domain, self.position, self.received = domain, 1, 0
+
+    def copy_on(self, address: str, until: float, source: SimData | None, now: float) -> None:
+        """A copy goes on by itself, until it is whole or its source is gone."""
+        if source is None:
+            self.copying = None
+        elif now >= until:
+            self.state, self.token, self.source, self.copying = source.state, source.token, address, None
+            self.position, self.domain, self.past, self.received = source.position, source.domain, dict(source.past), 0
+            self.orders = self.relayed = source.orders
 
     def receive(self, source: SimData, now: float) -> None:
         """What the source has and this one lacks; nothing when this one has what the source never had."""
@@ -132,7 +145,7 @@ class SimGuest:
             raise HostUnreachable("no answer", where=self.name)
         return found
 
-    def run(self, argv: Sequence[str], *, stdin: bytes | BinaryIO | None = None, **_: Any) -> Said:
+    def run(self, argv: Sequence[str], *, stdin: bytes | BinaryIO | None = None, **_: Any) -> Said:  # noqa: C901 (a program each)
         if not self.world.answering(self.name):
             self.world.clock.work(SILENCE_S)
             raise HostUnreachable("no answer", where=self.name)
@@ -146,8 +159,12 @@ class SimGuest:
                 return self._role(verb, rest, timeout)
             case [program, verb, *rest] if program == PRIMARY:
                 return self._role(verb, rest)
-            case [program, address] if program in (COPY_FROM, FOLLOW):
-                return self._copy(address) if program == COPY_FROM else self._follow(address)
+            case [program, address] if program == FOLLOW:
+                return self._follow(address)
+            case [program, verb, *_] if program in (COPY_FROM, COPY_TO, DOOR):
+                return self._copying(verb, stdin)
+            case ["test", "-x", program] if program == DOOR:
+                pass
             case words if tuple(words) == self.world.site.search.argv:
                 self.world.clock.work(INDEX_S)
                 self.world.effect()
@@ -216,21 +233,37 @@ class SimGuest:
         state = "ON" if data.semi_sync and replicas else "OFF"
         return Said(0, f"{role} {int(data.semi_sync)} {data.timeout} {state} {replicas} {memory}\n")
 
+    def _copying(self, verb: str, stdin: bytes | BinaryIO | None) -> Said:
+        match verb:
+            case "offer" if self.data.state == "restored":
+                return Said(0, "100000000 10.11.19-MariaDB\n")
+            case "offer":
+                raise CommandFailed("its data are not whole", where=self.name)
+            case "begin":
+                assert isinstance(stdin, bytes)
+                return self._copy(stdin.split(b"\n")[0].decode().split()[-1])
+            case "ask":
+                return self._ask_copy()
+        self.world.effect()
+        return Said()
+
     def _copy(self, address: str) -> Said:
-        source = self.world.at_address(address)
-        if source is None:
-            raise CommandFailed("Can't connect to server", where=self.name)
+        """It goes on by itself."""
         self.world.effect()
         self.data.state, self.data.token, self.data.source, self.data.running = "copying", "", "", False
         self.data.orders = self.data.relayed = ()
-        self.world.clock.work(COPY_S)
-        self.world.effect()
-        self.data.state, self.data.token, self.data.position = source.state, source.token, source.position
-        self.data.domain, self.data.past, self.data.received = source.domain, dict(source.past), 0
-        self.data.orders = self.data.relayed = source.orders
-        self.data.source = address
+        self.data.copying = (address, self.world.clock.now() + COPY_S)
         self.world.effect()
         return Said()
+
+    def _ask_copy(self) -> Said:
+        data = self.data
+        if (copying := data.copying) is not None:
+            done = min(max(0.0, 1 - (copying[1] - self.world.clock.now()) / COPY_S), 1.0) * 1e8
+            return Said(0, f"going {done:.0f} 100000000 copying\n")
+        if data.state == "copying":
+            return Said(0, "ended 3\nthe copy broke off\n")
+        return Said(0, "ended 0\n" if data.state == "restored" else "none\n")
 
     def _follow(self, address: str) -> Said:
         self.world.effect()

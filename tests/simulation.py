@@ -259,6 +259,12 @@ class SimWorld:
 
     def find_data(self, server: str) -> SimData | None:
         """Of the running copy that is on the network."""
+        found = self._on_disk(server)
+        if found is not None and (copying := found.copying) is not None:
+            found.copy_on(*copying, self.at_address(copying[0]), self.clock.now())
+        return found
+
+    def _on_disk(self, server: str) -> SimData | None:
         for host, domain in self.running(server):
             if not self.hosts[host].on_network:
                 continue
@@ -271,10 +277,10 @@ class SimWorld:
 
     def holders(self) -> list[str]:
         """The servers that have the service address: those that run and have the role."""
-        return [s for s in self.carriers() if self.serving(s) and (d := self.find_data(s)) and d.primary]
+        return [s for s in self.carriers() if self.serving(s) and (d := self._on_disk(s)) and d.primary]
 
     def at_address(self, address: str) -> SimData | None:
-        return next((self.find_data(s) for s in self.holders()), None)
+        return next((self._on_disk(s) for s in self.holders()), None)
 
     def source_of(self, server: str) -> SimData:
         """What an index on this server is made from: its own data, or the primary's."""
@@ -316,6 +322,9 @@ class SimWorld:
     def hear(self, witnesses: Witnesses) -> tuple[Heard, tuple[Sighting, ...]]:
         self.hearing.answered()
         return self.hearing.told(witnesses), ()
+
+    def host_key(self, server: str) -> str:
+        return f"ssh-ed25519 AAAA {server}"
 
     def reveal(self, reference: SecretRef) -> str:
         return f"the secret {reference.secret}"

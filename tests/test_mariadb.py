@@ -18,13 +18,14 @@ import pytest
 from pcloud.inventory import defaults_dir, load_site
 from pcloud.observe_data import _ask_inside, _see
 from pcloud.world import World
-from tests.guests import eventually, guests, rendered
+from tests.guests import eventually, guests, logins, rendered
 from tests.mariadbs import (
     IDX,
     PRIMARY,
     SERVICE,
     Pair,
     Place,
+    copy,
     orders,
     place_order,
     restore,
@@ -40,6 +41,7 @@ def pair(tmp_path: Path, data: Path) -> Iterator[Pair]:
         db, idx = stack.enter_context(guests(tmp_path, rendered(tmp_path), ("db-1", "idx-1"), ("mariadb",)))
         made = Pair(db, idx, tmp_path, stack)
         for guest in (db, idx):
+            stack.enter_context(logins(guest, tmp_path / f"{guest.name}.sshd"))
             made.start(guest, data)
         yield made
 
@@ -127,14 +129,14 @@ def test_a_copy_is_whole_and_follows_from_its_own_moment(pair: Pair) -> None:
     pair.db.run(PRIMARY, "take", "alone")
     place_order(pair.db, 1)
     pair.idx.sql("CREATE DATABASE shop_old; INSERT INTO mysql.time_zone_name VALUES ('x', 1)")
-    pair.idx.run("/usr/lib/pcloud/copy-from", SERVICE)
+    copy(pair, pair.idx)
     assert orders(pair.idx) == {"order-1"}
     assert pair.idx.sql("SELECT state FROM pcloud.restored") == "restored"
     assert pair.idx.sql("SELECT @@gtid_slave_pos") == pair.db.sql("SELECT @@gtid_current_pos") != ""
     place_order(pair.db, 2)
     pair.idx.run("/usr/lib/pcloud/follow", SERVICE)
     eventually(lambda: orders(pair.idx) == {"order-1", "order-2"})
-    pair.idx.run("/usr/lib/pcloud/copy-from", SERVICE)
+    copy(pair, pair.idx)
     pair.idx.run("/usr/lib/pcloud/follow", SERVICE)
     place_order(pair.db, 3)
     eventually(lambda: orders(pair.idx) == {"order-1", "order-2", "order-3"})
@@ -145,7 +147,7 @@ def test_a_copy_that_does_not_follow_yet_says_of_whom_it_is_one(pair: Pair) -> N
     restore(pair.db)
     pair.db.run(PRIMARY, "take", "alone")
     place_order(pair.db, 1)
-    pair.idx.run("/usr/lib/pcloud/copy-from", SERVICE)
+    copy(pair, pair.idx)
     pair.crash(pair.idx)
     pair.start(pair.idx)
     shown = slave(pair.idx)
@@ -155,44 +157,24 @@ def test_a_copy_that_does_not_follow_yet_says_of_whom_it_is_one(pair: Pair) -> N
     assert (role(pair.idx), orders(pair.idx), slave(pair.idx)) == ("primary", {"order-1"}, {})
 
 
-def test_a_copy_that_never_began_is_seen(pair: Pair) -> None:
-    restore(pair.idx)
-    failed = pair.idx.run("/usr/lib/pcloud/copy-from", "10.77.0.99", check=False, timeout_s=60)
-    assert failed.returncode == 1
-    assert "10.77.0.99" in failed.stderr
-    assert pair.idx.sql("SELECT state FROM pcloud.restored") == "copying"
-
-
-def test_a_copy_that_is_cut_off_is_not_taken_for_somebody_elses_data(pair: Pair) -> None:
-    restore(pair.db)
-    pair.db.run(PRIMARY, "take", "alone")
-    pair.db.sql("CREATE TABLE shop.a (id INT); CREATE VIEW shop.z AS SELECT id FROM shop.a; DROP TABLE shop.a")
-    failed = pair.idx.run("/usr/lib/pcloud/copy-from", SERVICE, check=False)
-    assert failed.returncode == 1
-    assert "the dump from" in failed.stderr
-    assert int(pair.idx.sql("SELECT COUNT(*) FROM information_schema.tables WHERE table_schema = 'shop'")) > 0
-    assert pair.idx.sql("SELECT state FROM pcloud.restored") == "copying"
-    pair.db.sql("DROP VIEW shop.z")
-    pair.idx.run("/usr/lib/pcloud/copy-from", SERVICE)
-    token = "SELECT CONCAT(state, ' ', token) FROM pcloud.restored"
-    assert pair.idx.sql(token) == pair.db.sql(token)
-
-
 def test_data_that_pcloud_did_not_bring_are_copied_too(pair: Pair) -> None:
     restore(pair.db)
     pair.db.sql("SET sql_log_bin=0; DROP DATABASE pcloud")
     pair.db.run(PRIMARY, "take", "alone")
-    pair.idx.run("/usr/lib/pcloud/copy-from", SERVICE)
+    copy(pair, pair.idx)
     assert pair.idx.sql("SELECT CONCAT(state, ' ', token) FROM pcloud.restored") == "restored unmarked"
 
 
 def test_the_primary_is_never_overwritten(pair: Pair) -> None:
     restore(pair.db)
     pair.db.run(PRIMARY, "take")
-    for script in ("copy-from", "follow"):
-        refused = pair.db.run(f"/usr/lib/pcloud/{script}", IDX, check=False)
-        assert refused.returncode == 1
-        assert "is the primary" in refused.stderr
+    refused = pair.db.run("/usr/lib/pcloud/follow", IDX, check=False)
+    assert refused.returncode == 1
+    assert "is the primary" in refused.stderr
+    pair.db.run("/usr/lib/pcloud/copy-from", "begin", stdin=f"{IDX} 1 10.11 {SERVICE}\nkey\nkey\n")
+    state = partial(pair.db.run, "/usr/lib/pcloud/copy-from", "ask")
+    eventually(lambda: state().stdout.startswith("ended 1\n"))
+    assert "is the primary" in state().stdout
     assert pair.db.sql("SELECT COUNT(*) FROM pcloud.restored") == "1"
 
 

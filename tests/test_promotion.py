@@ -29,10 +29,23 @@ from pcloud.steps.base import Met
 from pcloud.steps.database import Restore
 from pcloud.steps.promotion import Promote, parse_progress
 from pcloud.steps.replication import SemiSync, Switch
-from tests.guests import Guest, eventually, guests, rendered
-from tests.mariadbs import PRIMARY, RESTORED, SERVICE, Pair, Place, Quiet, orders, place_order, restore, role, slave
+from tests.guests import Guest, eventually, guests, logins, rendered
+from tests.mariadbs import (
+    PRIMARY,
+    RESTORED,
+    SERVICE,
+    Pair,
+    Place,
+    Quiet,
+    copy,
+    orders,
+    place_order,
+    restore,
+    role,
+    slave,
+)
 
-COPY, FOLLOW, REPLICA = "/usr/lib/pcloud/copy-from", "/usr/lib/pcloud/follow", "/usr/lib/pcloud/replica"
+FOLLOW, REPLICA = "/usr/lib/pcloud/follow", "/usr/lib/pcloud/replica"
 KEPT, LEFT = "/var/lib/pcloud/relay", "/var/lib/pcloud/relay-left"
 FIRST, SECOND = "1417", "2100"
 """Timelines."""
@@ -49,11 +62,12 @@ def pair(request: pytest.FixtureRequest, tmp_path: Path, data: Path) -> Iterator
         if request.param == "linked":
             idx.run("umount", "/var/lib/mysql", "/var/lib/pcloud")
         for guest in (db, idx):
+            stack.enter_context(logins(guest, tmp_path / f"{guest.name}.sshd"))
             made.start(guest, data)
         restore(db)
         db.run(PRIMARY, "take", "alone")
         place_order(db, 1)
-        idx.run(COPY, SERVICE)
+        copy(made, idx)
         idx.run(FOLLOW, SERVICE)
         db.run(PRIMARY, "waits", "20")
         yield made
@@ -107,7 +121,7 @@ def test_a_promotion_begins_a_timeline_that_everybody_carries(pair: Pair) -> Non
     pair.db.run("ip", "address", "del", f"{SERVICE}/24", "dev", "eth0")
     pair.db.sql("SET GLOBAL read_only=ON")
     cable(pair.db, "up")
-    pair.db.run(COPY, SERVICE)
+    copy(pair, pair.db)
     assert pair.db.sql(ROWS) == pair.idx.sql(ROWS)
     assert behind(pair.db.sql("SELECT @@gtid_slave_pos"), position(pair.idx)) == 0
     assert pair.db.sql("SELECT @@gtid_binlog_pos") == pair.db.sql("SELECT @@gtid_slave_pos")

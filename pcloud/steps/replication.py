@@ -1,7 +1,7 @@
 """The database's roles: who accepts writes and holds the address, who follows, and whether commits wait.
 
-In the guest, `/usr/lib/pcloud/primary` takes and releases the role and says whether commits wait, `copy-from`
-and `follow` make a replica (templates/servers/mariadb). The role is a file on the server's own disk, so that a
+In the guest, `/usr/lib/pcloud/primary` takes and releases the role and says whether commits wait, `follow`
+makes a copy a replica (templates/servers/mariadb). The role is a file on the server's own disk, so that a
 primary that is only started again is the primary again. A position is a GTID list, as MariaDB writes it.
 """
 
@@ -21,7 +21,6 @@ from pcloud.steps.base import Answer, Met, Report, Unmet, World
 from pcloud.steps.database import CLIENT, holds_data
 
 PRIMARY = "/usr/lib/pcloud/primary"
-COPY_FROM = "/usr/lib/pcloud/copy-from"
 FOLLOW = "/usr/lib/pcloud/follow"
 TAKEN = 4
 """How `primary take` ends when somebody else holds the address."""
@@ -198,27 +197,6 @@ def _await(world: World, server: str, gtids: str, timeout_s: float) -> None:
     if waited != [["0"]]:
         look = f"pcloud ssh {world.site.site}/{server} -- mariadb -Ee 'SHOW SLAVE STATUS'"
         raise CheckFailed(f"it does not reach {gtids} within {timeout_s:g} s", where=server, next=look)
-
-
-@dataclass(frozen=True)
-class Seed:
-    """The server's data are a whole copy of those at `address`, taken at one moment; or it is the primary itself."""
-
-    server: str
-    database: str
-    address: str
-    timeout_s: float
-    waits: ClassVar[bool] = False
-
-    def check(self, world: World) -> Met | Unmet:
-        if holds_data(world, self.server, self.database) or is_primary(world, self.server):
-            return Met()
-        return Unmet("it holds no whole copy")
-
-    def do(self, world: World, report: Report) -> Mapping[str, Any]:
-        report.progress("copying the data")
-        world.server_shell(self.server).run([COPY_FROM, self.address], deadline_s=self.timeout_s)
-        return {"position": position(world, self.server)}
 
 
 @dataclass(frozen=True)
