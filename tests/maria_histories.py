@@ -112,7 +112,7 @@ class Life:
         self.write()
 
     def anew(self) -> None:
-        self.replica.run("/usr/lib/pcloud/copy-from", SERVICE, timeout_s=LIMIT_S)
+        self.place.copy(self.replica)
         self.replica.run("/usr/lib/pcloud/follow", SERVICE)
         if self.number % 2:  # as an earlier pcloud left it
             self.replica.sql("STOP SLAVE; RESET MASTER; START SLAVE")

@@ -111,6 +111,11 @@ def slave(guest: Guest) -> dict[str, str]:
     return dict(line.strip().partition(": ")[::2] for line in lines if ":" in line)
 
 
+def left(guest: Guest) -> list[str]:
+    """What is in the server's own folder, but the one for what a replica received."""
+    return [name for name in guest.run("ls", "/var/lib/pcloud").stdout.split() if name != "relay"]
+
+
 def place_order(guest: Guest, number: int, *, over: str = "") -> None:
     row = f"INSERT INTO shop.partner_partner (code, name) VALUES ('order-{number}', 'x')"
     guest.sql(row, *(["--host", over] if over else []))
@@ -205,6 +210,11 @@ class Place:
     def reveal(self, reference: SecretRef) -> str:
         return secret(reference.secret)
 
+    def copy(self, taker: Guest) -> None:
+        """As a recovery makes a replica: all that the primary has."""
+        giver, address = (self.db, DB) if taker is self.idx else (self.idx, IDX)
+        Seed(taker.name, "shop", ((giver.name, address),), SERVICE).do(cast(World, self), Quiet())
+
     @contextmanager
     def running(self, guest: Guest) -> Iterator[None]:
         """MariaDB under an init that starts it again, with what a restore left to be put in place."""
@@ -230,7 +240,5 @@ def replace_pool(site: Site, name: str) -> Any:
 
 
 def copy(pair: Pair, taker: Guest) -> None:
-    """As a recovery makes a replica: all that the primary has."""
-    giver, address = (pair.db, DB) if taker is pair.idx else (pair.idx, IDX)
-    world = Place(pair.db, pair.idx, pair.folder / "log", load_site(defaults_dir("inventory") / "demo.yaml"))
-    Seed(taker.name, "shop", ((giver.name, address),), SERVICE).do(cast(World, world), Quiet())
+    site = load_site(defaults_dir("inventory") / "demo.yaml")
+    Place(pair.db, pair.idx, pair.folder / "log", site).copy(taker)

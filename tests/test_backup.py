@@ -24,12 +24,13 @@ from pcloud.steps.backup import Drop, Keep, Stream, Take, look
 from pcloud.steps.base import Met, Unmet
 from pcloud.steps.keeping import Thin
 from pcloud.steps.restoring import BESIDE, Beside, Close, Prove, RestoreBackup
-from tests.guests import Guest, eventually, guests, rendered
+from tests.guests import Guest, eventually, guests, logins, rendered
 from tests.mariadbs import (
     PRIMARY,
     SERVICE,
     Place,
     Quiet,
+    left,
     orders,
     place_order,
     restore,
@@ -49,6 +50,7 @@ def place(tmp_path: Path, data: Path) -> Iterator[Place]:
         for guest in (db, idx):
             subprocess.run(["cp", "-a", f"{data}/.", f"/proc/{guest.pid}/root/var/lib/mysql"], check=True, timeout=60)
             guest.run("sh", "-c", "chown mysql:mysql /var/lib/mysql; install -d -o mysql -g mysql /run/mysqld")
+            stack.enter_context(logins(guest, tmp_path / f"{guest.name}.sshd"))
             stack.enter_context(made.running(guest))
         restore(db)
         db.run(PRIMARY, "take", "alone")
@@ -361,7 +363,7 @@ def test_the_data_are_made_beside_those_that_serve_and_nothing_of_it_stays(place
     facts = Prove("db-1", "shop", choice, LIMIT_S).do(place, Quiet())  # type: ignore[arg-type]
     assert facts["reached"] == choice.end == position(place.db)
     assert int(facts["rows"]) > 100
-    assert place.db.run("ls", "/var/lib/pcloud").stdout.split() == ["primary"]
+    assert left(place.db) == ["primary"]
     assert place.db.sql("CHECKSUM TABLE shop.partner_partner") == before
 
 
@@ -391,7 +393,7 @@ def test_what_cannot_be_applied_is_named_with_the_last_good_position_and_no_row(
         assert f"pcloud restore demo --to {good}" in caught.value.next
         assert ("pcloud undo demo" in caught.value.next) == isinstance(step, RestoreBackup)
         assert "Nowak" not in str(caught.value)
-    assert place.db.run("ls", "/var/lib/pcloud").stdout.split() == ["primary"]
+    assert left(place.db) == ["primary"]
     to_good = choose(kept(place), Target(gtid=good))
     assert to_good is not None
     facts = do(place, RestoreBackup("idx-1", "shop", to_good, "demo.backup-1.g2", LIMIT_S))

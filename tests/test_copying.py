@@ -22,7 +22,7 @@ from pcloud.steps.copying import COPY_FROM, COPY_TO, DOOR, Seed, open_door
 from pcloud.steps.job import NO_ROOM, State, follow, parse_state, tell
 from pcloud.world import World
 from tests.guests import Guest, eventually, guests, logins, rendered
-from tests.mariadbs import DB, PRIMARY, SERVICE, Pair, Place, Quiet, orders, place_order, restore, slave
+from tests.mariadbs import DB, PRIMARY, SERVICE, Pair, Place, Quiet, left, orders, place_order, restore, slave
 
 KEYS = "/root/.ssh/authorized_keys2"
 EVERYTHING = """
@@ -95,11 +95,6 @@ def fill(guest: Guest, mib: int, schema: str = "shop") -> None:
         f"USE {schema}; CREATE TABLE bulk (id INT PRIMARY KEY AUTO_INCREMENT, t VARBINARY(4096));"
         f"INSERT INTO bulk (t) SELECT CONCAT({', '.join(['RANDOM_BYTES(1000)'] * 4)}) FROM seq_1_to_{mib * 256};"
     )
-
-
-def left(guest: Guest) -> list[str]:
-    """What is in the server's own folder, but the one for what a replica received."""
-    return [name for name in guest.run("ls", "/var/lib/pcloud").stdout.split() if name != "relay"]
 
 
 def between(guest: Guest, program: str, change: str) -> None:

@@ -27,7 +27,7 @@ WHY = "promoted: no acknowledged order is lost"
 
 
 def replicate(place: Place) -> None:
-    place.idx.run("/usr/lib/pcloud/copy-from", SERVICE)
+    place.copy(place.idx)
     place.idx.run("/usr/lib/pcloud/follow", SERVICE)
     eventually(lambda: orders(place.idx) == orders(place.db))
 
