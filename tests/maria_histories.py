@@ -12,10 +12,9 @@ from itertools import pairwise
 from pathlib import Path
 
 from pcloud.backups import choose
-from pcloud.inventory import defaults_dir, load_inventory
 from pcloud.steps.restoring import BESIDE, Beside, Close
-from tests.guests import Guest, eventually, guests, mariadb_data, rendered
-from tests.mariadbs import PRIMARY, SERVICE, Place, restore
+from tests.guests import Guest, eventually, mariadb_data
+from tests.mariadbs import PRIMARY, SERVICE, Place, two_servers
 from tests.test_backup import LIMIT_S, back_up, do, kept, prepare
 
 EVENTS = ("write", "define", "miss", "anew", "failover", "backup")
@@ -43,11 +42,10 @@ def histories(seed: int, count: int) -> Iterator[tuple[str, ...]]:
 class Life:
     """A site's two servers, and what its tables held at each position."""
 
-    def __init__(self, place: Place, stack: ExitStack) -> None:
+    def __init__(self, place: Place) -> None:
         self.place, self.primary, self.replica = place, place.db, place.idx
         self.held: dict[str, str] = {}
         self.number, self.domain, self.backups = 0, 1000, 0
-        self.stack = stack
         self.streams: ExitStack | None = None
         self.primary.sql(
             "USE shop; CREATE TABLE only_inserts (id INT PRIMARY KEY AUTO_INCREMENT, what VARCHAR(40));"
@@ -161,18 +159,9 @@ def checksums(guest: Guest, *options: str) -> str:
 
 def live(folder: Path, data: Path, history: Sequence[str]) -> str:
     """Plays the history; what a restore then does. Raises `AssertionError` when it is not what the data were."""
-    site = load_inventory(defaults_dir("inventory") / "demo.yaml").site
-    with ExitStack() as stack:
-        db, idx = stack.enter_context(guests(folder, rendered(folder), ("db-1", "idx-1"), ("mariadb",)))
-        place = Place(db, idx, folder / "log", site)
-        for guest in (db, idx):
-            guest.run("cp", "-a", f"{data}/.", "/var/lib/mysql")
-            guest.run("sh", "-c", "chown mysql:mysql /var/lib/mysql; install -d -o mysql -g mysql /run/mysqld")
-            stack.enter_context(place.running(guest))
-        restore(db)
-        db.run(PRIMARY, "take", "alone")
+    with two_servers(folder, data) as place:
         prepare(place, "h3")
-        life = Life(place, stack)
+        life = Life(place)
         try:
             for event in history:
                 getattr(life, event)()

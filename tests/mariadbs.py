@@ -20,7 +20,7 @@ from pcloud.model import SecretRef, Site
 from pcloud.steps.backup import folder_of
 from pcloud.steps.copying import Seed
 from pcloud.world import World
-from tests.guests import UNIT, Guest, eventually, host_key, program, secret, start_mariadb
+from tests.guests import UNIT, Guest, eventually, guests, host_key, logins, program, rendered, secret, start_mariadb
 
 DUMP = defaults_dir("templates") / "shop" / "dump" / "shop.sql.gz"
 PRIMARY = "/usr/lib/pcloud/primary"
@@ -233,6 +233,23 @@ class Place:
             yield
             self.idx.run("pkill", "-KILL", "-f", keep, check=False)
             self.idx.run("pkill", "-KILL", "-x", "mariadb-binlog", check=False)
+
+
+@contextmanager
+def two_servers(folder: Path, data: Path) -> Iterator[Place]:
+    """The primary with the shop's data; idx-1 as an image leaves it."""
+    site = load_site(defaults_dir("inventory") / "demo.yaml")
+    with ExitStack() as stack:
+        db, idx = stack.enter_context(guests(folder, rendered(folder), ("db-1", "idx-1"), ("mariadb",)))
+        made = Place(db, idx, folder / "log", site)
+        for guest in (db, idx):
+            subprocess.run(["cp", "-a", f"{data}/.", f"/proc/{guest.pid}/root/var/lib/mysql"], check=True, timeout=60)
+            guest.run("sh", "-c", "chown mysql:mysql /var/lib/mysql; install -d -o mysql -g mysql /run/mysqld")
+            stack.enter_context(logins(guest, folder / f"{guest.name}.sshd"))
+            stack.enter_context(made.running(guest))
+        restore(db)
+        db.run(PRIMARY, "take", "alone")
+        yield made
 
 
 def replace_pool(site: Site, name: str) -> Any:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import subprocess
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,13 +17,12 @@ import pytest
 
 from pcloud.backups import choose
 from pcloud.errors import CheckFailed, CommandFailed
-from pcloud.inventory import defaults_dir, load_inventory
 from pcloud.kept import Backup, Target, Timeline
 from pcloud.steps.backup import Drop, Keep, Stream, Take, look
 from pcloud.steps.base import Met, Unmet
 from pcloud.steps.keeping import Thin
 from pcloud.steps.restoring import BESIDE, Beside, Close, Prove, RestoreBackup
-from tests.guests import Guest, eventually, guests, logins, rendered
+from tests.guests import Guest, eventually
 from tests.mariadbs import (
     PRIMARY,
     SERVICE,
@@ -33,8 +31,8 @@ from tests.mariadbs import (
     left,
     orders,
     place_order,
-    restore,
     role,
+    two_servers,
 )
 
 LIMIT_S = 120
@@ -43,18 +41,8 @@ LIMIT_S = 120
 @pytest.fixture
 def place(tmp_path: Path, data: Path) -> Iterator[Place]:
     """The primary with the shop's data and one order; idx-1 as an image leaves it; h3 and h7 that keep nothing yet."""
-    site = load_inventory(defaults_dir("inventory") / "demo.yaml").site
-    with ExitStack() as stack:
-        db, idx = stack.enter_context(guests(tmp_path, rendered(tmp_path), ("db-1", "idx-1"), ("mariadb",)))
-        made = Place(db, idx, tmp_path / "log", site)
-        for guest in (db, idx):
-            subprocess.run(["cp", "-a", f"{data}/.", f"/proc/{guest.pid}/root/var/lib/mysql"], check=True, timeout=60)
-            guest.run("sh", "-c", "chown mysql:mysql /var/lib/mysql; install -d -o mysql -g mysql /run/mysqld")
-            stack.enter_context(logins(guest, tmp_path / f"{guest.name}.sshd"))
-            stack.enter_context(made.running(guest))
-        restore(db)
-        db.run(PRIMARY, "take", "alone")
-        place_order(db, 1)
+    with two_servers(tmp_path, data) as made:
+        place_order(made.db, 1)
         for host in ("h3", "h7"):
             prepare(made, host)
         yield made
