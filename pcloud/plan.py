@@ -12,12 +12,14 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from graphlib import CycleError, TopologicalSorter
+from typing import Any
 
 from pcloud.decide import Act, decide, find_quarantined
 from pcloud.desired import Desired
 from pcloud.errors import BadInput, Blocked
 from pcloud.events import StepInfo
 from pcloud.graph import Draft, Need, PlanNode
+from pcloud.loss import DataLoss
 from pcloud.observed import Observed
 from pcloud.obstacles import find_obstacles
 from pcloud.phases import PHASES
@@ -67,33 +69,67 @@ class Plan:
     def digest(self) -> str:
         return f"{self.desired_digest}.{self.observed_digest}"
 
+    @property
+    def losses(self) -> dict[str, DataLoss]:
+        """What each promotion gives up, by the server that is promoted."""
+        promotions = [n.step for n in self.nodes if isinstance(n.step, Promote)]
+        return {p.server: p.basis.said for p in promotions if p.basis is not None}
+
     def to_json(self) -> str:
         """For a file that a person reviews; holds no secret. See `check_same`."""
-        data = {
+        return json.dumps(self._data(), indent=2, ensure_ascii=False) + "\n"
+
+    def _data(self) -> dict[str, Any]:
+        return {
             "site": self.site,
             "operation": self.operation,
             "digest": self.digest,
             **({"as_if_lost": self.lost} if self.lost else {}),
             "kept": dict(self.kept),
             **({"advice": self.advice} if self.advice else {}),
+            **({"losses": {s: asdict(loss) for s, loss in self.losses.items()}} if self.losses else {}),
             "steps": [asdict(n.info) for n in self.nodes],
         }
-        return json.dumps(data, indent=2, ensure_ascii=False) + "\n"
 
 
 def check_same(saved: str, now: Plan, name: str) -> None:
-    """Refuses a saved plan when what it was made from has changed."""
+    """Refuses a saved plan when what it was made from has changed, or when the file says something else than it does.
+
+    Reasons are not compared: they hold times. Whoever runs the plan is shown those of `now`.
+    """
+    again = f"pcloud plan {now.site} --out {name}"
     try:
         data = json.loads(saved)
-        digest, keys = data["digest"], [s["key"] for s in data["steps"]]
-    except (ValueError, KeyError, TypeError) as error:
-        raise BadInput("this is not a plan file", where=name, next=f"pcloud plan {now.site} --out {name}") from error
-    if digest != now.digest or keys != [n.key for n in now.nodes]:
-        raise Blocked(
-            "the site or its inventory is not as it was when this plan was made",
-            where=name,
-            next=f"pcloud plan {now.site} --out {name}, and read it again",
-        )
+        digest, there = data["digest"], _compared(data)
+        losses = {server: _read_loss(loss) for server, loss in data.get("losses", {}).items()}
+    except (ValueError, KeyError, TypeError, AttributeError, ArithmeticError, RecursionError) as error:
+        raise BadInput("this is not a plan file", where=name, next=again) from error
+    here = _compared(json.loads(now.to_json()))
+    if digest != now.digest or there.keys() != here.keys():
+        what = "the site or its inventory is not as it was when this plan was made"
+    elif wrong := [key for key in here if there[key] != here[key]]:
+        what = f"the file does not say what the plan does ({', '.join(wrong[:3])}): it was changed after it was made"
+    elif grown := [s for s, loss in now.losses.items() if s not in losses or not _covers(losses[s], loss)]:
+        what = f"more would be lost than when this plan was made: {now.losses[grown[0]]}"
+    else:
+        return
+    raise Blocked(what, where=name, next=f"{again}, and read it again")
+
+
+def _compared(data: Mapping[str, Any]) -> dict[str, Any]:
+    """What a plan's file says, by name, but for the reasons."""
+    steps = {s["key"]: {k: v for k, v in s.items() if k != "reason"} for s in data["steps"]}
+    return {"site": data["site"], "operation": data["operation"], "kept": sorted(data["kept"]), **steps}
+
+
+def _read_loss(data: Mapping[str, Any]) -> DataLoss:
+    counted = data["transactions"]
+    return DataLoss(None if counted is None else int(counted), least=int(data["least"]))
+
+
+def _covers(shown: DataLoss, now: DataLoss) -> bool:
+    """Whether a person to whom `shown` was shown has been shown all of `now`."""
+    return now.accepted(shown.price) and (now.transactions is not None or now.least <= shown.least)
 
 
 def plan(desired: Desired, observed: Observed, date: str) -> Plan:

@@ -110,6 +110,7 @@ def plan_command(
     rebuild: Rebuild = None,
     from_scratch: FromScratch = False,
     empty_database: Empty = False,
+    accept_loss: AcceptLoss = "",
     lose: Lose = None,
     lose_rack: LoseRack = None,
     json: Json = False,
@@ -121,7 +122,8 @@ def plan_command(
     if write is not None and (lose or lose_rack):
         raise BadInput("a plan for a loss that did not happen is never run", next="leave out --out, or --lose")
     lost = hosts_of(load_site(find_inventory(site)), lose or (), lose_rack or ())
-    with open_session(site, _options(only, rebuild, from_scratch, empty_database), makes=True) as session:
+    options = _options(only, rebuild, from_scratch, empty_database, accept_loss)
+    with open_session(site, options, makes=True) as session:
         made = plan_whole(session.desired, as_lost(observe(session.desired, session.world), lost))
     made = replace(made, lost=lost)
     if write is not None:
