@@ -6,7 +6,8 @@ Safety, as sentences:
   (`suspicion.py`), the server is blocked.
 - The same holds for a copy that was never started: an older one may run where nobody looks.
 - Nor is it made elsewhere while it may run on a host that left the inventory (`strangers.py`).
-- A copy older than the newest generation is never started (`generations.py`).
+- A copy older than the newest generation is never started; one that is well and holds data is not
+  stopped for it on one host's word (`generations.py`).
 - Two running copies of one generation are a person's business.
 - Nothing is fenced when nothing is missing.
 - A server that pcloud did not make is never touched.
@@ -27,7 +28,15 @@ from dataclasses import dataclass, replace
 from pcloud.choice import choose, choose_for_data
 from pcloud.decision import MAKES, STAYS, UNHEALTHY, Act, Decision
 from pcloud.desired import Desired, Names, ServerSpec
-from pcloud.generations import Generations, Quarantined, adds_nothing, has_run, quarantined, read_generations
+from pcloud.doubts import find_doubt
+from pcloud.generations import (
+    Generations,
+    Quarantined,
+    adds_nothing,
+    has_run,
+    quarantined,
+    read_generations,
+)
 from pcloud.holding import find_leader, irreplaceable, keep_primary
 from pcloud.identity import STATELESS, carrier_names
 from pcloud.leftovers import Stray, find_strays
@@ -94,7 +103,7 @@ def _decide_one(facts: _Facts, spec: ServerSpec) -> Decision:
         return _beside_empty(facts, spec, full[0], [c for c in copies if c is not full[0]])
     if len(copies) > 1 and len(running) != 1:
         return _block_twins(facts, spec, running or copies)
-    problem = _foreign(facts, spec) or _stray(facts, spec)
+    problem = find_doubt(facts.desired, observed, facts.generations, spec, facts.strays.get(spec.name))
     if problem is not None:
         return problem
     if not copies:
@@ -347,36 +356,3 @@ def _placed(desired: Desired, old: Iterable[Quarantined], d: Decision, placed: P
 
 def _generation(seen: SeenServer) -> int:
     return seen.mark.generation if seen.mark else 0
-
-
-def _foreign(facts: _Facts, spec: ServerSpec) -> Decision | None:
-    site, name = facts.site, Names(facts.site, spec.name).domain
-    for host, seen in facts.observed.lookalikes(name, spec.uuid, spec.mac):
-        if seen.mark is None or (seen.mark.site, seen.mark.server) != (site, spec.name):
-            own = next((h.name for h, _ in facts.observed.copies(site, spec.name)), "")
-            return Decision(
-                spec.name,
-                Act.BLOCK,
-                f"{host.name} has a server {seen.name} with its name or address that is not pcloud's",
-                own,
-                next=f"rename or remove it: pcloud ssh {site}/{host.name} -- virsh domrename {seen.name} NEW-NAME",
-            )
-    return None
-
-
-def _stray(facts: _Facts, spec: ServerSpec) -> Decision | None:
-    """For a data server of which only the disk is left, and that may be all there is of the latest data."""
-    found, site = facts.strays.get(spec.name), facts.site
-    if found is None:
-        return None
-    disk, domain = found.names.disk, found.names.domain
-    return Decision(
-        spec.name,
-        Act.BLOCK,
-        f"libvirt on {found.host} does not know it, but its disk {disk} is there, and may hold what nobody else has",
-        found.host,
-        found.names.generation,
-        next=f"define it again from its definition ({domain}.xml of /etc/libvirt/qemu, in the host's backup): "
-        f"pcloud ssh {site}/{found.host} -- virsh define FILE; then pcloud recover {site}; or have it made anew, which "
-        f"keeps the disk as a tombstone: pcloud recover {site} --rebuild {spec.name}",
-    )

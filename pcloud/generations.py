@@ -28,7 +28,7 @@ from dataclasses import dataclass, field
 
 from pcloud.desired import Names
 from pcloud.notes import NOTES, read_notes
-from pcloud.observed import Observed, Power, SeenDatabase, SeenHost, SeenServer
+from pcloud.observed import Health, Observed, Power, SeenDatabase, SeenHost, SeenServer
 
 LEAP = 1000
 """How far a leap goes where this machine's clock is behind."""
@@ -66,6 +66,10 @@ class Generations:
     """Where it was noted that another server takes over, and is seen that none did."""
     noted: Mapping[tuple[str, int], frozenset[tuple[str, str]]] = field(default_factory=dict)
     """Server and generation to the host it was noted on, and that one's address."""
+    later: Mapping[str, frozenset[int]] = field(default_factory=dict)
+    """Every generation of a server that may have been started."""
+    lone: Mapping[tuple[str, int], str] = field(default_factory=dict)
+    """Those of which nothing is seen but one host's notes: that host."""
     now: int = 0
     """When the hosts were asked, in seconds since 1970."""
 
@@ -89,6 +93,11 @@ class Generations:
 
     def outdated(self, seen: SeenServer) -> bool:
         return seen.mark is not None and self.successor(seen.mark.server, seen.mark.generation) > 0
+
+    def doubt(self, server: str, generation: int) -> str:
+        """The one host that has notes of later generations, where that is all that is seen of them; else empty."""
+        hosts = {self.lone.get((server, g), "") for g in self.later.get(server, ()) if g > generation}
+        return hosts.pop() if len(hosts) == 1 else ""
 
     def missing(self, server: str, present: Set[int]) -> tuple[int, ...]:
         """The generations that count and are neither among those that are present nor put away."""
@@ -135,7 +144,18 @@ def read_generations(observed: Observed, site: str, carriers: tuple[str, ...] = 
     past = [(s, g) for s, g in left if _is_taken_over(observed, carriers, s)]
     held = {n: _held(observed, site, n, begun, [*filled, *past]) for n in carriers}
     newest, sure, voided = _highest(begun), unread <= NOTES, frozenset(left - {*past})
-    return Generations(_highest(every), newest, _highest(buried), sure, held, graves, voided, where, int(observed.at))
+    later = {n: frozenset(g for server, g in [*begun, *filled, *past] if server == n) for n in carriers}
+    lone = _lone(site, observed, {*made, *used})
+    known = _highest(every), newest, _highest(buried), sure, held, graves, voided, where, later, lone
+    return Generations(*known, int(observed.at))
+
+
+def _lone(site: str, observed: Observed, seen: Set[tuple[str, int]]) -> dict[tuple[str, int], str]:
+    """Generations of which one host has notes, and nobody anything else."""
+    holders: dict[tuple[str, int], set[str]] = {}
+    for note in read_notes(site, observed):
+        holders.setdefault((note.server, note.generation), set()).add(note.holder)
+    return {key: next(iter(hosts)) for key, hosts in holders.items() if len(hosts) == 1 and key not in seen}
 
 
 def _is_taken_over(observed: Observed, carriers: tuple[str, ...], server: str) -> bool:
@@ -194,16 +214,29 @@ def adds_nothing(observed: Observed, site: str, host: SeenHost, seen: SeenServer
 
 
 def quarantined(observed: Observed, site: str, generations: Generations) -> tuple[Quarantined, ...]:
-    """Every copy of the site that is older than its server's newest, in the hosts' order."""
+    """Every copy of the site that is older than its server's newest, in the hosts' order.
+
+    A data server that runs and is well is not stopped on the word of one host (`Generations.doubt`).
+    """
     found = []
     for host in observed.hosts:
         for seen in host.servers:
             if seen.mark is not None and seen.mark.site == site and generations.outdated(seen):
                 server, generation = seen.mark.server, seen.mark.generation
+                if is_doubted(observed, generations, seen):
+                    continue
                 newest, runs = generations.successor(server, generation), seen.power is not Power.OFF
                 names = Names(site, server, generation)
                 found.append(Quarantined(host.name, server, generation, newest, runs, names))
     return tuple(found)
+
+
+def is_doubted(observed: Observed, generations: Generations, seen: SeenServer) -> bool:
+    """Whether a data server runs, is well, and would be older by one host's notes alone."""
+    if seen.mark is None or seen.power is not Power.RUNNING or not generations.outdated(seen):
+        return False
+    server, healthy = seen.mark.server, observed.health.get(seen.mark.server, Health(False)).ok
+    return healthy and server in generations.held and bool(generations.doubt(server, seen.mark.generation))
 
 
 def has_run(host: SeenHost, names: Names) -> bool:

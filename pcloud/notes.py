@@ -60,6 +60,12 @@ def read_notes(site: str, observed: Observed) -> Iterator[Note]:
                 yield Note(host.name, file, found["server"], int(found["generation"]), found["kind"] or "", at)
 
 
+def find_notes(site: str, observed: Observed, holder: str, server: str, after: int) -> tuple[str, ...]:
+    """The files in which one host names a generation of the server later than `after`."""
+    found = (n for n in read_notes(site, observed) if (n.holder, n.server) == (holder, server))
+    return tuple(n.file for n in found if n.generation > after)
+
+
 @dataclass(frozen=True)
 class Keepers:
     """The hosts that answer, as keepers of notes; made once for a plan."""
