@@ -237,14 +237,14 @@ def _cut(folder: Path, whole: bytes) -> Path:
 def _no_end(folder: Path, whole: bytes) -> Path:
     text = gzip.decompress(whole)
     path = folder / "no-end.sql.gz"
-    path.write_bytes(gzip.compress(text[: text.rindex(b"-- Dump completed")]))
+    path.write_bytes(gzip.compress(text[: text.rindex(b"INSERT INTO", 0, len(text) * 4 // 5)]))
     return path
 
 
 DUMPS = [
-    ("the dump is missing", _missing, "No such file"),
-    ("the dump is cut off (half a .gz)", _cut, "cannot be used"),
-    ("the dump is cut off (unpacked, it has no last line)", _no_end, "is cut off"),
+    ("the dump is missing", _missing, "is not there"),
+    ("the dump is cut off (half a .gz)", _cut, "is damaged or cut off"),
+    ("the dump is cut off (packed whole, its last tables are missing)", _no_end, "is cut off"),
 ]
 
 
