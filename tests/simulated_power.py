@@ -120,7 +120,7 @@ class SimWay:
             return HostPower.OFF
         return HostPower.ON if self.world.hosts[self._machine].powered else HostPower.OFF
 
-    def order(self, power: HostPower, limit_s: float) -> None:
+    def order(self, power: HostPower, limit_s: float) -> str:
         assert power is HostPower.OFF, "no plan turns a host on"
         mode = self._listen(limit_s)
         self.world.effect()
@@ -128,6 +128,7 @@ class SimWay:
             raise Refused("answers 409: it is off already", f"look at {self.host}'s controller")
         self._switch(mode, limit_s)
         self.world.effect()
+        return ""
 
     def _switch(self, mode: Bmc, limit_s: float) -> None:
         clock = self.world.clock

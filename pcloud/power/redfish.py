@@ -71,18 +71,18 @@ class Redfish:
             )
         return HostPower.OFF if state.casefold() == "off" else HostPower.ON
 
-    def order(self, power: HostPower, limit_s: float) -> None:
+    def order(self, power: HostPower, limit_s: float) -> str:
         """ForceOff, listed or not; never a graceful one. `Off`, where that is listed and ForceOff refused."""
         reset = _mapping(_mapping((self._seen or self._look(limit_s)).get("Actions")).get(RESET))
         target = self._origin.inside(reset.get("target") or f"{self._path}/Actions/ComputerSystem.Reset")
-        listed = reset.get(ALLOWED)
-        listed = [v for v in listed if isinstance(v, str)] if isinstance(listed, list) else []
+        listed = _texts(reset.get(ALLOWED))
         first, second = ("ForceOff", "Off") if power is HostPower.OFF else ("On", "ForceOn")
         if first not in listed and second in listed and power is HostPower.ON:
             first, second = second, first
         try:
             self._ask("POST", target, limit_s, {"ResetType": first})
         except Refused as refused:
+            listed = listed or self._listed_elsewhere(reset, limit_s)
             if second in listed:
                 self._ask("POST", target, limit_s, {"ResetType": second})
             elif listed and first not in listed:
@@ -92,6 +92,18 @@ class Redfish:
                 ) from refused
             else:
                 raise
+        return f"it does not list {first}, and took it" if listed and not {first, second} & set(listed) else ""
+
+    def _listed_elsewhere(self, reset: Mapping[str, Any], limit_s: float) -> list[str]:
+        """What ActionInfo says may be ordered, in place of AllowableValues (DSP0266)."""
+        try:
+            link = reset.get("@Redfish.ActionInfo")
+            said = self._ask("GET", self._origin.inside(link), limit_s).body if link else None
+        except Failed:
+            return []
+        parameters = _mapping(said).get("Parameters")
+        named = [_mapping(p) for p in parameters] if isinstance(parameters, list) else []
+        return [v for p in named if p.get("Name") == "ResetType" for v in _texts(p.get("AllowableValues"))]
 
     def running_s(self, limit_s: float) -> float | None:
         try:
@@ -225,6 +237,10 @@ class Redfish:
             full = "session" in reason.lower()
             return Busy(said, "end sessions at the controller's own page, or wait" if full else self._origin.look)
         return Refused(said, self._origin.look)
+
+
+def _texts(value: object) -> list[str]:
+    return [v for v in value if isinstance(v, str)] if isinstance(value, list) else []
 
 
 def _mapping(value: object) -> Mapping[str, Any]:

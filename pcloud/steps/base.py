@@ -84,6 +84,11 @@ class PowerReading(Protocol):
         """What another way said, where that is something else (`redfish says off`)."""
         ...
 
+    @property
+    def remark(self) -> str:
+        """What a person should know of the order that led to it, or ""."""
+        ...
+
 
 class Watch(Protocol):
     """Who is told how a long order goes, and may give it up."""

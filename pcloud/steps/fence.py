@@ -80,7 +80,8 @@ class Fence:
         except Blocked as error:
             again = f"{error.next}; then pcloud recover {site}. Or {confirm}"
             raise Blocked(f"it is not proven off: {error.what}", where=self.host, next=again) from error
-        return {"asked": [f"off at once, by {reading.way}"]}
+        remark = f"; {reading.remark}" if reading.remark else ""
+        return {"asked": [f"off at once, by {reading.way}{remark}"]}
 
 
 @dataclass(frozen=True)
