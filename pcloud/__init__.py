@@ -41,7 +41,7 @@ The map, each layer importing only what stands lower (import-linter enforces it)
     templating      templates, and the process (renderer) that runs them    seed    what makes a server itself
     document        YAML as hostile input         identity keys   derived, never stored
     model observed events                         frozen data, no I/O
-    controllers                                   pure: whether two controllers are one
+    controllers controllerchecks                  pure: whether two controllers are one; what is wrong with one
     errors clock places files
 
 Where the code differs from the design it started from, and why:

@@ -9,6 +9,7 @@ privilege_how   rakp (RAKP message 2 refuses the role) or set (Set Session Privi
 power, off_after_s, stay_on, ignore_first, shown [[from_s, to_s, "off"], ...], off_code (0xd5)
 busy_orders, busy_reads, busy_code (0xc0), full_sessions (so many are refused: insufficient resources)
 sessions, session_s    so many are open at once; one that is not closed ends by itself (60)
+guid, clock   32 hexadecimal digits as they are sent; Unix time
 late_s, drop_first, dark_after_order_s, no_answer (to the order), silent, no_close (Close Session is not answered)
 """
 
@@ -247,6 +248,10 @@ class IpmiServer:
                 return (0x81, b"") if message.data[0] > privilege else (0, message.data[:1])
             case 6, 0x3C:  # Close Session
                 return None if self.faults.get("no_close") else (0, b"")
+            case 6, 0x37 if "guid" in self.faults:  # Get System GUID
+                return 0, bytes.fromhex(self.faults["guid"])
+            case 10, 0x48 if "clock" in self.faults:  # Get SEL Time
+                return 0, struct.pack("<I", int(self.faults["clock"]))
             case 0, 1:  # Get Chassis Status
                 if self._first("busy_reads"):
                     return self.faults.get("busy_code", 0xC0), b""

@@ -11,7 +11,9 @@ import subprocess
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from datetime import UTC, datetime
 
+from pcloud.hoststate import Controller
 from pcloud.model import Bmc, SecretRef
 from pcloud.observed import HostPower
 from pcloud.power.way import Failed, Passing, Refused, late, password_of, secret_of
@@ -31,6 +33,8 @@ LONGEST = 20
 KNOCK = bytes.fromhex("0600ff07 00 00000000 00000000 09 2018c8 81 00 38 8e 04 b5")
 HEXADECIMAL = re.compile(r"0[xX]([0-9a-fA-F]{2})+")
 """A K_G as controllers' own pages show it."""
+GUID = r"System GUID\s*:\s*(?P<told>[0-9A-Fa-f]{8}(-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12})"
+TIME = r"(?P<told>\d\d/\d\d/(\d\d)?\d\d \d\d:\d\d:\d\d)"
 PRIVILEGES = ("OPERATOR", "ADMINISTRATOR")
 """An operator may switch the power; a controller that gives the user nothing less is asked for more."""
 SUITES = (3, 17)
@@ -76,6 +80,26 @@ class Ipmi:
 
     def running_s(self, limit_s: float) -> float | None:  # noqa: ARG002 (IPMI does not tell it)
         return None
+
+    def examine(self, now: float, limit_s: float) -> Controller:
+        """The privilege is the one that its sessions have; every one may order off."""
+        return Controller(
+            self.name,
+            identity=self._told(["mc", "guid"], limit_s, GUID),
+            login=f"cipher suite {self._suite}",
+            role=self._privilege,
+            may_switch=True,
+            limit_s=REQUESTS * limit_s,
+            offset_s=_offset_s(self._told(["sel", "time", "get"], limit_s, TIME), now),
+        )
+
+    def _told(self, words: Sequence[str], limit_s: float, answer: str) -> str:
+        """ "" where it does not say."""
+        try:
+            found = re.search(answer, self._run(words, limit_s, answer))
+        except Failed:
+            return ""
+        return found["told"].lower() if found else ""
 
     def close(self) -> None:
         """Each session was closed by itself."""
@@ -140,7 +164,7 @@ class Ipmi:
                 f"IPMI knows passwords of up to {LONGEST} bytes, and the secret {secret} is longer",
                 f"give the controller's user a shorter one, and write it in the secret {secret}",
             )
-        env = {"PATH": os.environ.get("PATH", os.defpath), "LC_ALL": "C", "IPMI_PASSWORD": password}
+        env = {"PATH": os.environ.get("PATH", os.defpath), "LC_ALL": "C", "TZ": "UTC", "IPMI_PASSWORD": password}
         return env if self._bmc.kg is None else env | {"IPMI_KGKEY": os.fsdecode(self._kg(self._bmc.kg))}
 
     def _kg(self, reference: SecretRef) -> bytes:
@@ -226,6 +250,16 @@ def _read(master: int, answer: str, end: float) -> str | None:
         text = said.decode(errors="replace")
         if not more or re.search(answer, text):
             return text
+    return None
+
+
+def _offset_s(said: str, now: float) -> float | None:
+    """Its clock less ours; it does not tell its time zone."""
+    if not said:
+        return None
+    year = "%Y" if len(said.split()[0]) == len("01/31/2026") else "%y"
+    with suppress(ValueError):
+        return datetime.strptime(said, f"%m/%d/{year} %H:%M:%S").replace(tzinfo=UTC).timestamp() - now
     return None
 
 

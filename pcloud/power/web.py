@@ -26,6 +26,8 @@ from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
+from cryptography import x509
+
 from pcloud.power.way import Failed, Passing, late
 
 LARGEST = 4 << 20
@@ -63,6 +65,16 @@ class Origin:
         self._ca = ca
         self._by_authority = False
         self._slashed: set[str] = set()
+        self._shown = b""
+
+    @property
+    def certificate_ends(self) -> float | None:
+        """Unix time; None without TLS."""
+        return x509.load_der_x509_certificate(self._shown).not_valid_after_utc.timestamp() if self._shown else None
+
+    @property
+    def pinned(self) -> bool:
+        return bool(self._shown) and not self._by_authority
 
     @property
     def look(self) -> str:
@@ -117,12 +129,14 @@ class Origin:
         pins = _pins(self._ca) if self._ca is not None and not self._by_authority else ()
         if pins:
             wrapped = _unverified().wrap_socket(connect(), server_hostname=self._host)
-            if wrapped.getpeercert(binary_form=True) in pins:
+            self._shown = wrapped.getpeercert(binary_form=True) or b""
+            if self._shown in pins:
                 return wrapped
             wrapped.close()
         given = "".join(ssl.DER_cert_to_PEM_cert(pin) for pin in _pins(self._ca)) if self._ca is not None else None
         verifying = ssl.create_default_context(cadata=given)
         wrapped = verifying.wrap_socket(connect(), server_hostname=self._host)
+        self._shown = wrapped.getpeercert(binary_form=True) or b""
         self._by_authority = True
         return wrapped
 
