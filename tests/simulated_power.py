@@ -121,9 +121,11 @@ class SimWay:
         return HostPower.ON if self.world.hosts[self._machine].powered else HostPower.OFF
 
     def order(self, power: HostPower, limit_s: float) -> str:
-        assert power is HostPower.OFF, "no plan turns a host on"
         mode = self._listen(limit_s)
         self.world.effect()
+        if power is HostPower.ON:
+            self.world.turn_on(self._machine)
+            return ""
         if not self.world.hosts[self._machine].powered and mode is not Bmc.NEVER:
             raise Refused("answers 409: it is off already", f"look at {self.host}'s controller")
         self._switch(mode, limit_s)

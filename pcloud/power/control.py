@@ -133,6 +133,8 @@ class PowerControl:
         self._answers: dict[str, list[Answer]] = {way.name: [] for way in ways}
         self._unheard: set[str] = set()
         self._proof = ""
+        self.took_s: float | None = None
+        """From the last order to switch it off until that was proven."""
 
     @property
     def proof(self) -> str:
@@ -166,7 +168,7 @@ class PowerControl:
 
         Raises `HostUnreachable` with every way's reason, `Blocked` where the ways or a witness contradict each other.
         """
-        course = self._course(HostPower.OFF, watch)
+        course, start, self.took_s = self._course(HostPower.OFF, watch), self._clock.now(), None
         self._witness.before()
         for _ in range(TRIES):
             way = self._switched(course)
@@ -177,7 +179,7 @@ class PowerControl:
                     signs = self._witness.begin()
                 self._hear(signs(), way, course)
                 self._compare(way)
-                self._proof = f"{way.name}: {how}"
+                self._proof, self.took_s = f"{way.name}: {how}", self._clock.now() - start
                 return Reading(HostPower.OFF, way.name, remark=course.remark)
         again = Failed("says off, and then on again", f"see who switches {self._host} on")
         raise self._silent({way.name: again})

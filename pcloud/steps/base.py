@@ -108,6 +108,16 @@ class PowerControl(Protocol):
         """What proved that the host is off; "" where nothing did, or no longer."""
         ...
 
+    @property
+    def identity(self) -> str:
+        """The UUID or serial number of the machine behind it, once it was read; "" where it tells none."""
+        ...
+
+    @property
+    def took_s(self) -> float | None:
+        """From the last order to switch it off until that was proven; None where nothing was ordered, or proven."""
+        ...
+
     def read(self) -> PowerReading: ...
     def force_off(self, watch: Watch | None = None) -> PowerReading:
         """Orders it off, whatever it reads, and returns once that is proven. Raises `Blocked` where its ways or a
