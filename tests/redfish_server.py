@@ -79,10 +79,20 @@ class RedfishServer:
     def _tree(self) -> Case:
         members = self.faults.get("members", [self.system])
         links = [{"@odata.id": self.faults.get("link", m)} for m in members]
+        service = f"{SERVICE}/SessionService"
         tree: Case = {
-            SERVICE: {"Systems": {"@odata.id": f"{SERVICE}/Systems"}, "Links": {"Sessions": {"@odata.id": SESSIONS}}},
-            SESSIONS: {"Members": []},
-            f"{SERVICE}/Systems": {"Members": links},
+            SERVICE: {
+                "@odata.id": SERVICE,
+                "Id": "RootService",
+                "Name": "a service",
+                "RedfishVersion": "1.6.0",
+                "Systems": {"@odata.id": f"{SERVICE}/Systems"},
+                "SessionService": {"@odata.id": service},
+                "Links": {"Sessions": {"@odata.id": SESSIONS}},
+            },
+            service: {"Id": "SessionService", "Name": "sessions", "Sessions": {"@odata.id": SESSIONS}},
+            SESSIONS: {"Name": "sessions", "Members": []},
+            f"{SERVICE}/Systems": {"Name": "systems", "Members": links},
         }
         for member in members:
             reset: Case = {"target": f"{member.rstrip('/')}/Actions/ComputerSystem.Reset"}

@@ -410,7 +410,7 @@ def powered(on: Controller, desired: Desired, image_file: Path) -> Powered:
 
 def test_the_fence_is_unmet_until_off_was_read_twice(powered: Powered) -> None:
     fence = Fence("h3")
-    assert fence.check(powered) == Unmet("redfish says it is on")
+    assert fence.check(powered) == Unmet("nothing proves that this run cut its power")
     assert fence.do(powered, Silence()) == {"asked": ["off at once, by redfish"]}
     how = "redfish: on, then off, read twice"
     assert fence.check(powered) == Met({"proof": how, "read": ["off", "off"], "by": "redfish"})
@@ -425,7 +425,7 @@ def test_what_one_run_ordered_proves_nothing_to_the_next(on: Controller, powered
     assert powered.control.proof
     powered.control = control(on.bmc())
     assert ask_power(powered, "h3") == PowerProof(HostPower.OFF, "", "redfish")
-    assert Fence("h3").check(powered) == Unmet("redfish says it is off, which nobody ordered")
+    assert Fence("h3").check(powered) == Unmet("nothing proves that this run cut its power")
 
 
 def test_a_persons_word_counts_beside_a_controller_that_says_off(on: Controller, powered: Powered) -> None:

@@ -132,6 +132,7 @@ class PowerControl:
         self._one = threading.Lock()  # these little machines choke on questions side by side
         self._answers: dict[str, list[Answer]] = {way.name: [] for way in ways}
         self._unheard: set[str] = set()
+        self._in_vain_s = 0.0
         self._proof = ""
         self.took_s: float | None = None
         """From the last order to switch it off until that was proven."""
@@ -194,9 +195,9 @@ class PowerControl:
             way.close()
 
     def _course(self, wanted: HostPower, watch: Watch | None) -> _Course:
-        """Half the time for a controller of which nobody has heard yet."""
+        """Half the time for a controller of which nobody has heard yet, less what it was asked in vain before."""
         heard = any(self._answers.values())
-        limit_s = self._off_timeout_s if heard else self._off_timeout_s / 2
+        limit_s = self._off_timeout_s if heard else self._off_timeout_s / 2 - self._in_vain_s
         return _Course(wanted, Deadline.after(limit_s, self._clock), watch or _Unwatched())
 
     # -- until it reads as wanted
@@ -356,6 +357,7 @@ class PowerControl:
                 power = way.read(limit_s)
         except Failed as failed:
             (self._unheard.discard if isinstance(failed, Busy) else self._unheard.add)(way.name)
+            self._in_vain_s += self._clock.now() - began
             raise
         self._unheard.discard(way.name)
         self._keep(way, began, power)

@@ -54,7 +54,10 @@ class Fence:
     waits: ClassVar[bool] = False
 
     def check(self, world: World) -> Met | Unmet:
+        """Before the order nothing that a controller says could be enough: it is asked only beside a person's word."""
         word = world.confirmed_off(self.host)
+        if not word and not world.power(self.host).proof:
+            return Unmet("nothing proves that this run cut its power")
         try:
             asked = ask_power(world, self.host)
         except HostUnreachable as error:
