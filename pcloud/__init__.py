@@ -20,8 +20,8 @@ The map, each layer importing only what stands lower (import-linter enforces it)
     images/         recipe -> verified image      lab/     a data centre on one machine
     desire          inventory + images + templates -> Desired; secrets by reference
     plan phases graph decide placement teardown   pure: what is to be done, and where
-    failover switchover whatif                    pure: a host that a person leaves; the database's role moved;
-                                                  what the loss of any host would mean
+    failover switchover whatif rehearsal          pure: a host that a person leaves; the database's role moved;
+                                                  what the loss of any host would mean; a fence tried on a quiet day
     obstacles undo                                pure: what keeps servers from being put away; what was comes back
     backups chain recall backupplan               pure: which backup and binary log are restored, and who keeps them
     rpo keeperphases backupnotes                  pure: what would be lost now; who replaces a keeper; the last backup
@@ -42,7 +42,7 @@ The map, each layer importing only what stands lower (import-linter enforces it)
     templating      templates, and the process (renderer) that runs them    seed    what makes a server itself
     document        YAML as hostile input         identity keys   derived, never stored
     model observed events                         frozen data, no I/O
-    controllers                                   pure: whether two controllers are one
+    controllers controllerchecks                  pure: whether two controllers are one; what is wrong with one
     errors clock places files
 
 Where the code differs from the design it started from, and why:

@@ -54,7 +54,8 @@ def _machine(name: str) -> str:
 def is_same_machine(identity: str, uuid: str, serial: str) -> bool:
     """Whether a controller's machine is the one with this UUID and serial number; also where one does not say.
 
-    The first three fields of a UUID are in one order of bytes here and in the other one there (SMBIOS 2.6, 7.2.1).
+    The first three fields of a UUID are in one order of bytes here and in the other one there (SMBIOS 2.6, 7.2.1),
+    and by IPMI all 16 bytes are sent backwards (IPMI 2.0, 20.8), or should be.
     """
     plain, own = identity.replace("-", ""), uuid.replace("-", "")
     if len(plain) != 32:  # a serial number
@@ -62,8 +63,12 @@ def is_same_machine(identity: str, uuid: str, serial: str) -> bool:
     if len(own) != 32:
         return True
     try:
-        fields = (plain[0:8], plain[8:12], plain[12:16])
-        swapped = "".join(bytes.fromhex(field)[::-1].hex() for field in fields) + plain[16:]
+        told = bytes.fromhex(plain)
     except ValueError:
-        swapped = plain
-    return own in (plain, swapped)
+        return own == plain
+    orders = (told, _swapped(told), told[::-1], _swapped(told[::-1]), _swapped(told)[::-1])
+    return own in {order.hex() for order in orders}
+
+
+def _swapped(uuid: bytes) -> bytes:
+    return uuid[3::-1] + uuid[5:3:-1] + uuid[7:5:-1] + uuid[8:]

@@ -8,36 +8,20 @@ sentence where a person must decide. What `pcloud hosts prepare` can do has that
 from __future__ import annotations
 
 import shlex
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Callable, Iterator, Sequence
 
-from pcloud.controllers import is_same_machine
+from pcloud.controllerchecks import check_controllers
 from pcloud.desired import Names
 from pcloud.hostbridge import bridge_text
 from pcloud.hostneeds import GIB, Need
-from pcloud.hoststate import GUESTS_UNIT, LIBVIRT_UNITS, PACKAGES, TOOLS, HostFacts, Refused
+from pcloud.hoststate import GUESTS_UNIT, LIBVIRT_UNITS, PACKAGES, TOOLS, Finding, HostFacts, Refused
 from pcloud.identity import server_mac, server_names, server_uuid
 from pcloud.model import HOST_RESERVE_MIB, Host, Site
 from pcloud.observed import SeenServer
 
-Level = Literal["ok", "warn", "bad"]
-
 DEBIAN = 12
 MAX_OFFSET_S = 2.0
 LITTLE_INODES = 1000
-
-
-@dataclass(frozen=True)
-class Finding:
-    """`person`: pcloud cannot look further until somebody has acted (host key, log-in)."""
-
-    host: str
-    check: str
-    level: Level
-    found: str
-    fix: str = ""
-    person: bool = False
 
 
 _Check = Callable[[Site, Host, HostFacts, Need], Iterator[Finding]]
@@ -46,13 +30,13 @@ _Check = Callable[[Site, Host, HostFacts, Need], Iterator[Finding]]
 def check_host(site: Site, host: Host, facts: HostFacts, need: Need) -> tuple[Finding, ...]:
     """Every finding of one host, in the order in which they are best mended."""
     if facts.refused is not None:
-        return (_refused(site, host, facts.refused),)
+        return (_refused(site, host, facts.refused), *check_controllers(site, host, facts))
     found = [Finding(host.name, "ssh", "ok", f"{host.address} answers with its pinned key")]
     checks: tuple[_Check, ...] = (_login, _late, _system, _tools, _memory, _packages, _libvirt, _accel)
-    checks += (_autostart, _pool, _space, _bridge, _clock, _foreign, _bmc)
+    checks += (_autostart, _pool, _space, _bridge, _clock, _foreign)
     for check in checks:
         found += check(site, host, facts, need)
-    return tuple(found)
+    return (*found, *check_controllers(site, host, facts))
 
 
 def check_homes(homeless: Sequence[str]) -> tuple[Finding, ...]:
@@ -355,42 +339,3 @@ def _foreign(site: Site, host: Host, facts: HostFacts, _need: Need) -> Iterator[
     if not clash and facts.libvirt:
         ours = len(facts.servers) - len(foreign)
         yield Finding(host.name, "servers", "ok", f"{ours} of this site, {len(foreign)} others")
-
-
-def _bmc(site: Site, host: Host, facts: HostFacts, _need: Need) -> Iterator[Finding]:
-    said = facts.controller
-    if said is None and host.bmc is None:
-        yield Finding(host.name, "bmc", "ok", "not configured: pcloud cannot cut its power")
-    elif said is not None and said.problem:
-        what = f"pcloud cannot cut its power: {said.problem}"
-        yield Finding(host.name, "bmc", "bad", what, said.next)
-    elif said is not None and said.power != "on":
-        what = (
-            f"{said.way} says that its power is {said.power}, and yet it answers: this is another machine's controller"
-        )
-        yield Finding(host.name, "bmc", "bad", what, f"correct bmc of {host.name}, before a wrong machine is cut off")
-    elif said is not None and site.lab is None and not is_same_machine(said.identity, facts.uuid, facts.serial):
-        what = f"{said.way} leads to the machine {said.identity}, and this is {facts.uuid}"
-        yield Finding(
-            host.name, "bmc", "bad", what, f"correct bmc of {host.name} (a copied line, or two cables that are swapped)"
-        )
-    elif host.bmc is not None and host.bmc.insecure and (host.bmc.redfish or "").startswith("http://"):
-        what = "its password goes over http://, where everybody in between can read it"
-        yield Finding(host.name, "bmc", "warn", what, f"write https:// in bmc.redfish of {host.name}, and pin its ca")
-    elif said is not None:
-        yield Finding(host.name, "bmc", "ok", f"{said.way} says that its power is on")
-
-
-def check_shared(facts: Iterable[HostFacts]) -> tuple[Finding, ...]:
-    """Hosts whose controllers lead to one machine, however they are written."""
-    hosts: dict[str, list[str]] = {}
-    for one in facts:
-        if one.controller is not None and one.controller.identity:
-            hosts.setdefault(one.controller.identity, []).append(one.host)
-    fix = "correct bmc of all but one: who cuts off one would cut off another"
-    return tuple(
-        Finding(name, "bmc", "bad", f"it has one controller with {', '.join(n for n in names if n != name)}", fix)
-        for names in hosts.values()
-        if len(names) > 1
-        for name in names
-    )

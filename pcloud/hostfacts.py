@@ -18,7 +18,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from pcloud.clock import Clock, Deadline, SystemClock
-from pcloud.errors import Blocked, CommandFailed, DeadlineExceeded, HostUnreachable, PcloudError
+from pcloud.errors import Blocked, CommandFailed, DeadlineExceeded, PcloudError
 from pcloud.hoststate import (
     GUESTS_UNIT,
     LIBVIRT_UNITS,
@@ -40,7 +40,6 @@ from pcloud.inventory import Inventory
 from pcloud.model import Host, Site
 from pcloud.observed import Power, SeenServer
 from pcloud.pins import host_pins
-from pcloud.power import PowerControl
 from pcloud.shell import Shell
 
 WORKERS = 32
@@ -103,23 +102,14 @@ def ask_hosts(
         return tuple(pool.map(lambda pair: ask_host(site, pair[0], pair[1], clock), opened))
 
 
-def ask_controllers(hosts: Sequence[Host], control: Callable[[Host], PowerControl]) -> dict[str, Controller]:
-    """What each host's management controller says, many at once, each within its own deadline."""
-
-    def ask(host: Host) -> Controller:
-        asked = control(host)
-        try:
-            reading = asked.read()
-        except HostUnreachable as error:
-            return Controller(problem=error.what, next=error.next)
-        finally:
-            asked.close()
-        return Controller(str(reading.power), reading.way, asked.identity)
-
+def ask_controllers(
+    hosts: Sequence[Host], examine: Callable[[Host], tuple[Controller, ...]]
+) -> dict[str, tuple[Controller, ...]]:
+    """What each way to each host's controller says, many hosts at once, each question within its own deadline."""
     if not hosts:
         return {}
     with ThreadPoolExecutor(max_workers=min(WORKERS, len(hosts)), thread_name_prefix="controllers") as pool:
-        return dict(zip((h.name for h in hosts), pool.map(ask, hosts), strict=True))
+        return dict(zip((h.name for h in hosts), pool.map(examine, hosts), strict=True))
 
 
 def ask_host(site: Site, host: Host, shell: Shell, clock: Clock | None = None) -> HostFacts:

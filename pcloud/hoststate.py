@@ -1,4 +1,4 @@
-"""One host as it was found: frozen facts, no I/O, no opinion. `hostfacts` asks, `hostchecks` judges."""
+"""One host as it was found, and what is said of it: frozen, no I/O. `hostfacts` asks, `hostchecks` judges."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Literal
 from pcloud.observed import SeenServer
 
 Access = Literal["silent", "unpinned", "changed", "login"]
+Level = Literal["ok", "warn", "bad"]
 
 # Debian package -> a file of it that something of pcloud or libvirt runs.
 PACKAGES = {
@@ -80,14 +81,36 @@ class Unit:
 
 @dataclass(frozen=True)
 class Controller:
-    """What a host's management controller says of its power: `on` or `off`, by which way; or why it says nothing."""
+    """What a host's management controller says by one way, `redfish` or `ipmi`; empty and None: it does not tell.
 
-    power: str = ""
+    `problem`: why this way cannot be used, and `next`: what to do about it.
+    """
+
     way: str = ""
+    power: str = ""
     identity: str = ""
-    """The UUID, or else the serial number, of the machine behind it, as it tells."""
+    """The UUID, or else the serial number, of the machine behind it."""
     problem: str = ""
     next: str = ""
+    answer_s: float | None = None
+    """How long one question took, of `limit_s` that it may take."""
+    limit_s: float = 10.0
+    login: str = ""
+    """How the user was let in: `a session`, `the password with each request`, `cipher suite 3`."""
+    role: str = ""
+    may_switch: bool | None = None
+    resets: tuple[str, ...] = ()
+    """The ResetTypes that it lists."""
+    offset_s: float | None = None
+    """Its clock less this machine's."""
+    running_s: float | None = None
+    """Since its own start."""
+    certificate_ends: float | None = None
+    """Unix time."""
+    certificate_s: float | None = None
+    """Until then; negative where it is over."""
+    pinned: bool = False
+    """Its certificate is the very one that the inventory names."""
 
 
 @dataclass(frozen=True)
@@ -137,8 +160,8 @@ class HostFacts:
     uuid: str = ""
     """What its firmware (SMBIOS) calls it."""
     serial: str = ""
-    controller: Controller | None = None
-    """None where there is none, or it was not asked."""
+    controllers: tuple[Controller, ...] = ()
+    """One for each way; none where there is no controller, or it was not asked."""
 
     @property
     def systemd(self) -> bool:
@@ -147,3 +170,15 @@ class HostFacts:
     @property
     def memory_known(self) -> bool:
         return self.memory_mib > 0
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What is said of a host. `person`: pcloud cannot look further until somebody has acted (host key, log-in)."""
+
+    host: str
+    check: str
+    level: Level
+    found: str
+    fix: str = ""
+    person: bool = False

@@ -223,10 +223,11 @@ class RunSummary:
     path: Path
 
 
-def list_runs(site: str, limit: int | None = None) -> list[RunSummary]:
-    """The site's runs (the last `limit`), oldest first; one that cannot be read is `damaged`."""
+def list_runs(site: str, limit: int | None = None, operation: str = "") -> list[RunSummary]:
+    """The site's runs (the last `limit`, of an operation), oldest first; one that cannot be read is `damaged`."""
     held = find_holder(site)
-    journals = _journals(site)
+    named = re.compile(rf".*-{re.escape(operation)}(-\d+)?")
+    journals = [(d, p) for d, p in _journals(site) if not operation or named.fullmatch(p.parent.name)]
     return [_summary(site, date, path, held) for date, path in (journals[-limit:] if limit else journals)]
 
 

@@ -38,6 +38,7 @@ DEFAULT_S: Mapping[str, float] = {
 }
 """What an action takes when no past run tells; only their proportions matter."""
 
+FENCE = "fence"
 OTHER_S = 1.0
 
 _NUMBERED = re.compile(r"(.*?)-?[0-9]+")
@@ -54,9 +55,20 @@ def kind(step: StepInfo) -> str:
     return f"{family(step.server)}/{step.action}" if step.server else step.action
 
 
+def fence_of(host: str) -> str:
+    """The kind of a host's own fence: controllers and power supplies differ."""
+    return f"{host}/{FENCE}"
+
+
+def _kinds(step: StepInfo) -> tuple[str, ...]:
+    """What it is alike to, the closest first."""
+    own = (fence_of(step.host),) if step.action == FENCE and step.host else ()
+    return (*own, kind(step), step.action)
+
+
 def predicted_s(step: StepInfo, durations: Mapping[str, float]) -> float:
-    """Seconds the step will take: as its kind did, else as its action did, else a default."""
-    for key in (kind(step), step.action):
+    """Seconds the step will take: as its host's fence did, else as its kind, else as its action, else a default."""
+    for key in _kinds(step):
         if key in durations:
             return max(0.0, durations[key])
     return DEFAULT_S.get(step.action, OTHER_S)
@@ -65,15 +77,18 @@ def predicted_s(step: StepInfo, durations: Mapping[str, float]) -> float:
 def durations_from(runs: Sequence[RunState]) -> dict[str, float]:
     """Medians, in seconds, of the steps that did something in these runs.
 
-    Keys are kinds (`fe/ready`) and actions (`ready`); a step that found nothing to do says
-    nothing about how long doing it takes, so it is left out.
+    Keys are kinds (`fe/ready`), actions (`ready`) and hosts' own fences (`h3/fence`), which rehearsals tell
+    of, too; a step that found nothing to do says nothing about how long doing it takes, so it is left out.
     """
     seen: dict[str, list[float]] = {}
     for run in runs:
         for step in run.steps.values():
             if step.status is Status.DONE and step.changed:
-                for key in {kind(step.info), step.info.action}:
+                for key in set(_kinds(step.info)):
                     seen.setdefault(key, []).append(step.seconds)
+                if step.info.host and (off_s := step.facts.get("off_s")):
+                    for key in (fence_of(step.info.host), FENCE):
+                        seen.setdefault(key, []).append(float(off_s))
     return {key: median(values) for key, values in sorted(seen.items())}
 
 

@@ -29,7 +29,7 @@ from pcloud.plan import Plan, plan
 from pcloud.steps.promotion import Promote
 from pcloud.steps.restoring import FILLS
 from pcloud.steps.stop import PassOver
-from pcloud.timing import predicted_total_s
+from pcloud.timing import fence_of, predicted_total_s
 
 PROOF = "as if it were lost"
 _DATE = "19700101-000000"
@@ -179,7 +179,8 @@ class Outlook:
             for image in images.values()
         ]
         data = frozenset((m.server, bool(m.new)) for m in moves if m.server in carriers)
-        return frozenset(groups.items()), tuple(copies), data, len({m.old for m in moves}), len(subject.hosts)
+        fences = tuple(sorted(self.durations.get(fence_of(h), -1.0) for h in subject.hosts))
+        return frozenset(groups.items()), tuple(copies), data, len({m.old for m in moves}), fences
 
     def _foresee(self, without: Observed, moves: tuple[Move, ...]) -> Effects:
         made = plan(self.desired, without, _DATE)

@@ -1,7 +1,8 @@
 """A real Redfish service on 127.0.0.1 for tests: sushy-tools' own program, with power that tests can see.
 
-Run as `python -m tests.controller CONFIG LATE_S`: the emulator's fake driver, whose power goes off
-LATE_S seconds after its answer, and who refuses (409) what is so already.
+Run as `python -m tests.controller CONFIG LATE_S POWER`: the emulator's fake driver, whose power goes off
+LATE_S seconds after its answer (null: it refuses every order), and who refuses (409) what is so already. POWER is
+a file that holds what was ordered last.
 """
 
 from __future__ import annotations
@@ -42,6 +43,10 @@ class Controller:
         url = changes.pop("redfish", f"https://127.0.0.1:{self.port}")
         return Bmc(redfish=url, ca=str(self.folder / "cert.pem"), **changes)
 
+    @property
+    def power_file(self) -> Path:
+        return self.folder / "power"
+
     def hang(self) -> None:
         self.process.send_signal(signal.SIGSTOP)
 
@@ -51,7 +56,9 @@ class Controller:
 
 
 @contextlib.contextmanager
-def controller(folder: Path, *, late_s: float = 0, power: str = "On", systems: int = 1) -> Iterator[Controller]:
+def controller(
+    folder: Path, *, late_s: float = 0, power: str = "On", systems: int = 1, refuses: bool = False
+) -> Iterator[Controller]:
     """A service with TLS (a certificate for 127.0.0.1 alone) and a password, until the block ends."""
     write_certificate(folder, "127.0.0.1")
     hashed = bcrypt.hashpw(PASSWORD.encode(), bcrypt.gensalt(rounds=4)).decode()
@@ -70,9 +77,11 @@ def controller(folder: Path, *, late_s: float = 0, power: str = "On", systems: i
     }
     config = folder / "emulator.conf"
     config.write_text("".join(f"{name} = {value!r}\n" for name, value in settings.items()))
+    (folder / "power").write_text(power.lower())
+    late = json.dumps(None if refuses else late_s)
     with (folder / "log").open("wb") as log:
         process = subprocess.Popen(
-            [sys.executable, "-m", "tests.controller", str(config), json.dumps(late_s)],
+            [sys.executable, "-m", "tests.controller", str(config), late, str(folder / "power")],
             cwd=Path(__file__).parents[1],
             stdin=subprocess.DEVNULL,
             stdout=log,
@@ -145,7 +154,7 @@ def _wait_for(port: int, process: subprocess.Popen[bytes], log: Path) -> None:
     raise AssertionError(f"the controller does not start: {log.read_text()}")
 
 
-def _serve(config: str, late_s: float) -> int:
+def _serve(config: str, late_s: float | None, power: Path) -> int:
     from sushy_tools import error
     from sushy_tools.emulator import main as emulator
     from sushy_tools.emulator.resources.systems import fakedriver
@@ -154,10 +163,11 @@ def _serve(config: str, late_s: float) -> int:
         def set_power_state(self, identity: str, state: str) -> None:
             system = self._get(identity)
             wanted = "On" if state == "On" else "Off"
-            if system["power_state"] == wanted:
+            if late_s is None or system["power_state"] == wanted:
                 raise error.Conflict(f"it is {wanted} already")
             pending = {"power_state": wanted, "apply_time": time.time() + late_s}
             self._update(system, pending_power=pending)
+            power.write_text(wanted.lower())
             sys.stderr.write(f"ordered {state}\n")
 
     fakedriver.FakeDriver = Button
@@ -167,4 +177,4 @@ def _serve(config: str, late_s: float) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(_serve(sys.argv[1], json.loads(sys.argv[2])))
+    sys.exit(_serve(sys.argv[1], json.loads(sys.argv[2]), Path(sys.argv[3])))

@@ -6,7 +6,7 @@ cases/controllers/*.yaml holds lists of cases:
 
     name, what, source     where it was met
     server, ipmi           the faults of tests/redfish_server.py and tests/ipmi_server.py; one_power: of one machine
-    bmc, path, password    changes to the inventory's bmc; the path in bmc.redfish
+    bmc, path, password    changes to the inventory's bmc; the path in bmc.redfish; kg: the secret bmc/kg
     sees                   what a witness says of the host once it was ordered off
     do                     read, ask, fence, off, on, sleep N: one after the other (fence)
     comes                  what each comes to: `on by redfish`, `fenced: HOW`, `blocked: WHY`, `silent: WHY`
@@ -132,7 +132,10 @@ def _play(case: dict[str, Any], number: int) -> Came:
         password = case.get("password", "correct-horse")
         clock = FastClock(scale)
         witness = Sees(case["sees"]) if "sees" in case else None
-        control = power_control("h3", Bmc(**changes), lambda _: password, None, clock, witness)
+        secrets = {"bmc/kg": case.get("kg", "")}
+        control = power_control(
+            "h3", Bmc(**changes), lambda ref: secrets.get(ref.secret, password), None, clock, witness
+        )
         began = time.monotonic()
         of = tuple(_done(what, control, clock) for what in case.get("do", ["fence"]))
         took = (time.monotonic() - began) * scale
@@ -147,8 +150,9 @@ def _served(case: dict[str, Any], number: int, scale: float) -> Iterator[Served]
     with contextlib.ExitStack() as stack:
         ipmi = server = None
         if "ipmi" in case:
-            address = f"127.1.{number // 250}.{number % 250 + 1}"
-            ipmi = stack.enter_context(IpmiServer(case["ipmi"], address, scale))
+            address = case["ipmi"].get("address", f"127.1.{number // 250}.{number % 250 + 1}")
+            port = 623 if address.startswith("127.") else 6000 + number
+            ipmi = stack.enter_context(IpmiServer(case["ipmi"], address, scale, case["ipmi"].get("port", port)))
         if "server" in case:
             server = stack.enter_context(RedfishServer(case["server"], scale))
             if ipmi is not None and case.get("one_power"):
@@ -191,7 +195,7 @@ def _said(what: str, control: PowerControl, clock: Clock) -> str:
         return f"fenced: {found.facts['proof']}" if isinstance(found, Met) else f"not fenced: {found.why}"
     questions = {"read": control.read, "off": control.force_off, "on": control.force_on}
     reading = questions[what]()
-    return f"{reading.power} by {reading.way}"
+    return f"{reading.power} by {reading.way}" + (f"; {reading.remark}" if reading.remark else "")
 
 
 def main(names: list[str]) -> None:

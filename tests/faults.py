@@ -14,7 +14,6 @@ from tests.simulated_data import SimData
 from tests.simulated_power import Bmc
 from tests.simulation import DEMO_DUMP, SimDomain, SimHost, SimWorld
 
-HOST_BOOT_S = 30.0
 CYCLE_S = 6.0
 
 
@@ -56,13 +55,8 @@ def _return(world: SimWorld, host: str) -> str:
     at = world.hosts[host]
     if at.powered:
         return _mend(world, host)
-    at.powered, at.bmc, clock = True, Bmc.WELL, world.clock
-
-    def up() -> None:
-        if at.powered:
-            at.away = at.seen = at.frozen = False
-
-    clock.at(clock.now() + HOST_BOOT_S, up)
+    at.bmc = Bmc.WELL
+    world.turn_on(host)
     return f"{host} has power again, and boots"
 
 

@@ -1,13 +1,15 @@
-"""An IPMI 2.0 (RMCP+) controller on UDP port 623 of a loopback address, with faults that a case chooses.
+"""An IPMI 2.0 (RMCP+) controller on UDP port 623 of a loopback address, or another, with faults that a case chooses.
 
     with IpmiServer({"suites": [17]}, "127.0.0.140", scale=10) as server: server.power, server.orders
 
 `_s` are seconds, each `scale` times shorter than it says.
 
-user, password, user_unknown, suites (3, 17), privilege (4 administrator, 3 operator, 2 user)
+user, password, kg, user_unknown, suites (3, 17), privilege (4 administrator, 3 operator, 2 user)
 privilege_how   rakp (RAKP message 2 refuses the role) or set (Set Session Privilege Level does)
 power, off_after_s, stay_on, ignore_first, shown [[from_s, to_s, "off"], ...], off_code (0xd5)
 busy_orders, busy_reads, busy_code (0xc0), full_sessions (so many are refused: insufficient resources)
+sessions, session_s    so many are open at once; one that is not closed ends by itself (60)
+guid, clock   32 hexadecimal digits as they are sent; Unix time
 late_s, drop_first, dark_after_order_s, no_answer (to the order), silent, no_close (Close Session is not answered)
 """
 
@@ -21,7 +23,7 @@ import struct
 import threading
 import time
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Self
 
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
@@ -41,6 +43,7 @@ class _Session:
 
     console: bytes
     suite: int
+    began: float = field(default_factory=time.monotonic)
     sequence: int = 0
     r_m: bytes = b""
     r_c: bytes = b""
@@ -77,9 +80,12 @@ class _Message:
 
 
 class IpmiServer:
-    def __init__(self, faults: dict[str, Any], address: str, scale: float = 1.0) -> None:
+    def __init__(self, faults: dict[str, Any], address: str, scale: float = 1.0, port: int = 623) -> None:
+        """`address`: without brackets; the attribute is what stands in an inventory."""
         self.faults = {k: v / scale if k.endswith("_s") else v for k, v in faults.items()}
-        self.address = address
+        machine = f"[{address}]" if ":" in address else address
+        self.address = machine if port == 623 else f"{machine}:{port}"
+        self._bound = address, port
         self.power: str = faults.get("power", "on")
         self.orders: list[str] = []
         self._scale = scale
@@ -89,13 +95,14 @@ class IpmiServer:
         self._guid = os.urandom(16)
         self._dark_until = 0.0
         self._started = time.monotonic()
-        self._socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        family = socket.AF_INET6 if ":" in address else socket.AF_INET
+        self._socket = socket.socket(family, socket.SOCK_DGRAM)
         self._socket.settimeout(0.1)
         self._thread = threading.Thread(target=self._serve, daemon=True)
         self._runs = True
 
     def __enter__(self) -> Self:
-        self._socket.bind((self.address, 623))
+        self._socket.bind(self._bound)
         self._thread.start()
         return self
 
@@ -166,13 +173,14 @@ class IpmiServer:
                 return _plain(0x15, self._rakp_4(payload))
             case _ if session == bytes(4):
                 return _plain(0, self._outside(_Message.read(payload)))
-        return self._inside(self._sessions[session], payload)
+        known = self._sessions.get(session)
+        return self._inside(known, payload) if known is not None else None
 
     def _open(self, asked: bytes) -> bytes:
         authentication, integrity = asked[12], asked[20]
         suites = self.faults.get("suites", list(SUITES))
         suite = next((s for s in suites if SUITES[s][:2] == (authentication, integrity)), None)
-        if self._first("full_sessions"):
+        if self._first("full_sessions") or self._is_full():
             return bytes([asked[0], 0x01, 0, 0]) + asked[4:8]
         if suite is None:
             return bytes([asked[0], 0x11, 0, 0]) + asked[4:8]
@@ -180,6 +188,11 @@ class IpmiServer:
         self._sessions[mine] = _Session(asked[4:8], suite)
         algorithms_ = (0, 0, 0, 8, authentication, 0, 0, 0, 1, 0, 0, 8, integrity, 0, 0, 0, 2, 0, 0, 8, 1, 0, 0, 0)
         return bytes([asked[0], 0, 4, 0]) + asked[4:8] + mine + bytes(algorithms_)
+
+    def _is_full(self) -> bool:
+        end = time.monotonic() - self.faults.get("session_s", 60 / self._scale)
+        self._sessions = {name: s for name, s in self._sessions.items() if s.began > end}
+        return len(self._sessions) >= int(self.faults.get("sessions", 10**6))
 
     def _rakp_2(self, asked: bytes) -> bytes:
         mine = asked[4:8]
@@ -201,7 +214,8 @@ class IpmiServer:
         wanted = s.mac(s.kuid, s.r_c + s.console + s.tail)
         if asked[8 : 8 + len(wanted)] != wanted:
             return bytes([asked[0], 0x0F, 0, 0]) + s.console
-        s.sik = s.mac(s.kuid, s.r_m + s.r_c + s.tail)
+        kg = self.faults.get("kg", "").encode().ljust(20, b"\0") if "kg" in self.faults else s.kuid
+        s.sik = s.mac(kg, s.r_m + s.r_c + s.tail)
         s.k1, s.k2 = s.mac(s.sik, b"\1" * 20), s.mac(s.sik, b"\2" * 20)[:16]
         return bytes([asked[0], 0, 0, 0]) + s.console + s.mac(s.sik, s.r_m + mine + self._guid)[: SUITES[s.suite][3]]
 
@@ -211,6 +225,8 @@ class IpmiServer:
         clear = decryptor.update(payload[16:]) + decryptor.finalize()
         message = _Message.read(clear[: len(clear) - clear[-1] - 1])
         answer = self._command(message)
+        if (message.netfn, message.command) == (6, 0x3C):
+            self._sessions = {name: kept for name, kept in self._sessions.items() if kept is not s}
         if answer is None:
             return None
         text = message.reply(*answer)
@@ -232,6 +248,10 @@ class IpmiServer:
                 return (0x81, b"") if message.data[0] > privilege else (0, message.data[:1])
             case 6, 0x3C:  # Close Session
                 return None if self.faults.get("no_close") else (0, b"")
+            case 6, 0x37 if "guid" in self.faults:  # Get System GUID
+                return 0, bytes.fromhex(self.faults["guid"])
+            case 10, 0x48 if "clock" in self.faults:  # Get SEL Time
+                return 0, struct.pack("<I", int(self.faults["clock"]))
             case 0, 1:  # Get Chassis Status
                 if self._first("busy_reads"):
                     return self.faults.get("busy_code", 0xC0), b""

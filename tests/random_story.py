@@ -11,6 +11,7 @@ DATA_HOSTS = ("h1", "h4")
 """Where the site's database and its replica are when it is whole: hit more often than the others."""
 BMCS: tuple[str, ...] = ("mute", "hangs", "password", "refuses", "late", "never", "flickers")
 BMCS += ("boots", "boots", "boots-untold", "untold", "cached", "dark", "loses", "two-tongues", "crossed")
+BMCS += ("dark-kept", "restarts", "restarts", "lying-ipmi", "stale-ipmi", "held-twice")
 
 
 def random_story(seed: int) -> tuple[str, ...]:

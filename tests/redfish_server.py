@@ -15,12 +15,14 @@ fail_first, cut_requests, closed_s, late_s, dark_after_order_s, reuse_cut    req
 codes                         {path: status}
 auth                          both, basic, session, unadvertised, root (the root wants it, too)
 user, password, role, sessions, session_s                   `role` readonly: an order is answered 403
-allowable                     list, null (not said), actioninfo, missing_actioninfo
+allowable                     list, null (not said), actioninfo, {actioninfo: list}, missing_actioninfo
 running_s                     for how long the manager says that it has been running; without it there is no manager
 drops_sessions                a log-in ends with the first order
 redirect, link                where every GET is sent; what the collection names as its member
+slash                         301, 307 or 308: a path without a slash at its end is sent to the one with it
 target                        of the Reset action
 bom, content_type, tls
+address                       127.0.0.1, or another one such as ::1
 """
 
 from __future__ import annotations
@@ -71,15 +73,26 @@ class RedfishServer:
         if "closed_s" not in self.faults:
             self._server = self._bound(0)
             self.port = self._server.server_address[1]
-        self.url = f"{'https' if 'tls' in self.faults else 'http'}://{self.address}:{self.port}"
+        machine = f"[{self.address}]" if ":" in self.address else self.address
+        self.url = f"{'https' if 'tls' in self.faults else 'http'}://{machine}:{self.port}"
 
     def _tree(self) -> Case:
         members = self.faults.get("members", [self.system])
         links = [{"@odata.id": self.faults.get("link", m)} for m in members]
+        service = f"{SERVICE}/SessionService"
         tree: Case = {
-            SERVICE: {"Systems": {"@odata.id": f"{SERVICE}/Systems"}, "Links": {"Sessions": {"@odata.id": SESSIONS}}},
-            SESSIONS: {"Members": []},
-            f"{SERVICE}/Systems": {"Members": links},
+            SERVICE: {
+                "@odata.id": SERVICE,
+                "Id": "RootService",
+                "Name": "a service",
+                "RedfishVersion": "1.6.0",
+                "Systems": {"@odata.id": f"{SERVICE}/Systems"},
+                "SessionService": {"@odata.id": service},
+                "Links": {"Sessions": {"@odata.id": SESSIONS}},
+            },
+            service: {"Id": "SessionService", "Name": "sessions", "Sessions": {"@odata.id": SESSIONS}},
+            SESSIONS: {"Name": "sessions", "Members": []},
+            f"{SERVICE}/Systems": {"Name": "systems", "Members": links},
         }
         for member in members:
             reset: Case = {"target": f"{member.rstrip('/')}/Actions/ComputerSystem.Reset"}
@@ -107,8 +120,9 @@ class RedfishServer:
         elif values is not None:
             info = f"{self.system}/ResetActionInfo"
             reset["@Redfish.ActionInfo"] = info
-            if values == "actioninfo":
-                tree[info] = {"Parameters": [{"Name": "ResetType", "AllowableValues": ["On", "ForceOff"]}]}
+            if values != "missing_actioninfo":
+                named = ["On", "ForceOff"] if values == "actioninfo" else values["actioninfo"]
+                tree[info] = {"Parameters": [{"Name": "ResetType", "AllowableValues": named}]}
 
     # -- power
 
@@ -186,6 +200,9 @@ class RedfishServer:
             self._failed += 1
             request.refuse(faults.get("fail_code", 503), "the service is not ready")
             return True
+        if "slash" in faults and not request.path.endswith("/"):
+            request.say(faults["slash"], {}, [("Location", f"{request.path}/")])
+            return True
         if "redirect" in faults and request.command == "GET":
             request.say(302, {}, [("Location", faults["redirect"] + request.path)])
             return True
@@ -252,7 +269,7 @@ class RedfishServer:
         class Bound(_Request):
             controller = server
 
-        bound = _Quiet((self.address, port), Bound)
+        bound = (_Six if ":" in self.address else _Quiet)((self.address, port), Bound)
         if "tls" in self.faults:
             context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
             context.set_ciphers("DEFAULT:@SECLEVEL=0")  # old controllers have short keys
@@ -272,6 +289,10 @@ class _Quiet(ThreadingHTTPServer):
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """A client that went away."""
+
+
+class _Six(_Quiet):
+    address_family = socket.AF_INET6
 
 
 class _Request(BaseHTTPRequestHandler):

@@ -51,6 +51,16 @@ class Bmc(StrEnum):
     """Its Redfish says off whatever is so, and does nothing; its IPMI says what is so."""
     CROSSED = "crossed"
     """The cable, or a copied line: it is the next host's controller."""
+    DARK_KEPT = "dark-kept"
+    """As `DARK`, and its log-in outlives that."""
+    RESTARTS = "restarts"
+    """It starts anew by the first order, which is lost: dark for `DARK_S`, then it says off for `START_S`."""
+    LYING_IPMI = "lying-ipmi"
+    """Its IPMI says off whatever is so, its Redfish what is so; neither does anything."""
+    STALE_IPMI = "stale-ipmi"
+    """Its IPMI says off whatever is so, and does nothing; its Redfish is well."""
+    HELD_TWICE = "held-twice"
+    """The controller is well, and something else answers at the host's address."""
 
 
 LATE_S = 8.0
@@ -60,6 +70,7 @@ DARK_S = 20.0
 LONG_S = 1_000_000.0
 """For how long a controller has been running that did not start during the story."""
 BOOTING = (Bmc.BOOTS, Bmc.BOOTS_UNTOLD)
+TWO_WAYS = (Bmc.TWO_TONGUES, Bmc.LYING_IPMI, Bmc.STALE_IPMI)
 
 
 @dataclass
@@ -72,7 +83,17 @@ class SimWay:
     flicker: bool = False
     lost: bool = False
     dark_until: float = 0.0
-    session: str = ""
+    starts_until: float = 0.0
+
+    @property
+    def session(self) -> str:
+        return "1" if self._mode is Bmc.DARK_KEPT else ""
+
+    @property
+    def _lies(self) -> bool:
+        """This way says off whatever is so, and does nothing."""
+        says = {Bmc.TWO_TONGUES: "redfish", Bmc.LYING_IPMI: "ipmi", Bmc.STALE_IPMI: "ipmi"}
+        return says.get(self._mode) == self.name
 
     @property
     def _mode(self) -> Bmc:
@@ -105,7 +126,7 @@ class SimWay:
                 raise Passing(late(limit_s), f"restart {self.host}'s controller")
             case Bmc.PASSWORD:
                 raise Failed("refuses the password of admin", f"set the password of {self.host}'s bmc")
-            case Bmc.DARK if clock.now() < self.dark_until:
+            case Bmc.DARK | Bmc.DARK_KEPT | Bmc.RESTARTS if clock.now() < self.dark_until:
                 clock.work(limit_s)
                 raise Passing(late(limit_s), f"wait for {self.host}'s controller")
         return self._mode
@@ -116,18 +137,21 @@ class SimWay:
             self.flicker = False
             return HostPower.OFF
         stale = (mode in BOOTING and self._age_s < START_S) or (mode is Bmc.CACHED and self._age_s < CACHED_S)
-        if stale or (mode is Bmc.TWO_TONGUES and self.name == "redfish"):
+        if stale or self._lies or self.world.clock.now() < self.starts_until:
             return HostPower.OFF
         return HostPower.ON if self.world.hosts[self._machine].powered else HostPower.OFF
 
-    def order(self, power: HostPower, limit_s: float) -> None:
-        assert power is HostPower.OFF, "no plan turns a host on"
+    def order(self, power: HostPower, limit_s: float) -> str:
         mode = self._listen(limit_s)
         self.world.effect()
+        if power is HostPower.ON:
+            self.world.turn_on(self._machine)
+            return ""
         if not self.world.hosts[self._machine].powered and mode is not Bmc.NEVER:
             raise Refused("answers 409: it is off already", f"look at {self.host}'s controller")
         self._switch(mode, limit_s)
         self.world.effect()
+        return ""
 
     def _switch(self, mode: Bmc, limit_s: float) -> None:
         clock = self.world.clock
@@ -140,16 +164,22 @@ class SimWay:
                 self.flicker = True
             case Bmc.BOOTS | Bmc.BOOTS_UNTOLD if self._age_s < START_S:
                 pass
-            case Bmc.TWO_TONGUES if self.name == "redfish":
+            case _ if self._lies or clock.now() < self.starts_until:
                 pass
             case Bmc.LOSES if not self.lost:
                 self.lost = True
-            case Bmc.DARK:
+            case Bmc.RESTARTS if not self.lost:
+                self.lost = True
+                self.dark_until = clock.now() + DARK_S
+                self.starts_until = self.dark_until + START_S
+                clock.work(limit_s)
+                raise Passing(late(limit_s), f"wait for {self.host}'s controller")
+            case Bmc.DARK | Bmc.DARK_KEPT:
                 self.world.cut(self._machine)
                 self.dark_until = clock.now() + DARK_S
                 clock.work(limit_s)
                 raise Passing(late(limit_s), f"wait for {self.host}'s controller")
-            case Bmc.NEVER:
+            case Bmc.NEVER | Bmc.LYING_IPMI:
                 pass
             case _:
                 self.world.cut(self._machine)
@@ -161,6 +191,8 @@ class SimWay:
             return None
         if mode is Bmc.BOOTS:
             return self._age_s
+        if mode is Bmc.RESTARTS and self.lost:
+            return self.world.clock.now() - self.dark_until
         return None if mode in (Bmc.BOOTS_UNTOLD, Bmc.UNTOLD) else LONG_S
 
     def close(self) -> None: ...
@@ -182,7 +214,7 @@ class SimWitness:
 
     def _found(self) -> str:
         at = self.world.hosts[self.host]
-        if at.powered and not at.away:
+        if (at.powered and not at.away) or at.bmc is Bmc.HELD_TWICE:
             return f"{self.host} accepts connections"
         if at.powered and at.seen and self.answered:
             return f"{self.answered[0]} can reach {self.host}"
@@ -191,7 +223,7 @@ class SimWitness:
 
 
 def control(world: SimWorld, host: str) -> PowerControl:
-    both = world.hosts[host].bmc is Bmc.TWO_TONGUES
+    both = world.hosts[host].bmc in TWO_WAYS
     ways = [SimWay(world, host, name) for name in (("redfish", "ipmi") if both else ("redfish",))]
     witness = SimWitness(world, host)
     return PowerControl(

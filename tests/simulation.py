@@ -33,6 +33,7 @@ from tests.simulated_power import control
 from tests.simulated_time import Died, SimClock
 
 BOOT_S = 20.0
+HOST_BOOT_S = 30.0
 OBSERVE_S = 1.0
 SILENCE_S = 5.0
 """Until a connection to a host that does not answer is given up."""
@@ -176,6 +177,18 @@ class SimWorld:
             at.powered, at.away, at.seen, at.frozen = False, True, False, False
             for domain in self.hosts[host].domains.values():
                 domain.power = Power.OFF
+
+    def turn_on(self, host: str) -> None:
+        """Power comes back, and the host boots; its servers are as libvirt left them: off."""
+        at = self.hosts[host]
+
+        def up() -> None:
+            if at.powered:
+                at.away = at.seen = at.frozen = False
+
+        if not at.powered:
+            at.powered = True
+            self.clock.at(self.clock.now() + HOST_BOOT_S, up)
 
     def image_path(self, digest: str, file: str) -> Path:
         return self.image_file

@@ -7,11 +7,12 @@ from typing import Any
 
 import pytest
 
+from pcloud.controllerchecks import check_shared
 from pcloud.controllers import is_same_machine
-from pcloud.hostchecks import Finding, check_homes, check_host, check_shared, missing_packages
+from pcloud.hostchecks import check_homes, check_host, missing_packages
 from pcloud.hostfacts import read_links, read_system, read_units
 from pcloud.hostneeds import GIB, Need, needs_of
-from pcloud.hoststate import PACKAGES, SYSTEMD, Controller, FileSystem, Folder, HostFacts, Link, Refused, Unit
+from pcloud.hoststate import PACKAGES, SYSTEMD, Controller, FileSystem, Finding, Folder, HostFacts, Link, Refused, Unit
 from pcloud.identity import server_mac, server_uuid
 from pcloud.model import Bmc, Site
 from pcloud.observed import Mark, Power, SeenHost, SeenServer
@@ -244,25 +245,53 @@ def test_promised_memory_and_a_controller(real: Site) -> None:
     assert "bmc" not in findings
 
 
+WELL = Controller(
+    "redfish", "on", answer_s=0.2, login="a session", role="Operator", may_switch=True, resets=("On", "ForceOff")
+)
+DEAD = Controller("redfish", problem="refuses", next="look there")
+
+
 @pytest.mark.parametrize(
     ("said", "level", "what", "fix"),
     [
-        (Controller("on", "redfish"), "ok", "redfish says that its power is on", ""),
-        (Controller("off", "ipmi"), "bad", "another machine's controller", "correct bmc of h1"),
+        ((WELL,), "ok", "redfish says that its power is on; a session; role Operator; it does not tell when", ""),
+        ((replace(WELL, running_s=864_000.0),), "ok", "started 10 days ago; an answer takes 0.2 s", ""),
+        ((replace(WELL, role="", may_switch=None),), "ok", "it does not tell the user's role", ""),
+        ((replace(WELL, power="off"),), "bad", "another machine's controller", "correct bmc of h1"),
+        ((DEAD,), "bad", "cannot cut its power by redfish: refuses", "look there"),
+        ((DEAD, replace(WELL, way="ipmi")), "warn", "cannot cut its power by redfish: refuses", "look there"),
+        ((replace(WELL, role="ReadOnly", may_switch=False),), "bad", "ReadOnly, which may not switch", "Operator"),
+        ((replace(WELL, resets=("On", "PowerCycle")),), "warn", "lists On, PowerCycle, and no ForceOff", "--rehearse"),
+        ((replace(WELL, answer_s=7.0),), "warn", "an answer takes 7.0 s", "raise bmc.timeout_s of h1"),
+        ((replace(WELL, way="ipmi", answer_s=7.0, limit_s=40.0),), "ok", "an answer takes 7.0 s", ""),
+        ((replace(WELL, offset_s=-86_400 * 365.0),), "warn", "its clock is 365 days behind", "time server"),
+        ((replace(WELL, way="ipmi", offset_s=7200.0),), "ok", "ipmi says that its power is on", ""),
+        ((replace(WELL, certificate_ends=1.8e9, certificate_s=86_400.0),), "warn", "ends on 2027-01-15", "renew it"),
+        ((replace(WELL, certificate_ends=1.8e9, certificate_s=-9.0, pinned=True),), "ok", "is pinned and ends on", ""),
+        ((replace(WELL, identity="11111111-2222-3333-4444-555555555555"),), "bad", "leads to the machine 1111", "bmc"),
         (
-            Controller(problem="redfish: refuses", next="look there"),
-            "bad",
-            "cannot cut its power: redfish",
-            "look there",
+            (replace(WELL, way="ipmi", identity="11111111-2222-3333-4444-555555555555"),),
+            "warn",
+            "leads to the machine 1111",
+            "correct bmc",
         ),
     ],
 )
-def test_what_a_controller_says(real: Site, said: Controller, level: str, what: str, fix: str) -> None:
+def test_what_a_controller_says(real: Site, said: tuple[Controller, ...], level: str, what: str, fix: str) -> None:
     host = real.host("h1").model_copy(update={"bmc": Bmc(redfish="https://10.0.9.11")})
-    findings = check_host(real, host, replace(GOOD, controller=said), NEED)
-    (finding,) = [f for f in findings if f.check == "bmc"]
+    findings = check_host(real, host, replace(GOOD, uuid=UUID, controllers=said), NEED)
+    finding, *others = [f for f in findings if f.check == "bmc"]
     assert (finding.level, finding.person) == (level, False)
     assert what in finding.found and fix in finding.fix
+    assert [f.level for f in others] == ["ok"] * (len(said) - 1)
+
+
+def test_a_controller_speaks_for_a_host_that_does_not_answer(real: Site) -> None:
+    host = real.host("h1").model_copy(update={"bmc": Bmc(redfish="https://10.0.9.11")})
+    facts = HostFacts("h1", Refused("silent", "no answer", "look"), controllers=(replace(WELL, power="off"),))
+    ssh, bmc = check_host(real, host, facts, NEED)
+    assert (ssh.level, bmc.level) == ("bad", "ok")
+    assert bmc.found.startswith("redfish says that its power is off")
 
 
 def test_the_bridge_is_written_for_this_host(real: Site) -> None:
@@ -425,6 +454,7 @@ def test_servers_that_fit_nowhere(demo_site: Site) -> None:
 # -- whose controller it is
 
 UUID, SWAPPED = "4c4c4544-0051-3610-8052-b4c04f4e3733", "44454c4c-5100-1036-8052-b4c04f4e3733"
+BACKWARDS = "33374e4f-c0b4-5280-1036-510044454c4c"
 
 
 @pytest.mark.parametrize(
@@ -432,6 +462,8 @@ UUID, SWAPPED = "4c4c4544-0051-3610-8052-b4c04f4e3733", "44454c4c-5100-1036-8052
     [
         (UUID, HostFacts("h1", uuid=UUID), True),
         (SWAPPED, HostFacts("h1", uuid=UUID), True),
+        (BACKWARDS, HostFacts("h1", uuid=UUID), True),
+        (BACKWARDS, HostFacts("h1", uuid=SWAPPED), True),
         (UUID.replace("3733", "3734"), HostFacts("h1", uuid=UUID), False),
         ("czj90203xp", HostFacts("h1", uuid=UUID, serial="czj90203xp"), True),
         ("czj90203xp", HostFacts("h1", uuid=UUID, serial="czj90203xq"), False),
@@ -445,7 +477,8 @@ def test_a_controller_is_compared_with_what_the_firmware_says(identity: str, fac
 
 def test_two_hosts_with_one_controller_are_named_both() -> None:
     facts = [
-        HostFacts(f"h{n}", controller=Controller("on", "redfish", i)) for n, i in enumerate([UUID, "", UUID, "x", ""])
+        HostFacts(f"h{n}", controllers=(Controller("redfish", "on", i),) * 2)
+        for n, i in enumerate([UUID, "", UUID, "x", ""])
     ]
     found = check_shared(facts)
     assert [(f.host, f.level, f.found) for f in found] == [

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import signal
+import ssl
 import stat
 import subprocess
 import threading
@@ -180,12 +181,65 @@ def test_a_pinned_certificate_means_this_certificate_whatever_is_in_it(tmp_path:
         assert not any(token in what for token in ("correct-horse", PASSWORD))
 
 
+@pytest.mark.parametrize("target", ["{other}/", "http://127.0.0.1:{port}/elsewhere/", "{path}x/", "//127.0.0.1{path}/"])
+def test_a_slash_at_the_end_is_all_that_a_redirect_may_add(target: str) -> None:
+    asked: list[str] = []
+
+    def talk(sock: Any) -> None:
+        path = sock.recv(4096).decode().split()[1]
+        asked.append(path)
+        where = target.format(other="http://127.0.0.9" + path, port=port, path=path)
+        sock.sendall(f"HTTP/1.1 308 X\r\nLocation: {where}\r\nContent-Length: 0\r\n\r\n".encode())
+
+    with serve_raw(talk) as port:
+        what, _ = reason(control(Bmc(redfish=f"http://127.0.0.1:{port}", timeout_s=5)).read)
+    assert "no redirect is followed" in what
+    assert asked == ["/redfish/v1/SessionService/Sessions"]
+
+
+def test_a_slash_without_end_is_given_up() -> None:
+    def talk(sock: Any) -> None:
+        path = sock.recv(4096).decode().split()[1]
+        sock.sendall(f"HTTP/1.1 308 X\r\nLocation: {path}/\r\nContent-Length: 0\r\n\r\n".encode())
+
+    with serve_raw(talk) as port:
+        what, _ = reason(control(Bmc(redfish=f"http://127.0.0.1:{port}", timeout_s=5)).read)
+    assert "no redirect is followed" in what
+
+
 def test_nothing_is_sent_where_a_redirect_leads(tmp_path: Path) -> None:
     with RedfishServer({}) as other, RedfishServer({"redirect": other.url, "power": "On"}) as moved:
         what, next_step = reason(control(Bmc(redfish=moved.url)).read)
         assert "no redirect is followed" in what
         assert "bmc.redfish" in next_step
         assert other.requests == []
+
+
+@pytest.mark.parametrize("form", ["DER", "CRLF", "text before it"])
+def test_a_pinned_certificate_may_be_written_in_any_form(tmp_path: Path, form: str) -> None:
+    write_strange_certificate(tmp_path, "other name")
+    pem = (tmp_path / "cert.pem").read_text()
+    pinned = tmp_path / "pinned"
+    if form == "DER":
+        pinned.write_bytes(ssl.PEM_cert_to_DER_cert(pem))
+    elif form == "CRLF":
+        pinned.write_bytes(pem.replace("\n", "\r\n").encode())
+    else:
+        pinned.write_text(f"subject=CN = bmc-factory-0001\n{pem}")
+    with RedfishServer({"tls": [tmp_path / "cert.pem", tmp_path / "key.pem"]}) as server:
+        assert control(Bmc(redfish=server.url, ca=str(pinned))).read() == ON
+
+
+@pytest.mark.parametrize(
+    "text", ["", "not a certificate", "-----BEGIN CERTIFICATE-----\n%%\n-----END CERTIFICATE-----\n"]
+)
+def test_a_file_that_holds_no_certificate_is_said_to_hold_none(tmp_path: Path, text: str) -> None:
+    write_strange_certificate(tmp_path, "other name")
+    (tmp_path / "pinned").write_text(text)
+    with RedfishServer({"tls": [tmp_path / "cert.pem", tmp_path / "key.pem"]}) as server:
+        what, next_step = reason(control(Bmc(redfish=server.url, ca=str(tmp_path / "pinned"))).read)
+    assert what == f"redfish: cannot be trusted: {tmp_path / 'pinned'} holds no certificate"
+    assert "openssl s_client" in next_step
 
 
 def test_a_certificate_file_that_is_not_there(on: Controller) -> None:
@@ -356,7 +410,7 @@ def powered(on: Controller, desired: Desired, image_file: Path) -> Powered:
 
 def test_the_fence_is_unmet_until_off_was_read_twice(powered: Powered) -> None:
     fence = Fence("h3")
-    assert fence.check(powered) == Unmet("redfish says it is on")
+    assert fence.check(powered) == Unmet("nothing proves that this run cut its power")
     assert fence.do(powered, Silence()) == {"asked": ["off at once, by redfish"]}
     how = "redfish: on, then off, read twice"
     assert fence.check(powered) == Met({"proof": how, "read": ["off", "off"], "by": "redfish"})
@@ -371,7 +425,7 @@ def test_what_one_run_ordered_proves_nothing_to_the_next(on: Controller, powered
     assert powered.control.proof
     powered.control = control(on.bmc())
     assert ask_power(powered, "h3") == PowerProof(HostPower.OFF, "", "redfish")
-    assert Fence("h3").check(powered) == Unmet("redfish says it is off, which nobody ordered")
+    assert Fence("h3").check(powered) == Unmet("nothing proves that this run cut its power")
 
 
 def test_a_persons_word_counts_beside_a_controller_that_says_off(on: Controller, powered: Powered) -> None:

@@ -16,16 +16,17 @@ from pcloud import lab, places
 from pcloud.cli.screen import say
 from pcloud.cli.session import confirm, err, out
 from pcloud.clock import SystemClock
+from pcloud.controllerchecks import check_shared
 from pcloud.errors import BadInput
-from pcloud.hostchecks import Finding, check_homes, check_host, check_shared
+from pcloud.hostchecks import check_homes, check_host
 from pcloud.hostfacts import ask_controllers, ask_hosts, open_shells
 from pcloud.hostneeds import Need, needs_of
-from pcloud.hoststate import Controller, HostFacts
+from pcloud.hoststate import Controller, Finding, HostFacts
 from pcloud.images import find_image
 from pcloud.inventory import Inventory, find_inventory, load_inventory
 from pcloud.model import Host, Site
 from pcloud.observed import SeenHost
-from pcloud.power import control_of
+from pcloud.power import examine_controller
 from pcloud.prepare import Action, Done, plan_prepare, prepare
 from pcloud.secrets import Secrets, load_secrets
 from pcloud.shell import Shell
@@ -72,20 +73,24 @@ def _opened(name: str) -> Iterator[tuple[Inventory, Callable[[Host], Shell], Sec
         yield inventory, shell, secrets
 
 
-def _controllers(inventory: Inventory, secrets: Secrets) -> Mapping[str, Controller]:
-    """What the management controllers say, of those hosts that have one."""
-    site = inventory.site
+def _controllers(inventory: Inventory, secrets: Secrets) -> Mapping[str, tuple[Controller, ...]]:
     clock = SystemClock()
-    having = [host for host in site.hosts if host.bmc is not None or site.lab is not None]
-    return ask_controllers(having, lambda h: control_of(inventory, h, lambda ref: secrets.reveal(ref.secret), clock))
+
+    def examine(host: Host) -> tuple[Controller, ...]:
+        return examine_controller(inventory, host, lambda ref: secrets.reveal(ref.secret), clock)
+
+    return ask_controllers(inventory.site.hosts, examine)
 
 
 def _look(
-    site: Site, shell: Callable[[Host], Shell], only: Sequence[Host], controllers: Mapping[str, Controller] = {}
+    site: Site,
+    shell: Callable[[Host], Shell],
+    only: Sequence[Host],
+    controllers: Mapping[str, tuple[Controller, ...]] = {},
 ) -> Looked:
     """Asks every host, also when few were named: what a host must hold depends on the others."""
     asked = ask_hosts(site, site.hosts, shell)
-    facts = {f.host: replace(f, controller=controllers.get(f.host)) for f in asked}
+    facts = {f.host: replace(f, controllers=controllers.get(f.host, ())) for f in asked}
     sizes = {}
     for image, ref in site.images.items():
         found = find_image(ref.digest or ref.recipe or image)
@@ -239,6 +244,7 @@ def _print_json(
     data: dict[str, Any] = {"site": site.site, "ok": looked.exit_code == 0}
     data["uncounted_images"] = list(looked.uncounted)
     data["findings"] = [asdict(finding) for finding in looked.findings]
+    data["controllers"] = {f.host: [asdict(said) for said in f.controllers] for f in looked.facts.values()}
     if actions is not None:
         data["planned"] = [_as_json(action) for action in actions]
         data["done"] = [

@@ -17,8 +17,10 @@ from pcloud.errors import BadInput, Blocked, HostUnreachable, PcloudError
 from pcloud.events import StepInfo
 from pcloud.graph import PlanNode
 from pcloud.inventory import find_inventory, load_site
+from pcloud.observe import observe
 from pcloud.observed import HostPower, Power
 from pcloud.plan import Plan
+from pcloud.rehearsal import OPERATION, plan_rehearsal
 from pcloud.steps.base import Step
 from pcloud.steps.fence import Confirm, Fence, SwitchOn, ask_power, confirm_command
 from pcloud.wording import did_you_mean, show
@@ -72,33 +74,62 @@ def _status(site: str, host: str, json: bool) -> None:
 
 
 @app.command(
-    epilog="Examples: pcloud fence demo/h3 · pcloud fence h3 --yes · "
+    epilog="Examples: pcloud fence demo/h3 · pcloud fence h3 --yes · pcloud fence demo h8 --rehearse · "
     f"pcloud fence confirm demo/h3 --i-have-powered-it-off. {EXITS}"
 )
 def fence(
     host: HostName,
-    confirmed: Annotated[str | None, typer.Argument(metavar="[HOST]", help="After the word confirm: the host.")] = None,
+    confirmed: Annotated[
+        str | None, typer.Argument(metavar="[HOST]", help="The host, after the word confirm or a site.")
+    ] = None,
     i_have_powered_it_off: Annotated[
         bool, typer.Option("--i-have-powered-it-off", help="With confirm: you cut its power, and it stays cut.")
+    ] = False,
+    rehearse: Annotated[
+        bool, typer.Option("--rehearse", help="Cut the power of a host that carries nothing, and restore it.")
     ] = False,
     yes: Yes = False,
     json: Json = False,
 ) -> None:
     """Order a host off at once, whatever its controller says, and prove that it is.
 
+    `--rehearse` switches it on again, and remembers how long it took: forecasts go by that. It is
+    refused (3) where the host carries anything: a server that runs, the only copy of data or of a
+    backup, a stream of the binary log.
+
     `pcloud fence confirm HOST` takes your word instead, for one hour, where no controller answers.
     It is refused when the host accepts connections, or when its controller says that it is on.
     """
-    if (confirmed is not None) != (host == CONFIRM) or (i_have_powered_it_off and confirmed is None):
-        raise BadInput("a host is fenced, or confirmed to be off", next="pcloud fence HOST, or: fence confirm HOST")
-    site, name = _target(confirmed or host)
-    if confirmed is None:
+    confirms = host == CONFIRM
+    ill = confirmed is None or rehearse if confirms else i_have_powered_it_off or (confirmed and not rehearse)
+    if ill:
+        raise BadInput(
+            "a host is fenced, confirmed to be off, or rehearsed",
+            next="pcloud fence HOST, pcloud fence SITE HOST --rehearse, or: pcloud fence confirm HOST",
+        )
+    site, name = _target(f"{host}/{confirmed}" if confirmed and not confirms else confirmed or host)
+    if rehearse:
+        _rehearse(site, name, yes=yes, json=json)
+    elif not confirms:
         _run(site, name, Fence(name), "fence", f"pcloud fence {site}/{name}", yes=yes, json=json)
-        return
-    command = confirm_command(site, name)
-    if not i_have_powered_it_off:
-        raise BadInput(MEANING.format(host=name), next=f"when that is so: {command}")
-    _run(site, name, Confirm(name), confirmations.OPERATION, command, yes=True, json=json)
+    elif not i_have_powered_it_off:
+        raise BadInput(MEANING.format(host=name), next=f"when that is so: {confirm_command(site, name)}")
+    else:
+        command = confirm_command(site, name)
+        _run(site, name, Confirm(name), confirmations.OPERATION, command, yes=True, json=json)
+
+
+def _rehearse(site: str, host: str, *, yes: bool, json: bool) -> None:
+    def make(session: Session) -> Plan:
+        return plan_rehearsal(session.desired, observe(session.desired, session.world), host)
+
+    def question(_session: Session, _made: Plan) -> str:
+        return (
+            f"Cut the power of {host}, on which nothing runs, and switch it on again? Until it answers it takes none."
+        )
+
+    command = f"pcloud fence {site} {host} --rehearse"
+    run(site, Options(kept=True), make, OPERATION, yes=yes, json=json, question=question, command=command)
 
 
 def _target(text: str) -> tuple[str, str]:

@@ -31,6 +31,7 @@ from pcloud.journal import Journal, RunLock, list_runs, new_run_id, read_run
 from pcloud.model import Site
 from pcloud.observe import observe
 from pcloud.plan import Plan, check_same
+from pcloud.rehearsal import OPERATION
 from pcloud.remember import remember
 from pcloud.render.faces import Face, choose_face
 from pcloud.render.plan import render_plan
@@ -75,11 +76,15 @@ def _options(
 
 PAST_RUNS = 10
 """How many runs back predictions look."""
+REHEARSALS = 50
+"""And how many rehearsals of fences: there is one a host, now and then."""
 
 
 def past_runs(site: str) -> list[RunState]:
-    """The site's latest runs that went well: what predictions are made from."""
-    return [read_run(r.path, progress=False) for r in list_runs(site, PAST_RUNS) if r.outcome == "converged"]
+    """The site's latest runs that went well, and its rehearsals: what predictions are made from."""
+    runs = (*list_runs(site, REHEARSALS, OPERATION), *list_runs(site, PAST_RUNS))
+    paths = {r.path: None for r in runs if r.outcome == "converged"}
+    return [read_run(path, progress=False) for path in paths]
 
 
 def _show_plan(made: Plan, past: list[RunState]) -> RenderableType:

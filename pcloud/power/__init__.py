@@ -16,15 +16,16 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from pcloud.clock import Clock
+from pcloud.hoststate import Controller
 from pcloud.inventory import Inventory
 from pcloud.lab import bmc_of
 from pcloud.model import Bmc, Host, SecretRef
 from pcloud.power.control import PowerControl, Reading, Watch, Witness
+from pcloud.power.examine import examine
 from pcloud.power.ipmi import Ipmi
 from pcloud.power.redfish import Redfish
-from pcloud.power.way import Way
 
-__all__ = ["PowerControl", "Reading", "Watch", "Witness", "control_of", "power_control"]
+__all__ = ["PowerControl", "Reading", "Watch", "Witness", "control_of", "examine_controller", "power_control"]
 
 
 def control_of(
@@ -56,11 +57,28 @@ def power_control(
     """
     if bmc is None:
         return PowerControl(host, (), 0, 0, clock)
-    ways: list[Way] = []
+    ways = _ways(bmc, reveal, ca)
+    return PowerControl(
+        host, ways, bmc.timeout_s, bmc.off_timeout_s, clock, start_s=bmc.start_s, witness=witness, rivals=rivals
+    )
+
+
+def examine_controller(
+    inventory: Inventory, host: Host, reveal: Callable[[SecretRef], str], clock: Clock
+) -> tuple[Controller, ...]:
+    """What each way to a host's controller says of what fencing will need; nothing is switched."""
+    bmc = bmc_of(inventory.site, host) or host.bmc
+    if bmc is None:
+        return ()
+    ca = inventory.resolve(bmc.ca) if bmc.ca is not None else None
+    return tuple(examine(way, bmc.timeout_s, clock) for way in _ways(bmc, reveal, ca))
+
+
+def _ways(bmc: Bmc, reveal: Callable[[SecretRef], str], ca: Path | None) -> list[Redfish | Ipmi]:
+    """In the order in which they are tried."""
+    ways: list[Redfish | Ipmi] = []
     if bmc.redfish is not None:
         ways.append(Redfish(bmc, reveal, ca))
     if bmc.ipmi is not None:
         ways.append(Ipmi(bmc, reveal))
-    return PowerControl(
-        host, ways, bmc.timeout_s, bmc.off_timeout_s, clock, start_s=bmc.start_s, witness=witness, rivals=rivals
-    )
+    return ways

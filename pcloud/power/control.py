@@ -19,8 +19,8 @@ LOOK_S = 2.0
 """Between two readings while time has to pass, and for how long an order is looked at that nobody answered."""
 DARK_S = 90.0
 """A controller that falls silent after an order (its network port went down with the host) has so long to come back."""
-SECOND_S = 3.0
-"""What the second way has for its answer where nothing is proven by it."""
+SECOND = 0.3
+"""The part of `timeout_s` that the second way has for its answer where nothing is proven by it."""
 START_S = 60.0
 FRESH_S = 5.0
 """What a witness saw longer ago is asked again."""
@@ -33,11 +33,13 @@ class Reading:
     """What a controller said of the power, and by which way: `redfish` or `ipmi`.
 
     `against`: what another way said, where that is something else (`redfish says off`).
+    `remark`: what a person should know of the order that led to it.
     """
 
     power: HostPower
     way: str
     against: str = ""
+    remark: str = ""
 
 
 class Witness(Protocol):
@@ -84,6 +86,7 @@ class _Course:
     orders: dict[str, Failed] = field(default_factory=dict)
     looks: dict[str, Failed] = field(default_factory=dict)
     """Of the last look, where that failed."""
+    remark: str = ""
     heard: bool = False
     """A way has answered since the last order."""
 
@@ -128,7 +131,11 @@ class PowerControl:
         self._rivals = rivals
         self._one = threading.Lock()  # these little machines choke on questions side by side
         self._answers: dict[str, list[Answer]] = {way.name: [] for way in ways}
+        self._unheard: set[str] = set()
+        self._in_vain_s = 0.0
         self._proof = ""
+        self.took_s: float | None = None
+        """From the last order to switch it off until that was proven."""
 
     @property
     def proof(self) -> str:
@@ -143,21 +150,26 @@ class PowerControl:
     def read(self) -> Reading:
         """Raises `HostUnreachable` with every way's reason."""
         problems: dict[str, Failed] = {}
-        for number, way in enumerate(self._ways):
+        ways = self._in_turn()
+        for number, way in enumerate(ways):
             try:
                 power = self._read(way, self._timeout_s)
             except Failed as failed:
                 problems[way.name] = failed
                 continue
-            return self._compared(Reading(power, way.name), self._ways[number + 1 :])
-        raise self._silent(problems)
+            return self._compared(Reading(power, way.name), ways[number + 1 :])
+        raise self._silent({way.name: problems[way.name] for way in self._ways})
+
+    def _in_turn(self) -> list[Way]:
+        """As they are written; but who did not answer last time is asked last."""
+        return sorted(self._ways, key=lambda way: way.name in self._unheard)
 
     def force_off(self, watch: Watch | None = None) -> Reading:
         """Orders it off, whatever it reads, and returns once that is proven (`proof.py`).
 
         Raises `HostUnreachable` with every way's reason, `Blocked` where the ways or a witness contradict each other.
         """
-        course = self._course(HostPower.OFF, watch)
+        course, start, self.took_s = self._course(HostPower.OFF, watch), self._clock.now(), None
         self._witness.before()
         for _ in range(TRIES):
             way = self._switched(course)
@@ -168,8 +180,8 @@ class PowerControl:
                     signs = self._witness.begin()
                 self._hear(signs(), way, course)
                 self._compare(way)
-                self._proof = f"{way.name}: {how}"
-                return Reading(HostPower.OFF, way.name)
+                self._proof, self.took_s = f"{way.name}: {how}", self._clock.now() - start
+                return Reading(HostPower.OFF, way.name, remark=course.remark)
         again = Failed("says off, and then on again", f"see who switches {self._host} on")
         raise self._silent({way.name: again})
 
@@ -183,9 +195,9 @@ class PowerControl:
             way.close()
 
     def _course(self, wanted: HostPower, watch: Watch | None) -> _Course:
-        """Half the time for a controller of which nobody has heard yet."""
+        """Half the time for a controller of which nobody has heard yet, less what it was asked in vain before."""
         heard = any(self._answers.values())
-        limit_s = self._off_timeout_s if heard else self._off_timeout_s / 2
+        limit_s = self._off_timeout_s if heard else self._off_timeout_s / 2 - self._in_vain_s
         return _Course(wanted, Deadline.after(limit_s, self._clock), watch or _Unwatched())
 
     # -- until it reads as wanted
@@ -194,7 +206,7 @@ class PowerControl:
         """The way by which it reads as wanted after an order by that way. Orders again until the time is over."""
         pause = POLL_S
         while True:
-            ways = [w for w in self._ways if course.may_help(w.name)]
+            ways = [w for w in self._in_turn() if course.may_help(w.name)]
             for way in ways:
                 if self._tried(way, course, alone=len(ways) == 1):
                     return way
@@ -250,7 +262,7 @@ class PowerControl:
         course.heard = False
         try:
             with self._one:
-                way.order(course.wanted, self._timeout_s)
+                course.remark = way.order(course.wanted, self._timeout_s)
         except Refused as refused:  # perhaps it is so already: what it reads decides
             self._keep(way, began, HostPower.UNKNOWN)
             course.orders[way.name] = refused
@@ -298,9 +310,10 @@ class PowerControl:
     def _agree(self, way: Way, course: _Course) -> None:
         """Every other way that answers says off, too, by the end of the time that an order has."""
         for other in (w for w in self._ways if w is not way):
+            limit_s = SECOND * self._timeout_s if other.name in self._unheard else self._timeout_s
             while True:
                 try:
-                    power = self._read(other, self._timeout_s)
+                    power = self._read(other, limit_s)
                 except Failed:
                     break  # who does not answer contradicts nobody
                 if power is HostPower.OFF:
@@ -339,8 +352,14 @@ class PowerControl:
 
     def _read(self, way: Way, limit_s: float) -> HostPower:
         began = self._clock.now()
-        with self._one:
-            power = way.read(limit_s)
+        try:
+            with self._one:
+                power = way.read(limit_s)
+        except Failed as failed:
+            (self._unheard.discard if isinstance(failed, Busy) else self._unheard.add)(way.name)
+            self._in_vain_s += self._clock.now() - began
+            raise
+        self._unheard.discard(way.name)
         self._keep(way, began, power)
         return power
 
@@ -354,7 +373,7 @@ class PowerControl:
         if first.power is HostPower.OFF:
             for other in others:
                 try:
-                    if self._read(other, min(SECOND_S, self._timeout_s)) is HostPower.ON:
+                    if self._read(other, SECOND * self._timeout_s) is HostPower.ON:
                         return replace(first, power=HostPower.ON, way=other.name, against=f"{first.way} says off")
                 except Failed:
                     continue

@@ -10,7 +10,10 @@ import socket
 import subprocess
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
+from datetime import UTC, datetime
 
+from pcloud.hoststate import Controller
 from pcloud.model import Bmc, SecretRef
 from pcloud.observed import HostPower
 from pcloud.power.way import Failed, Passing, Refused, late, password_of, secret_of
@@ -22,9 +25,16 @@ REQUESTS = 4
 """ipmitool's packets of one question, about a dozen, have the time of so many requests."""
 RETRY_S = 2
 KNOCK_EVERY_S = 0.2
-LONGEST_PASSWORD = 20
+CLOSE_S = 0.5
+"""ipmitool has sent Close Session long before: a session that is left open counts among a controller's few for 60 s."""
+LONGEST = 20
+"""Bytes of a password, and of a K_G."""
 # Get Channel Authentication Capabilities, outside of any session (IPMI 2.0, 13.6 and 22.13).
 KNOCK = bytes.fromhex("0600ff07 00 00000000 00000000 09 2018c8 81 00 38 8e 04 b5")
+HEXADECIMAL = re.compile(r"0[xX]([0-9a-fA-F]{2})+")
+"""A K_G as controllers' own pages show it."""
+GUID = r"System GUID\s*:\s*(?P<told>[0-9A-Fa-f]{8}(-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12})"
+TIME = r"(?P<told>\d\d/\d\d/(\d\d)?\d\d \d\d:\d\d:\d\d)"
 PRIVILEGES = ("OPERATOR", "ADMINISTRATOR")
 """An operator may switch the power; a controller that gives the user nothing less is asked for more."""
 SUITES = (3, 17)
@@ -63,12 +73,33 @@ class Ipmi:
                 return power
         raise Passing(f"{self._address} does not say whether the power is on: {said[:200]}", self._look())
 
-    def order(self, power: HostPower, limit_s: float) -> None:
+    def order(self, power: HostPower, limit_s: float) -> str:
         word = "off" if power is HostPower.OFF else "on"
         self._run(["chassis", "power", word], limit_s, r"Chassis Power Control: \S+")
+        return ""
 
     def running_s(self, limit_s: float) -> float | None:  # noqa: ARG002 (IPMI does not tell it)
         return None
+
+    def examine(self, now: float, limit_s: float) -> Controller:
+        """The privilege is the one that its sessions have; every one may order off."""
+        return Controller(
+            self.name,
+            identity=self._told(["mc", "guid"], limit_s, GUID),
+            login=f"cipher suite {self._suite}",
+            role=self._privilege,
+            may_switch=True,
+            limit_s=REQUESTS * limit_s,
+            offset_s=_offset_s(self._told(["sel", "time", "get"], limit_s, TIME), now),
+        )
+
+    def _told(self, words: Sequence[str], limit_s: float, answer: str) -> str:
+        """ "" where it does not say."""
+        try:
+            found = re.search(answer, self._run(words, limit_s, answer))
+        except Failed:
+            return ""
+        return found["told"].lower() if found else ""
 
     def close(self) -> None:
         """Each session was closed by itself."""
@@ -113,6 +144,9 @@ class Ipmi:
         os.close(slave)
         try:
             said = _read(master, answer, time.monotonic() + REQUESTS * limit_s)
+            if said is not None:
+                with suppress(subprocess.TimeoutExpired):
+                    process.wait(CLOSE_S)
         finally:
             os.close(master)
             process.kill()
@@ -124,14 +158,22 @@ class Ipmi:
 
     def _environment(self) -> dict[str, str]:
         password = password_of(self._bmc, self._reveal)
-        if len(password.encode()) > LONGEST_PASSWORD:
+        if len(password.encode()) > LONGEST:
             secret = self._bmc.password.secret
             raise Failed(
-                f"IPMI knows passwords of up to {LONGEST_PASSWORD} bytes, and the secret {secret} is longer",
+                f"IPMI knows passwords of up to {LONGEST} bytes, and the secret {secret} is longer",
                 f"give the controller's user a shorter one, and write it in the secret {secret}",
             )
-        env = {"PATH": os.environ.get("PATH", os.defpath), "LC_ALL": "C", "IPMI_PASSWORD": password}
-        return env if self._bmc.kg is None else env | {"IPMI_KGKEY": secret_of(self._bmc.kg, self._reveal)}
+        env = {"PATH": os.environ.get("PATH", os.defpath), "LC_ALL": "C", "TZ": "UTC", "IPMI_PASSWORD": password}
+        return env if self._bmc.kg is None else env | {"IPMI_KGKEY": os.fsdecode(self._kg(self._bmc.kg))}
+
+    def _kg(self, reference: SecretRef) -> bytes:
+        text = secret_of(reference, self._reveal)
+        key = bytes.fromhex(text[2:]) if HEXADECIMAL.fullmatch(text) else text.encode()
+        if len(key) > LONGEST or b"\0" in key.rstrip(b"\0"):
+            why = f"the secret {reference.secret} is no K_G that ipmitool takes: up to {LONGEST} bytes, none of them 0"
+            raise Failed(why, f"set another one at the controller, and write it in the secret {reference.secret}")
+        return key.rstrip(b"\0")
 
     def _knock(self, limit_s: float) -> None:
         """One packet that every controller answers: ipmitool alone would be minutes in finding that none is there."""
@@ -175,6 +217,12 @@ class Ipmi:
             return Failed(at, f"at the controller, give user {user} the privilege OPERATOR on its LAN channel")
         if "unauthorized name" in said:
             return Failed(f"{self._address} knows no user {user}: {said}", "correct bmc.user")
+        if "RAKP 4" in said:  # the password was right, as RAKP 2 said
+            if self._bmc.kg is None:
+                return Failed(f"{self._address} has a key K_G: {said}", "write bmc.kg, and that key in its secret")
+            kg = self._bmc.kg.secret
+            why = f"{self._address} has another key K_G than the secret {kg}: {said}"
+            return Failed(why, f"correct the secret {kg}; or leave bmc.kg out, where the controller has none")
         if "HMAC" in said or "RAKP" in said:
             why = f"{self._address} refuses user {user} with the secret {secret}: {said}"
             return Failed(why, f"correct the secret {secret}, or bmc.user; or bmc.kg, where the controller has one")
@@ -205,8 +253,19 @@ def _read(master: int, answer: str, end: float) -> str | None:
     return None
 
 
+def _offset_s(said: str, now: float) -> float | None:
+    """Its clock less ours; it does not tell its time zone."""
+    if not said:
+        return None
+    year = "%Y" if len(said.split()[0]) == len("01/31/2026") else "%y"
+    with suppress(ValueError):
+        return datetime.strptime(said, f"%m/%d/{year} %H:%M:%S").replace(tzinfo=UTC).timestamp() - now
+    return None
+
+
 def _of_suite(said: str) -> bool:
-    return any(w in said for w in ("no matching cipher suite", "invalid authentication algorithm", "invalid integrity"))
+    words = ("no matching cipher suite", "invalid authentication algorithm", "invalid integrity algorithm")
+    return any(word in said for word in words)
 
 
 def _unnamed(said: str) -> bool:

@@ -13,8 +13,9 @@ from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
+from pcloud.hoststate import Controller
 from pcloud.model import Bmc, SecretRef
 from pcloud.observed import HostPower
 from pcloud.power.way import Busy, Failed, Passing, Refused, password_of
@@ -23,6 +24,11 @@ from pcloud.power.web import Answer, Cut, Origin
 SYSTEMS = "/redfish/v1/Systems"
 MANAGERS = "/redfish/v1/Managers"
 SESSIONS = "/redfish/v1/SessionService/Sessions"
+ACCOUNTS = "/redfish/v1/AccountService/Accounts"
+ROLES = "/redfish/v1/AccountService/Roles"
+ROLES_MAY = {"Administrator": True, "Operator": True, "ReadOnly": False, "NoAccess": False}
+"""The roles of DSP0266; to switch the power is ConfigureComponents."""
+MOST_ACCOUNTS = 32
 RESET = "#ComputerSystem.Reset"
 ALLOWED = "ResetType@Redfish.AllowableValues"
 CLOSE_S = 2.0
@@ -71,18 +77,18 @@ class Redfish:
             )
         return HostPower.OFF if state.casefold() == "off" else HostPower.ON
 
-    def order(self, power: HostPower, limit_s: float) -> None:
+    def order(self, power: HostPower, limit_s: float) -> str:
         """ForceOff, listed or not; never a graceful one. `Off`, where that is listed and ForceOff refused."""
         reset = _mapping(_mapping((self._seen or self._look(limit_s)).get("Actions")).get(RESET))
         target = self._origin.inside(reset.get("target") or f"{self._path}/Actions/ComputerSystem.Reset")
-        listed = reset.get(ALLOWED)
-        listed = [v for v in listed if isinstance(v, str)] if isinstance(listed, list) else []
+        listed = _texts(reset.get(ALLOWED))
         first, second = ("ForceOff", "Off") if power is HostPower.OFF else ("On", "ForceOn")
         if first not in listed and second in listed and power is HostPower.ON:
             first, second = second, first
         try:
             self._ask("POST", target, limit_s, {"ResetType": first})
         except Refused as refused:
+            listed = listed or self._listed_elsewhere(reset, limit_s)
             if second in listed:
                 self._ask("POST", target, limit_s, {"ResetType": second})
             elif listed and first not in listed:
@@ -92,20 +98,76 @@ class Redfish:
                 ) from refused
             else:
                 raise
+        return f"it does not list {first}, and took it" if listed and not {first, second} & set(listed) else ""
+
+    def _listed_elsewhere(self, reset: Mapping[str, Any], limit_s: float) -> list[str]:
+        """What ActionInfo says may be ordered, in place of AllowableValues (DSP0266)."""
+        try:
+            link = reset.get("@Redfish.ActionInfo")
+            said = self._ask("GET", self._origin.inside(link), limit_s).body if link else None
+        except Failed:
+            return []
+        parameters = _mapping(said).get("Parameters")
+        named = [_mapping(p) for p in parameters] if isinstance(parameters, list) else []
+        return [v for p in named if p.get("Name") == "ResetType" for v in _texts(p.get("AllowableValues"))]
 
     def running_s(self, limit_s: float) -> float | None:
+        return _running_s(*self._times(limit_s))
+
+    def examine(self, now: float, limit_s: float) -> Controller:
+        reset = _mapping(_mapping(self._seen.get("Actions")).get(RESET))
+        started, clock = self._times(limit_s)
+        role, may_switch = self._role(limit_s)
+        ends = self._origin.certificate_ends
+        return Controller(
+            self.name,
+            identity=self.identity,
+            login="a session" if self._token else "the password with each request",
+            role=role,
+            may_switch=may_switch,
+            resets=tuple(_texts(reset.get(ALLOWED)) or self._listed_elsewhere(reset, limit_s)),
+            offset_s=clock.timestamp() - now if clock is not None else None,
+            running_s=_running_s(started, clock),
+            limit_s=limit_s,
+            certificate_ends=ends,
+            certificate_s=ends - now if ends is not None else None,
+            pinned=self._origin.pinned,
+        )
+
+    def _times(self, limit_s: float) -> tuple[datetime | None, datetime | None]:
+        """When the controller started, and what time it has now, by its own clock."""
         try:
             path = self._manager(limit_s)
             answer = self._ask("GET", path, limit_s) if path else None
         except Failed:
-            return None
+            return None, None
         said = _mapping(answer.body) if answer is not None else {}
-        began = _time(said.get("LastResetTime"))
         now = _time(said.get("DateTime")) or _http_date(answer.headers.get("date", "") if answer else "")
-        if began is None or now is None or began < EARLIEST:
-            return None
-        running = (now - began).total_seconds()
-        return running if 0 <= running <= 10 * YEAR_S else None
+        return _time(said.get("LastResetTime")), now
+
+    def _role(self, limit_s: float) -> tuple[str, bool | None]:
+        """Of our user, and whether it may switch the power: by its privileges (DSP0266, 13.2), else by its name."""
+        try:
+            account = self._account(limit_s)
+            role = str(account.get("RoleId") or "")[:60]
+            link = _mapping(_mapping(account.get("Links")).get("Role")).get("@odata.id")
+            path = self._origin.inside(link) if link else f"{ROLES}/{quote(role)}" if role else ""
+        except Failed:
+            return "", None
+        privileges: list[str] = []
+        with suppress(Failed):
+            privileges = (
+                _texts(_mapping(self._ask("GET", path, limit_s).body).get("AssignedPrivileges")) if path else []
+            )
+        return role, "ConfigureComponents" in privileges if privileges else ROLES_MAY.get(role)
+
+    def _account(self, limit_s: float) -> Mapping[str, Any]:
+        """Our user's own; empty where it is among none that are shown (a directory's user, say)."""
+        for path in self._members(ACCOUNTS, limit_s)[:MOST_ACCOUNTS]:
+            account = _mapping(self._ask("GET", path, limit_s).body)
+            if account.get("UserName") == self._bmc.user:
+                return account
+        return {}
 
     def close(self) -> None:
         if self._token and self._held:
@@ -146,6 +208,12 @@ class Redfish:
             if not link:
                 raise
             found = self._ask("GET", self._origin.inside(link), limit_s).body
+        return self._inside(collection, found)
+
+    def _members(self, collection: str, limit_s: float) -> list[str]:
+        return self._inside(collection, self._ask("GET", collection, limit_s).body)
+
+    def _inside(self, collection: str, found: object) -> list[str]:
         members = _mapping(found).get("Members")
         if not isinstance(members, list):
             raise self._strange(f"{collection} has no members")
@@ -227,6 +295,10 @@ class Redfish:
         return Refused(said, self._origin.look)
 
 
+def _texts(value: object) -> list[str]:
+    return [v for v in value if isinstance(v, str)] if isinstance(value, list) else []
+
+
 def _mapping(value: object) -> Mapping[str, Any]:
     return value if isinstance(value, dict) else {}
 
@@ -240,6 +312,14 @@ def _reason(body: object) -> str:
     number = first.get("MessageId") or error.get("code") or ""
     said = f"{message} ({number})" if message and number else f"{message}{number}"
     return "".join(c if c.isprintable() else " " for c in said)[:200].strip()
+
+
+def _running_s(started: datetime | None, now: datetime | None) -> float | None:
+    """None where that cannot be."""
+    if started is None or now is None or started < EARLIEST:
+        return None
+    running = (now - started).total_seconds()
+    return running if 0 <= running <= 10 * YEAR_S else None
 
 
 def _time(value: object) -> datetime | None:

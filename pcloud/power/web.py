@@ -1,26 +1,32 @@
 """HTTP to one controller and to no other machine.
 
 Each request has a connection of its own, so that none is asked on one that the controller closed, and
-a limit of its own. No redirect is followed, no proxy asked. A certificate is trusted when it is the
+a limit of its own. No redirect is followed but to the same path with a slash at its end (iLO 4, Supermicro,
+Lenovo), no proxy asked. A certificate is trusted when it is the
 one that is pinned, whatever its name and dates, or when an authority vouches for it and its name.
 """
 
 from __future__ import annotations
 
+import base64
 import errno
 import http.client
 import json
 import os
 import queue
+import re
 import shlex
 import socket
 import ssl
 import threading
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
+
+from cryptography import x509
 
 from pcloud.power.way import Failed, Passing, late
 
@@ -32,6 +38,7 @@ _RENAME = (
     "write in bmc.redfish the name that its certificate has, or pin that certificate itself as ca, or give it one "
     "with this address"
 )
+_PEM = re.compile(r"-----BEGIN (?:X509 )?CERTIFICATE-----(.*?)-----END (?:X509 )?CERTIFICATE-----", re.DOTALL)
 
 T = TypeVar("T")
 
@@ -57,6 +64,17 @@ class Origin:
         self.where = f"{self._host}:{self._port}"
         self._ca = ca
         self._by_authority = False
+        self._slashed: set[str] = set()
+        self._shown = b""
+
+    @property
+    def certificate_ends(self) -> float | None:
+        """Unix time; None without TLS."""
+        return x509.load_der_x509_certificate(self._shown).not_valid_after_utc.timestamp() if self._shown else None
+
+    @property
+    def pinned(self) -> bool:
+        return bool(self._shown) and not self._by_authority
 
     @property
     def look(self) -> str:
@@ -80,9 +98,15 @@ class Origin:
         """One request. Raises `Failed`; `Passing` when it may have arrived all the same."""
         if self._tls and self._ca is not None and not self._ca.is_file():
             raise Failed(f"cannot be trusted: there is no certificate {self._ca}", f"put it there; {self._fetch()}")
-        answer = within(limit_s, lambda: self._request(method, path, limit_s, headers, body), self._failed)
+        if self._tls and self._ca is not None and not _pins(self._ca):
+            raise Failed(f"cannot be trusted: {self._ca} holds no certificate", self._fetch())
+        named = f"{path}/" if path in self._slashed else path
+        answer = within(limit_s, lambda: self._request(method, named, limit_s, headers, body), self._failed)
         if 300 <= answer.status < 400:
             target = answer.headers.get("location", "elsewhere")[:100]
+            if not named.endswith("/") and target in (f"{named}/", f"{self.base}{named}/"):
+                self._slashed.add(path)
+                return self.ask(method, path, limit_s, headers, body)
             raise Failed(
                 f"{self.where} answers {answer.status} and sends us to {target}: no redirect is followed",
                 "write in bmc.redfish where the controller itself answers",
@@ -105,11 +129,14 @@ class Origin:
         pins = _pins(self._ca) if self._ca is not None and not self._by_authority else ()
         if pins:
             wrapped = _unverified().wrap_socket(connect(), server_hostname=self._host)
-            if wrapped.getpeercert(binary_form=True) in pins:
+            self._shown = wrapped.getpeercert(binary_form=True) or b""
+            if self._shown in pins:
                 return wrapped
             wrapped.close()
-        verifying = ssl.create_default_context(cafile=str(self._ca) if self._ca else None)
+        given = "".join(ssl.DER_cert_to_PEM_cert(pin) for pin in _pins(self._ca)) if self._ca is not None else None
+        verifying = ssl.create_default_context(cadata=given)
         wrapped = verifying.wrap_socket(connect(), server_hostname=self._host)
+        self._shown = wrapped.getpeercert(binary_form=True) or b""
         self._by_authority = True
         return wrapped
 
@@ -172,14 +199,24 @@ def _json(text: bytes) -> Any:
 
 
 def _pins(file: Path) -> tuple[bytes, ...]:
-    """Every certificate in the file, in DER."""
-    end = "-----END CERTIFICATE-----"
-    found = []
-    for block in file.read_text(errors="replace").split(end)[:-1]:
-        start = block.find("-----BEGIN CERTIFICATE-----")
-        if start >= 0:
-            found.append(ssl.PEM_cert_to_DER_cert(block[start:] + end))
-    return tuple(found)
+    """Every certificate in the file, in DER; the file is PEM, or DER itself."""
+    data = file.read_bytes()
+    found = [_der(block) for block in _PEM.findall(data.decode(errors="replace"))]
+    return tuple(der for der in found or [data] if _is_certificate(der))
+
+
+def _der(base64_text: str) -> bytes:
+    with suppress(ValueError):
+        return base64.b64decode("".join(base64_text.split()))
+    return b""
+
+
+def _is_certificate(der: bytes) -> bool:
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(cadata=der)
+    except (ssl.SSLError, ValueError):
+        return False
+    return True
 
 
 def _unverified() -> ssl.SSLContext:

@@ -73,6 +73,7 @@ _DOING: Mapping[str, str] = {
     "run": "running the playbook's command",
     "ask": "waiting for a person's answer",
     "fence": "cutting its power",
+    "rehearse": "cutting its power, and restoring it",
     "power-on": "switching it on",
     "confirm": "asking what can be asked",
 }

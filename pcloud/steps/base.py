@@ -84,6 +84,11 @@ class PowerReading(Protocol):
         """What another way said, where that is something else (`redfish says off`)."""
         ...
 
+    @property
+    def remark(self) -> str:
+        """What a person should know of the order that led to it, or ""."""
+        ...
+
 
 class Watch(Protocol):
     """Who is told how a long order goes, and may give it up."""
@@ -101,6 +106,16 @@ class PowerControl(Protocol):
     @property
     def proof(self) -> str:
         """What proved that the host is off; "" where nothing did, or no longer."""
+        ...
+
+    @property
+    def identity(self) -> str:
+        """The UUID or serial number of the machine behind it, once it was read; "" where it tells none."""
+        ...
+
+    @property
+    def took_s(self) -> float | None:
+        """From the last order to switch it off until that was proven; None where nothing was ordered, or proven."""
         ...
 
     def read(self) -> PowerReading: ...

@@ -54,7 +54,10 @@ class Fence:
     waits: ClassVar[bool] = False
 
     def check(self, world: World) -> Met | Unmet:
+        """Before the order nothing that a controller says could be enough: it is asked only beside a person's word."""
         word = world.confirmed_off(self.host)
+        if not word and not world.power(self.host).proof:
+            return Unmet("nothing proves that this run cut its power")
         try:
             asked = ask_power(world, self.host)
         except HostUnreachable as error:
@@ -80,7 +83,8 @@ class Fence:
         except Blocked as error:
             again = f"{error.next}; then pcloud recover {site}. Or {confirm}"
             raise Blocked(f"it is not proven off: {error.what}", where=self.host, next=again) from error
-        return {"asked": [f"off at once, by {reading.way}"]}
+        remark = f"; {reading.remark}" if reading.remark else ""
+        return {"asked": [f"off at once, by {reading.way}{remark}"]}
 
 
 @dataclass(frozen=True)
