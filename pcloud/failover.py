@@ -102,7 +102,7 @@ def _begin_with(first: Plan | None, made: Plan) -> Plan:
 
 
 def _consent_first(made: Plan) -> Plan:
-    """No host that is left is touched before a person agrees to the loss: its disk may be the latest data, and serve."""
+    """No host that is left is touched before a person agrees to the loss: it may hold the latest data, and serve."""
     asked = [replace(n, info=replace(n.info, needs=()), needs=frozenset()) for n in made.nodes if _asks(n)]
     rest = [n for n in made.nodes if not _asks(n)]
     for key in (n.key for n in asked):
