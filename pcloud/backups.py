@@ -20,7 +20,7 @@ from typing import Any
 from pcloud.chain import Goal, Hole, Leg, Tree, cut_at, lacks, shorten, walk
 from pcloud.gtid import behind, earlier, given_up, newest_domain, parse_gtids, rank
 from pcloud.kept import LATEST, Backup, Run, Shelf, Stretch, Target, Timeline
-from pcloud.timelines import STEP
+from pcloud.timelines import FIRST
 
 TIME = "%Y-%m-%dT%H:%M:%SZ"
 
@@ -86,7 +86,7 @@ def loss(choice: Choice, known: str) -> str:
     reached = choice.target.gtid or choice.end
     if not known:
         return f"no later position is known: orders after {choice.ended} may be lost{later}"
-    if newest_domain(known) >= STEP and newest_domain(known) > choice.timeline:
+    if newest_domain(known) >= FIRST and newest_domain(known) > choice.timeline:
         return f"it ends before the timeline of {known}, seen last: orders after {choice.ended} may be lost{later}"
     lost = given_up(reached, known, choice.timeline)
     if choice.target.gtid:
@@ -255,10 +255,10 @@ def _goal(tree: Tree, backup: Backup, target: Target) -> Goal | None:
 def _unsupported(tree: Tree, shelves: Sequence[Shelf], best: Choice) -> str:
     """Until when data are kept that no backup leads to: of a later timeline, or of another line of none."""
     later = [run.ended for d in tree.timelines() if d > best.timeline for run in tree.runs(d)]
-    if best.timeline < STEP:
+    if best.timeline < FIRST:
         backed = {b.line for s in shelves for b in s.backups}
         other = (t for s in shelves for t in s.stretches if t.line not in backed)
-        later += [run.ended for t in other for run in t.runs if run.domain < STEP]
+        later += [run.ended for t in other for run in t.runs if run.domain < FIRST]
     return max(later, default="")
 
 
@@ -338,8 +338,8 @@ EVERYTHING = 2**63
 
 def _needs_after(backup: Backup, line: str, domain: int) -> int:
     """The number in a domain up to which the backup needs nothing."""
-    if domain < STEP and line != backup.line:
-        return EVERYTHING if backup.timeline >= STEP else 0
-    if domain < backup.timeline and backup.timeline >= STEP:
+    if domain < FIRST and line != backup.line:
+        return EVERYTHING if backup.timeline >= FIRST else 0
+    if domain < backup.timeline and backup.timeline >= FIRST:
         return EVERYTHING
     return parse_gtids(backup.position).get(domain, 0)

@@ -17,7 +17,7 @@ from math import inf
 
 from pcloud.gtid import by_domain, earlier, merge, newest_domain, parse_gtids
 from pcloud.kept import Backup, Run, Shelf, Stretch
-from pcloud.timelines import STEP
+from pcloud.timelines import FIRST
 
 
 @dataclass(frozen=True)
@@ -101,7 +101,7 @@ class Tree:
         at = stretch.start
         for run in stretch.runs:
             at = merge(at, run.start)  # past what of an earlier file cannot be read
-            if run.domain >= STEP and run.numbers[0] == 1:
+            if run.domain >= FIRST and run.numbers[0] == 1:
                 self._add(run.domain, earlier(at, run.domain), stretch.line)
             at = merge(at, run.last)
             self._lines.setdefault(run.domain, set()).add(stretch.line)
@@ -110,7 +110,7 @@ class Tree:
     def _add_position(self, position: str, line: str) -> None:
         """A position on a timeline says where that one left the earlier ones: these do not move any more."""
         for domain in parse_gtids(position):
-            if domain >= STEP:
+            if domain >= FIRST:
                 self._add(domain, earlier(position, domain), line)
 
     def _add(self, domain: int, branched: str, line: str) -> None:
@@ -119,7 +119,7 @@ class Tree:
 
     def timelines(self) -> list[int]:
         """The newest first."""
-        return sorted(self._branched.keys() | {d for d in self._runs if d >= STEP}, reverse=True)
+        return sorted(self._branched.keys() | {d for d in self._runs if d >= FIRST}, reverse=True)
 
     def runs(self, domain: int) -> Sequence[Run]:
         return self._runs.get(domain, ())
@@ -138,8 +138,8 @@ class Tree:
     def goal(self, timeline: int, branched: str, line: str = "") -> Goal:
         caps = {d: text for d, (_, text) in by_domain(branched).items()}
         open_ended = [timeline]
-        if timeline < STEP:  # data from before timelines, whose domains mean nothing
-            open_ended += [d for d, lines in self._lines.items() if d < STEP and line in lines]
+        if timeline < FIRST:  # data from before timelines, whose domains mean nothing
+            open_ended += [d for d, lines in self._lines.items() if d < FIRST and line in lines]
         return Goal(timeline, {**caps, **dict.fromkeys(open_ended, "")})
 
     def branched(self, timeline: int) -> str:
@@ -153,7 +153,7 @@ class Tree:
         if any(number > branched.get(d, 0) for d, number in parse_gtids(backup.position).items()):
             return False
         own = backup.timeline
-        if own < STEP:
+        if own < FIRST:
             return bool(backup.line in self._lines[domain])
         return own in branched or own in self._ancestors(domain)
 
@@ -176,7 +176,7 @@ def walk(at: str, goal: Goal, kept: Sequence[tuple[str, Stretch]], line: str, si
             (h, t, run)
             for h, t in kept
             for run in t.runs
-            if run.domain == domain and (domain >= STEP or t.line == line)
+            if run.domain == domain and (domain >= FIRST or t.line == line)
         ]
         cap = goal.caps[domain]
         limit = parse_gtids(cap)[domain] if cap else inf

@@ -8,6 +8,7 @@ from pcloud.decision import UNHEALTHY, Act
 from pcloud.desired import Desired, Names, ServerSpec
 from pcloud.holding import REFUSES, find_heir, remedy_for_refusal
 from pcloud.observed import Health, Observed, Power, SeenHost, SeenServer
+from pcloud.steps.room import FULL, make_room
 
 
 @dataclass(frozen=True)
@@ -33,7 +34,8 @@ def choose_for_data(
     """For a server whose disk may hold what nobody can make again: it is asked before anything else.
 
     One that is off is started, as nobody can ask it otherwise. One that refuses the monitor is left alone: it has
-    its part in the data where it could be asked from inside, and blocks where it could not.
+    its part in the data where it could be asked from inside, and blocks where it could not. So does one whose disk
+    is full.
     """
     if _is_lost(desired, host, seen) and not replaceable:
         return Choice(
@@ -45,6 +47,8 @@ def choose_for_data(
     if spec.name in observed.data.refused and seen.power is Power.RUNNING:
         act = Act.KEEP if spec.name in observed.data.databases else Act.BLOCK
         return Choice(act, REFUSES, remedy_for_refusal(desired, observed))
+    if spec.name in observed.data.full and seen.power is Power.RUNNING:
+        return _with_full_disk(desired, observed, spec, host, seen, replaceable=replaceable)
     if replaceable and not off:
         return choose(desired, observed, spec, host, seen)
     found, drift = _mend(desired, observed, spec, seen), _drift(spec, seen)
@@ -54,6 +58,21 @@ def choose_for_data(
         reason = f"{found.reason}; its {drift} changed, but it holds data: --rebuild {spec.name} makes it anew"
         return Choice(Act.KEEP, reason)
     return found
+
+
+def _with_full_disk(
+    desired: Desired, observed: Observed, spec: ServerSpec, host: SeenHost, seen: SeenServer, *, replaceable: bool
+) -> Choice:
+    """A power cycle makes no room: MariaDB would wait for it at its start, too."""
+    remedy = f"{make_room(desired.site.site, spec.name)}; then pcloud recover {desired.site.site}"
+    if not replaceable:
+        return Choice(Act.BLOCK, FULL, remedy)
+    found = choose(desired, observed, spec, host, seen)
+    if found.act is not Act.KEEP:
+        return Choice(found.act, f"{found.reason}; {FULL}")
+    return Choice(
+        Act.KEEP, FULL, f"{remedy}; or have it made anew: pcloud recover {desired.site.site} --rebuild {spec.name}"
+    )
 
 
 def _mend(desired: Desired, observed: Observed, spec: ServerSpec, seen: SeenServer) -> Choice:

@@ -189,7 +189,7 @@ def _timeline(draft: Draft, server: str, branched: str, why: str) -> Timeline:
         known += (
             [b.position for b in shelf.backups] + [b.timeline for b in shelf.backups] + [t.end for t in shelf.stretches]
         )
-    return Timeline(next_domain(site, draft.date, known), newest_domain(branched), branched, server, why)
+    return Timeline(next_domain(draft.date, known), newest_domain(branched), branched, server, why)
 
 
 def _proofs(draft: Draft, phase: Phase) -> list[str]:

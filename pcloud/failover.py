@@ -5,7 +5,8 @@ Safety, as sentences:
   could be made nowhere else, or a database that would have to go back to a backup or the dump.
 - One that answers hands the database over first, without a loss, or is not left; then its servers are
   stopped, and its power is left alone. Where that fails, it stays as it is.
-- One that does not answer is fenced before anything of it is made elsewhere, like any other.
+- One that does not answer is fenced before anything of it is made elsewhere, like any other; and not before a
+  person agreed to what is lost with it.
 """
 
 from __future__ import annotations
@@ -55,7 +56,7 @@ def plan_failover(desired: Desired, observed: Observed, date: str) -> Plan:
     """The plan without `desired.options.lost`. Raises `Blocked` where one of them answers and must stay for now."""
     first = _hand_over(desired, observed)
     made = plan(desired, _after(first, observed), date)
-    made = _begin_with(first, made)
+    made = _consent_first(_begin_with(first, made))
     for host in _answering(desired, observed):
         _check_servers(desired, observed, host, made)
         _check_data(desired, observed, host, made)
@@ -98,6 +99,19 @@ def _begin_with(first: Plan | None, made: Plan) -> Plan:
         moved.append(replace(node, info=info, needs=frozenset(Need.all_of(k) for k in needs)))
     rest = [_needing(n, last) if n in leaves else n for n in made.nodes]
     return replace(made, nodes=(*moved, *rest))
+
+
+def _consent_first(made: Plan) -> Plan:
+    """No host that is left is touched before a person agrees to the loss: it may hold the latest data, and serve."""
+    asked = [replace(n, info=replace(n.info, needs=()), needs=frozenset()) for n in made.nodes if _asks(n)]
+    rest = [n for n in made.nodes if not _asks(n)]
+    for key in (n.key for n in asked):
+        rest = [_needing(n, key) if isinstance(n.step, Leave | Fence) else n for n in rest]
+    return replace(made, nodes=(*asked, *rest))
+
+
+def _asks(node: PlanNode) -> bool:
+    return isinstance(node.step, Consent)
 
 
 def _needing(node: PlanNode, key: str) -> PlanNode:

@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from enum import StrEnum
 from functools import partial
 
 from pcloud.backupnotes import last_backup, newest
@@ -25,6 +26,7 @@ from pcloud.sql import NamedRows, Refused, Row, ask_named
 from pcloud.steps.backup import look
 from pcloud.steps.database import CLIENT
 from pcloud.steps.replication import HEARD, read_heard
+from pcloud.steps.room import NO_ROOM, WAITS_FOR_ROOM, find_full
 from pcloud.steps.stream import REPLICA
 from pcloud.web import Unanswered, one_line
 from pcloud.world import World
@@ -41,6 +43,7 @@ _RESTORED = "SELECT token FROM pcloud.restored WHERE state = 'restored'"
 _ROLE = (
     "SELECT @@read_only AS locked, @@gtid_current_pos AS position, @@report_host AS name,"
     " DATE_FORMAT(UTC_TIMESTAMP(), '%Y-%m-%dT%H:%i:%sZ') AS clock"
+    f", {WAITS_FOR_ROOM} AS waiting"
 )
 _TABLES = (
     "SELECT table_schema AS part, COUNT(*) AS number, GROUP_CONCAT(IF(table_schema = 'pcloud', table_name, NULL)) AS"
@@ -63,7 +66,10 @@ def observe_data(desired: Desired, world: World, found: Observed, up: set[str], 
     answers = {name: answer.result() for name, answer in asked.items()}
     databases = {name: seen for name, (seen, _) in answers.items() if seen is not None}
     tokens = [d.restored for d in sorted(databases.values(), key=lambda d: not d.writable) if d.restored]
-    refused = tuple(name for name, (_, refused) in answers.items() if refused)
+    refused, full = (
+        tuple(name for name, (_, silence) in answers.items() if silence is why)
+        for why in (_Silence.REFUSES, _Silence.FULL)
+    )
     writing = any(d.writable for d in databases.values())
     heard, seen = (NOBODY_HEARD, ()) if writing else world.hear(witnesses_of(desired, up, near))
     if not writing:
@@ -81,6 +87,7 @@ def observe_data(desired: Desired, world: World, found: Observed, up: set[str], 
         shelves=shelves,
         last_backup=newest((last_backup(site.site, found), find_backup(site.site) if looked else None)),
         refused=refused,
+        full=full,
         heard=heard,
         asked_at=began,
     )
@@ -114,18 +121,41 @@ def _last_known(site: str, found: Observed, world: World) -> tuple[Sighting, Sig
 _Ask = Callable[..., list[NamedRows]]
 
 
-def _observe_database(world: World, spec: ServerSpec) -> tuple[SeenDatabase | None, bool]:
-    """None when it does not answer; and whether it refuses the monitor. Then it is asked from inside, over SSH."""
+class _NoRoom(Unanswered):
+    """It answers, and would hang with the next question."""
+
+
+class _Silence(StrEnum):
+    """Why a MariaDB that runs does not say what it holds, or says it only from inside."""
+
+    UNKNOWN = "unknown"
+    REFUSES = "refuses"
+    FULL = "full"
+
+
+_Answer = tuple[SeenDatabase | None, _Silence | None]
+
+
+def _observe_database(world: World, spec: ServerSpec) -> _Answer:
+    return look_at_database(world, spec.name, partial(_ask, world, spec.address))
+
+
+def look_at_database(world: World, server: str, ask: _Ask) -> _Answer:
+    """One that refuses the monitor is asked from inside, over SSH; of one that does not answer, its disk is."""
     try:
-        return _see(world, partial(_ask, world, spec.address)), False
+        return _see(world, ask), None
     except Refused:
         pass
+    except _NoRoom:
+        return None, _Silence.FULL
     except Unanswered:
-        return None, False
+        return None, _Silence.UNKNOWN if find_full(world, server) is None else _Silence.FULL
     try:
-        return _see(world, partial(_ask_inside, world, spec.name)), True
+        return _see(world, partial(_ask_inside, world, server)), _Silence.REFUSES
+    except _NoRoom:
+        return None, _Silence.FULL
     except (PcloudError, Unanswered, LookupError, ValueError):
-        return None, True
+        return None, _Silence.REFUSES
 
 
 def _with_kept(world: World, server: str, seen: SeenDatabase) -> SeenDatabase:
@@ -162,12 +192,15 @@ def _read_rows(text: str) -> NamedRows:
 
 def _see(world: World, ask: _Ask) -> SeenDatabase:
     """Raises `Unanswered`, or what `ask` raises."""
-    role, tables, acknowledged, waits, slave = ask(_ROLE, _TABLES, _SEMI_SYNC, _WAITS, "SHOW SLAVE STATUS")
+    role, tables, acknowledged, waits = ask(_ROLE, _TABLES, _SEMI_SYNC, _WAITS)
+    if int(role[0]["waiting"]):
+        raise _NoRoom(NO_ROOM)
     numbers = {row["part"]: int(row["number"]) for row in tables}
     named = next((str(row["named"] or "").split(",") for row in tables if row["part"] == "pcloud"), [])
     own = {"restored": _RESTORED, "timelines": _TIMELINE, "heard": HEARD}
     asked = [table for table in own if table in named]
-    answers = dict(zip(asked, ask(*(own[t] for t in asked)) if asked else (), strict=True))
+    slave, *found = ask("SHOW SLAVE STATUS", *(own[t] for t in asked))
+    answers = dict(zip(asked, found, strict=True))
     foreign = UNMARKED if numbers.get(world.site.database.name) and "restored" not in named else ""
     restored = answers.get("restored")
     seen = _read_database(role[0], {str(r["Variable_name"]): str(r["Value"]) for r in acknowledged}, waits[0], slave)

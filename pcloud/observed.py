@@ -183,6 +183,8 @@ class Data:
     """When that was, by the clock of the machine that asked (`Clock.now`): what is measured in seconds was then."""
     refused: tuple[str, ...] = ()
     """Servers whose MariaDB runs and does not let the monitor in; who could be asked from inside is in `databases`."""
+    full: tuple[str, ...] = ()
+    """Servers whose disk is full: their MariaDB waits for room, and does not say what it holds."""
 
 
 @dataclass(frozen=True)
@@ -256,6 +258,7 @@ class Observed:
             restored=next((d.restored for d in left_over.values() if d.restored), ""),
             databases=left_over,
             refused=tuple(n for n in self.data.refused if n not in dead),
+            full=tuple(n for n in self.data.full if n not in dead),
             holder="" if self.data.holder in dead else self.data.holder,
             heard=self.data.heard.without(dead | gone),
         )

@@ -275,7 +275,7 @@ def _journey(draft: Draft, phase: Phase) -> None:
             action="walk the journey",
             reason=f"{len(journey.steps)} steps of a shopper prove it",
         )
-    _report_refusals(draft, phase)
+    _report_silent(draft, phase)
     for spec in draft.desired.substitutes:
         d = draft.decisions.get(spec.name)
         if d is not None and d.act is Act.RETIRE and "journey" in draft.nodes:
@@ -295,13 +295,15 @@ def _journey(draft: Draft, phase: Phase) -> None:
     rekeep(draft, phase)
 
 
-def _report_refusals(draft: Draft, phase: Phase) -> None:
-    """A database that refuses the monitor holds up nobody, and the run does not end as if all were well."""
-    for name in draft.observed.data.refused:
+def _report_silent(draft: Draft, phase: Phase) -> None:
+    """A database that refuses the monitor, or has no room, holds up nobody; but the run does not end as if all were
+    well."""
+    data = draft.observed.data
+    for name, verb in [*((n, "monitor") for n in data.refused), *((n, "disk") for n in data.full)]:
         d = draft.decisions[name]
         if d.act is Act.KEEP:
             stop = Stop(name, d.reason, d.next)
-            draft.add(phase, f"{name}/monitor", stop, server=name, action="blocked", reason=d.reason)
+            draft.add(phase, f"{name}/{verb}", stop, server=name, action="blocked", reason=d.reason)
 
 
 def _has_answer(draft: Draft, group: Group) -> bool:

@@ -34,24 +34,26 @@ from pcloud.kept import (
 )
 from pcloud.loss import UNKNOWN
 from pcloud.model import Site
-from pcloud.observed import Data, Health, HostPower, Observed, SeenDatabase, SeenHost
+from pcloud.observed import Data, Health, Observed, SeenDatabase, SeenHost
 from pcloud.plan import Plan, plan
 from pcloud.recall import looks_at_shelves
 from pcloud.remember import plan_sighting
 from pcloud.sightings import furthest, last_sighting
+from pcloud.steps.database import Restore
 from pcloud.steps.measuring import check_loss
 from pcloud.steps.promotion import Promote
 from pcloud.steps.replication import HEARD
 from pcloud.steps.restoring import RestoreBackup
+from pcloud.steps.server import MakeDisk
 from pcloud.steps.sighting import NoteSighting
 from pcloud.steps.stop import Consent, PassOver
 from pcloud.steps.stream import TakeStream
+from tests.left_behind import OFF, Places
 from tests.simulated_data import Said
 from tests.simulation import with_options
 
 EPOCH = 1_353_100_000.0
 ADDRESS = "10.77.0.60"
-HOST = {"db-1": "h1", "idx-1": "h4"}
 ASKS_S = 5.0
 """How often a keeper asks the primary where it is."""
 KEEPER = "h8"
@@ -181,8 +183,12 @@ class History:
     orders: int = 0
     begun: set[int] = field(default_factory=lambda: {1000})
     """The domain of every timeline."""
+    places: Places = field(init=False)
     said: list[str] = field(default_factory=list)
     """Sentences on which a server took the role, or was filled."""
+
+    def __post_init__(self) -> None:
+        self.places = Places(self.desired.site, self.whole)
 
     @property
     def date(self) -> str:
@@ -361,17 +367,21 @@ class History:
 
     def _hosts(self, *, silent: bool = False) -> Observed:
         """The hosts, and the notes on them. The primary's has no power, or does not answer us (`silent`)."""
-        found = []
-        for host in self.whole.hosts:
-            volumes = tuple(v for v in host.volumes if ".seen." not in v)
+        found, here = list[SeenHost](), self.places.host(self.primary.name)
+        for host in self.places.hosts():
             notes = () if host.name in self.silent else tuple(self.notes.get(host.name, ()))
-            if host.name == HOST[self.primary.name] and (self.dead or silent):
-                off = {"power": HostPower.OFF, "proof": "redfish, read twice"} if self.dead else {}
+            if host.name == here and (self.dead or silent):
+                off = OFF if self.dead else {}
                 found.append(SeenHost(host.name, "no answer", silent=True, **off))  # type: ignore[arg-type]
             else:
-                found.append(replace(host, volumes=volumes + notes))
+                found.append(host if host.silent else replace(host, volumes=host.volumes + notes))
         up = [n for n in self.whole.health if n != self.primary.name or not (self.dead or silent)]
+        up += [left.copy.name for left in self.places.back if left.runs]
         return Observed(tuple(found), {n: Health(ok=True) for n in up})
+
+    @property
+    def _keeper_answers(self) -> bool:
+        return KEEPER not in self.places.off and not (self.dead and self.places.host(self.primary.name) == KEEPER)
 
     def hear(self) -> tuple[Heard, tuple[Sighting, ...]]:
         """fe-2 is on the primary's host: nobody orders there once that is cut off."""
@@ -379,7 +389,7 @@ class History:
         frontends = {"fe-1": self.now - (self.answered or 0.0)} if knows else {}
         balancers = {"lb-1": self.now - self.passed_on} if self.balancer else {}
         unheard = ("fe-2",) if knows else ("fe-1", "fe-2")
-        if self.asked is None:
+        if self.asked is None or not self._keeper_answers:
             return Heard(frontends, unheard, balancers), ()
         seen, at, heard_at = self.asked
         heard = Heard(frontends, unheard, balancers, {KEEPER: self.now - heard_at})
@@ -388,21 +398,32 @@ class History:
     def observe(self, *, silent: bool = False) -> Observed:
         away, site = self.dead or silent, self.desired.site.site
         hosts, follows = self._hosts(silent=silent), not self.dead and self.connected
-        seen = {self.replica.name: self.replica.seen(self.now, -1, follows=follows)}
-        if not away:
-            seen[self.primary.name] = self.primary.seen(self.now, self.waits_ms, follows=True)
+        seen = self._databases(away=away, follows=follows)
         wall = datetime.fromtimestamp(EPOCH + self.now, UTC)
         heard, sightings = self.hear() if away else (NOBODY_HEARD, ())
         known = furthest([last_sighting(site, hosts, wall), *sightings]) if away else NEVER_SEEN
         looked = looks_at_shelves(self.desired.options, seen, known, heard)
         data = Data(
-            self.replica.line, indexed=True, databases=seen, holder="" if away else self.primary.name, known=known,
+            self.replica.line, indexed=True, databases=seen, holder=self.primary.name if self.primary.name in seen and
+            not away else "", known=known,
             shelves=self._shelves() if looked else (), heard=heard, asked_at=self.now,
         )  # fmt: skip
         return replace(hosts, data=data)
 
+    def _databases(self, *, away: bool, follows: bool) -> dict[str, SeenDatabase]:
+        """A server that runs twice is not asked. One that was left behind and runs has the role by its disk; while
+        another machine has the address it gives it up."""
+        seen = {self.replica.name: self.replica.seen(self.now, -1, follows=follows)}
+        if not away:
+            seen[self.primary.name] = self.primary.seen(self.now, self.waits_ms, follows=True)
+        seen = {n: d for n, d in seen.items() if n in self.places.at}
+        twice = {n for n in seen if self.places.running(n) > 1}
+        old = [left.copy for left in self.places.back if left.runs and left.copy.name not in seen]
+        seen |= {c.name: replace(c, role=self.dead).seen(self.now, -1, follows=False) for c in old}
+        return {n: d for n, d in seen.items() if n not in twice}
+
     def _shelves(self) -> tuple[Shelf, ...]:
-        if self.backup is None:
+        if self.backup is None or not self._keeper_answers:
             return ()
         own = self.backup
         before, at = parse_gtids(own.position), moment(self.kept_at)
@@ -419,9 +440,10 @@ class History:
         """`pcloud recover --yes`, or `failover` of the primary's host where that has power; a person reads the plan
         for `pause_s`, and the replica may be cut off meanwhile. The price that it asks for; "refused"; or "" when
         somebody took the role."""
-        lost = () if self.dead else (HOST[self.primary.name],)
+        lost = () if self.dead else (self.places.host(self.primary.name),)
         desired = with_options(self.desired, accept_loss=accept, lost=lost)
         made = plan(desired, self.observe(silent=silent and not self.dead), self.date)
+        self.places.check(made)
         self.connected = self.connected and not (cut and pause_s)
         self.shop(pause_s)
         if asked := [n.step for n in made.nodes if isinstance(n.step, Consent)]:
@@ -448,33 +470,80 @@ class History:
             return "refused"
         new.data = new.data if new.stuck else received
         assert step.timeline is not None
-        self._take_over(new, step.timeline.domain, reason)
+        self.places.leave(self.primary)
+        self._take_over(new, step.timeline.domain, reason, made)
         return ""
 
-    def _take_over(self, new: Copy, domain: int, reason: str) -> None:
+    def _take_over(self, new: Copy, domain: int, reason: str, made: Plan) -> None:
         """It is the primary, on a timeline of its own; the other one is a fresh copy of it, and the hosts are told."""
+        self.now += 1.0
         self.said.append(reason)
         assert domain > new.domain
         assert domain not in self.begun, "two branches with one name"
         self.begun.add(domain)
-        self.primary, lost = new, self.primary.name
+        old, self.primary = self.primary, new
+        lost = old.name
         new.domain, new.role, new.source, new.stuck, new.applies = domain, True, "", False, True
         new.write(0)
         self.replica = Copy(lost, new.line, source=ADDRESS)
         self.dead, self.connected, self.waits, self.alone, self.streaming = False, True, True, False, False
         self.timeout_s, self.wanted_s = self.wanted_s or self.timeout_s, None
+        if self.forgets and any(left.copy is old for left in self.places.left):
+            made = self._be_killed(lost, made)
+        self.places.learn(made)
+        self.places.move(made, new)
         self._replicate(0.0)
+        self.tidy()
         if not self.forgets:
             self.look()
+
+    def _be_killed(self, lost: str, made: Plan) -> Plan:
+        """pcloud ends with the promotion, and the old primary's host is back before the next run. That run's plan."""
+        self.places.learn(made, f"{self.primary.name}/promote")
+        old = self.places.left[-1]
+        old.back = old.runs = True
+        for _ in range(3):
+            again = plan(self.desired, self.observe(), self.date)
+            self.places.check(again)
+            self._nobody_is_promoted(again)
+            if any(isinstance(n.step, MakeDisk) and n.step.names.server == lost for n in again.nodes):
+                self.places.tidy(again, self.primary)
+                return again
+            self.places.tidy(again, self.primary)
+        raise AssertionError(f"{lost} is not made anew")
+
+    def come_back(self, runs: bool) -> None:
+        """The host of a primary that was taken over from has power again; its server runs, or not."""
+        left = next((x for x in self.places.left if not x.back), None)
+        if left is not None:
+            left.back, left.runs = True, runs
+            if not self.dead:
+                self.tidy()
+
+    def tidy(self) -> None:
+        """Runs of `recover` until there is nothing to do about what came back; then it is said what only that holds."""
+        while self.places.back:
+            made = plan(self.desired, self.observe(), self.date)
+            self.places.check(made)
+            self._nobody_is_promoted(made)
+            self.places.learn(made)
+            if not self.places.tidy(made, self.primary):
+                break
+        self.places.judge(self.observe(), self.primary)
+
+    def _nobody_is_promoted(self, made: Plan) -> None:
+        """A restore that does nothing where a server holds data (`others`) is none."""
+        roles = [n.key for n in made.nodes if isinstance(n.step, Promote | Consent)]
+        roles += [n.key for n in made.nodes if isinstance(n.step, RestoreBackup | Restore) and not n.step.others]
+        assert not roles, f"{self.primary.name} lives, and the plan has {roles}"
 
     def lose_both(self) -> None:
         """And both disks: what is kept is restored, or the dump. One of the hosts that remember went with them."""
         self.lose_primary()
         self.silent = set()
-        gone = [replace(h, servers=(), volumes=()) if h.name in HOST.values() else h for h in self._hosts().hosts]
-        gone = [replace(h, problem="no answer", silent=True) if h.name in HOST.values() else h for h in gone]
-        off = {"power": HostPower.OFF, "proof": "redfish, read twice"}
-        gone = [replace(h, **off) if h.name in HOST.values() else h for h in gone]  # type: ignore[arg-type]
+        here = {self.places.host(n) for n in self.places.at}
+        silent = {h: SeenHost(h, "no answer", silent=True, **OFF) for h in here}  # type: ignore[arg-type]
+        gone = [silent.get(h.name, h) for h in self._hosts().hosts]
         wall = datetime.fromtimestamp(EPOCH + self.now, UTC)
         known = last_sighting(self.desired.site.site, Observed(tuple(gone)), wall)
         found = Observed(tuple(gone), data=Data(known=known, shelves=self._shelves(), asked_at=self.now))
@@ -490,7 +559,9 @@ class History:
         new.domain = max((w.domain for w in new.data), default=0)
         self.backup = None
         self.primary = Copy("idx-1")
-        self._take_over(new, timeline.domain, node.info.reason)
+        self.places.lose_disks(here)
+        self.places.at.clear()
+        self._take_over(new, timeline.domain, node.info.reason, made)
 
     # -- what must hold
 

@@ -30,7 +30,7 @@ DATE = "20121116-2140"
 
 
 def put(world: SimWorld, text: str, server: str) -> None:
-    """`h4 g1 running|off [broken] [refuses] [young] [redrawn] [older-image] [diskless] [unrun]`: one that is there."""
+    """`h4 g1 running|off [broken] [refuses] [full] [young] [redrawn] [older-image] [diskless] [unrun]`: one copy."""
     host, generation, power, *words = text.split()
     spec = world.desired.server(server)
     names = Names(world.site.site, server, int(generation[1:]))
@@ -43,7 +43,7 @@ def put(world: SimWorld, text: str, server: str) -> None:
         int(generation[1:]),
     )
     domain = SimDomain(mark, spec.uuid, spec.memory_mib, (spec.mac,), Power(power), broken="broken" in words)
-    domain.refuses = "refuses" in words
+    domain.refuses, domain.full = "refuses" in words, "full" in words
     domain.started_at = world.clock.now() - (5 if "young" in words else 100_000)
     world.hosts[host].domains[names.domain] = domain
     pool = world.host(host).pool

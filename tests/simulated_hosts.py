@@ -36,6 +36,8 @@ class SimDomain:
     """It boots, and never answers."""
     refuses: bool = False
     """Its MariaDB runs, and does not let the monitor in: it has another password."""
+    full: bool = False
+    """Its disk has no room: its MariaDB does not say what it holds."""
     busy: int = 0
     """So many looks at it come to nothing: it is slow, and sells."""
     hung: bool = False

@@ -82,7 +82,7 @@ def _ask_power(world: SimWorld, name: str) -> PowerProof | None:
 
 def _look_at_data(world: SimWorld, hosts: tuple[SeenHost, ...], found: set[str]) -> Data:
     once = (s for s in world.carriers() if s in found and world.answering(s) and len(world.running(s)) == 1)
-    up = {s: d for s in once if (d := world.find_data(s))}
+    up = {s: d for s in once if (d := world.find_data(s)) and not world.is_full(s)}
     holders = world.holders()
     now, wall = world.clock.now(), world.clock.wall()
     seen = {s: seen_database(d, follows=bool(holders), now=now, wall=wall) for s, d in up.items()}
@@ -105,4 +105,5 @@ def _look_at_data(world: SimWorld, hosts: tuple[SeenHost, ...], found: set[str])
         heard=heard,
         asked_at=now,
         refused=tuple(s for s in up if world.refuses(s)),
+        full=tuple(s for s in world.carriers() if world.is_full(s)),
     )

@@ -233,6 +233,9 @@ class SimWorld:
         """Its MariaDB does not let the monitor in."""
         return any(d.refuses for _, d in self.reached(server))
 
+    def is_full(self, server: str) -> bool:
+        return any(d.full for _, d in self.reached(server))
+
     def probe(self, check: Check, server: str, address: str) -> Verdict:
         machine = self.machines.get(address, server)
         if machine in self.hosts:

@@ -195,6 +195,28 @@ def test_a_backup_is_no_reason_to_leave_the_only_copy_of_the_data(whole: SimWorl
         plan_failover(accepted, whole.observe(), DATE)
 
 
+@pytest.mark.parametrize("silent", [("db-1", "idx-1"), ("db-1",)])
+def test_no_power_is_cut_before_a_person_agrees_to_the_loss(whole: SimWorld, silent: tuple[str, ...]) -> None:
+    """A host that only we do not reach may hold the latest data, and go on: no consent, no cut."""
+    hosts = tuple(host_of(whole, server) for server in silent)
+    for host in hosts:
+        whole.hosts[host].away = True
+    if len(silent) == 1:  # the replica fell behind, so that its promotion has a price
+        whole.find_data("idx-1").heard = None  # type: ignore[union-attr]
+    refused = go(whole, plan_failover(with_options(whole.desired, lost=hosts), whole.observe(), DATE))
+    assert refused.finished is not None and refused.finished.outcome == "blocked"
+    stopped = [s.problem for k, s in refused.steps.items() if k.endswith("/consent")]
+    assert len(stopped) == 1 and isinstance(stopped[0], StepBlocked)
+    assert f"pcloud failover demo {' '.join(hosts)} --accept-loss unknown" in stopped[0].next
+    for host in hosts:
+        assert whole.hosts[host].powered
+        assert refused.steps[f"{host}/fence"].status is Status.SKIPPED
+    accepted = with_options(whole.desired, lost=hosts, accept_loss="unknown")
+    agreed = go(whole, plan_failover(accepted, whole.observe(), DATE))
+    assert agreed.finished is not None and agreed.finished.outcome == "converged"
+    assert not any(whole.hosts[h].powered for h in hosts)
+
+
 def test_the_question_says_that_data_come_from_a_backup(whole: SimWorld) -> None:
     for server in ("db-1", "idx-1"):
         whole.cut(host_of(whole, server))

@@ -57,6 +57,8 @@ events = st.one_of(
     one("lost and back", st.floats(0, 100)),
     one("failover", st.tuples(st.floats(0, 100), st.booleans(), st.booleans())),
     one("lose both"),
+    one("comes back", st.booleans()),
+    one("both dark", st.tuples(st.sampled_from(["primary first", "replica first", "replica only"]), st.floats(0, 100))),
 )
 
 
@@ -107,6 +109,22 @@ def keep_and_lose_both(history: History, seconds: float) -> None:
     history.lose_both()
 
 
+def lose_power_of_both(history: History, which: tuple[str, float]) -> None:
+    """In the same second; they come back in any order, or the primary does not."""
+    first, later_s = which
+    history.lose_primary()
+    history.cut()
+    history.restart_replica()
+    history.pass_time(later_s)
+    if first == "primary first":
+        history.primary_returns()
+        history.shop(later_s)
+        history.mend(0.0)
+    else:
+        take_over(history)
+        history.come_back(first == "replica first")
+
+
 HAPPENS: Mapping[str, Callable[[History, Any], object]] = {
     "shop": History.shop,
     "time": History.pass_time,
@@ -136,6 +154,8 @@ HAPPENS: Mapping[str, Callable[[History, Any], object]] = {
     "lost and back": lose_for_a_while,
     "failover": lambda h, v: take_over(h, v[0], silent=v[1], cut=v[2]),
     "lose both": lambda h, _: h.lose_both(),
+    "comes back": History.come_back,
+    "both dark": lose_power_of_both,
 }
 
 
@@ -174,7 +194,7 @@ def play(course: list[Event], timeout_s: float) -> None:
     """Whatever happens, the primary is lost at the end, and somebody takes over."""
     history = History(*site(), timeout_s)
     history.look()
-    for event, value in [*course, ("lost", 20.0)]:
+    for event, value in [*course, ("lost", 20.0), ("comes back", True), ("comes back", False)]:
         happen(history, event, value)
 
 

@@ -20,11 +20,13 @@ from pcloud.cli.session import Session, open_session, out, site_of
 from pcloud.decide import find_quarantined
 from pcloud.desired import Names, Options
 from pcloud.errors import BadInput, CheckFailed, PcloudError
+from pcloud.identity import carrier_names
 from pcloud.observe import WORKERS, observe
 from pcloud.observed import Observed
 from pcloud.remember import remember
 from pcloud.render.database import COLUMNS, database_rows, find_alarms
 from pcloud.rpo import backup_alarms, measure_rpo
+from pcloud.steps.room import find_full, make_room
 from pcloud.tombstones import Cost, find_cost, find_tombstones, read_weight, weigh_command
 
 app = typer.Typer()
@@ -180,9 +182,15 @@ def _ask_all(session: Session) -> tuple[list[Answered], bool]:
         for one in session.site.group(spec.group).checks:
             said = session.world.probe(one, spec.name, spec.address)
             answers.append(Answered(f"{spec.name} {one.name}", said.ok, said.elapsed_s, said.detail))
+    free = {name: find_full(session.world, name) for name in carrier_names(session.site)}
+    answers += [_full(session.site.site, name, mib) for name, mib in free.items() if mib is not None]
     walked = session.world.walk(session.site.journey, lambda _visit, _elapsed: None)
     answers += [Answered(f"journey {s.name}", s.ok, s.elapsed_s, s.detail) for s in walked.steps]
     return answers, walked.ok
+
+
+def _full(site: str, server: str, free_mib: int) -> Answered:
+    return Answered(f"{server} disk", False, 0.0, f"{free_mib} MiB are free; {make_room(site, server)}")
 
 
 def _show_answers(site: str, answers: list[Answered], sells: bool, json: bool) -> None:

@@ -7,18 +7,23 @@ from pcloud.holding import REFUSES
 from pcloud.observed import Data, SeenDatabase
 from pcloud.replicas import carriers_of
 from pcloud.steps.replication import say_commits, wait_ms
+from pcloud.steps.room import FULL, make_room
 
 COLUMNS = ("database", "role", "timeline", "position", "behind", "commits wait")
 
 
 def database_rows(desired: Desired, data: Data) -> list[tuple[str, ...]]:
     """One row a carrier, in the words of `COLUMNS`."""
-    return [_row(s.name, data.databases.get(s.name), data.holder, s.name in data.refused) for s in carriers_of(desired)]
+    silent = dict.fromkeys(data.refused, "does not let us in") | dict.fromkeys(data.full, "its disk is full")
+    return [
+        _row(s.name, data.databases.get(s.name), data.holder, silent.get(s.name, "does not answer"))
+        for s in carriers_of(desired)
+    ]
 
 
-def _row(name: str, seen: SeenDatabase | None, holder: str, refused: bool) -> tuple[str, ...]:
+def _row(name: str, seen: SeenDatabase | None, holder: str, silent: str) -> tuple[str, ...]:
     if seen is None:
-        return (name, "does not let us in" if refused else "does not answer", "-", "-", "-", "-")
+        return (name, silent, "-", "-", "-", "-")
     role = "primary" if seen.writable else f"replica of {seen.source}" if seen.source else "read-only"
     if seen.writable and holder != name:
         role = "primary, without the address"
@@ -29,9 +34,10 @@ def _row(name: str, seen: SeenDatabase | None, holder: str, refused: bool) -> tu
 
 def find_alarms(desired: Desired, data: Data) -> list[str]:
     """What a person should know at once, each with what to do."""
-    mend = f"pcloud recover {desired.site.site} names the ways on"
-    refusals = [f"{n}: {REFUSES}. Next: {mend}" for n in data.refused]
-    return refusals + _find_alarms(desired, data)
+    mend = f"pcloud recover {desired.site.site}"
+    refusals = [f"{n}: {REFUSES}. Next: {mend} names the ways on" for n in data.refused]
+    full = [f"{n}: {FULL}. Next: {make_room(desired.site.site, n)}; then {mend}" for n in data.full]
+    return refusals + full + _find_alarms(desired, data)
 
 
 def _find_alarms(desired: Desired, data: Data) -> list[str]:

@@ -28,14 +28,12 @@ from pcloud.steps.replication import (
     say_commits,
     timed,
 )
+from pcloud.steps.room import full_disk
 
 GOING = 5
 """How `primary promote` ends when it has not applied everything yet; it is run again."""
 APPLIED = "applied"
 """Stands for the position to promote at: what is applied is all, the rest is left."""
-ROOM = ("df", "--output=avail", "-k", "/var/lib/mysql", "/var/lib/pcloud")
-ROOM_KIB = 16 * 1024
-"""A server with less free has a full disk: InnoDB makes files longer by several MiB at once."""
 SLICE_S = 10
 """How long one command applies what was received, before it says how far it is."""
 
@@ -92,15 +90,19 @@ class Promote:
         last: Progress | None = None
         while (answer := self._run(world)).exit_code == GOING:
             now, found = world.clock.now(), parse_progress(answer.stdout)
+            still = f"{found.left} transactions are left, and nothing moves"
             first = first or found
             if last is None or (found.applied, found.work) != (last.applied, last.work):
                 last, moved = found, now
-            elif (full := self._full(world, f"{found.left} transactions are left, and nothing moves")) is not None:
+            elif (full := full_disk(world, self.server, still)) is not None:
                 raise full
             self._tell(report, first, found, now - began)
             if now - moved >= self.timeout_s or report.stopping():
                 raise self._given_up(world, found, now - moved)
-        if answer.exit_code not in (0, TAKEN) and (full := self._full(world, answer.stderr.strip())) is not None:
+        if (
+            answer.exit_code not in (0, TAKEN)
+            and (full := full_disk(world, self.server, answer.stderr.strip())) is not None
+        ):
             raise full
         left = {}
         if answer.exit_code == STUCK and self.leaves:
@@ -132,19 +134,6 @@ class Promote:
         pace = done / elapsed_s if elapsed_s else 0
         estimate = f", about {found.left / pace:.0f} s more" if pace else ""
         report.progress(f"applying what was received{estimate}", done, done + found.left, "transactions")
-
-    def _full(self, world: World, said: str) -> PcloudError | None:
-        """What failed as `said`, if for want of room: MariaDB then refuses one thing and waits with the next."""
-        answer = world.server_shell(self.server).run(ROOM, deadline_s=ROLE_S, check=False)
-        sizes = [int(word) for word in answer.stdout.split() if word.isdigit()]
-        if not sizes or min(sizes) >= ROOM_KIB:
-            return None
-        return CheckFailed(
-            f"its disk is full, {min(sizes) // 1024} MiB are free: {said}",
-            where=self.server,
-            next=f"make room on it (pcloud ssh {world.site.site}/{self.server} -- df -h /var/lib/mysql); "
-            "what was received is kept, and the same command goes on",
-        )
 
     def _given_up(self, world: World, found: Progress, still_s: float) -> PcloudError:
         look = f"pcloud ssh {world.site.site}/{self.server} -- mariadb -Ee 'SHOW SLAVE STATUS; SHOW FULL PROCESSLIST'"

@@ -13,12 +13,13 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from pcloud.clock import Deadline
-from pcloud.errors import Blocked, CheckFailed, PcloudError
+from pcloud.errors import Blocked, CheckFailed, CommandFailed, PcloudError
 from pcloud.gtid import behind, given_up, rank
 from pcloud.kept import FOREVER_MS
 from pcloud.model import SemiSync as SemiSyncPolicy
 from pcloud.steps.base import Answer, Met, Report, Unmet, World
 from pcloud.steps.database import CLIENT, holds_data
+from pcloud.steps.room import FULL, NO_ROOM, SLAVE_STATUS, make_room
 
 PRIMARY = "/usr/lib/pcloud/primary"
 FOLLOW = "/usr/lib/pcloud/follow"
@@ -85,9 +86,14 @@ _TIMELINE = (
 
 
 def replication(world: World, server: str) -> Mapping[str, str]:
-    """`SHOW SLAVE STATUS` by name; empty for a server that follows nobody."""
+    """`SHOW SLAVE STATUS` by name; empty for a server that follows nobody. Raises `CheckFailed` where it would hang."""
     argv = [*(word for word in CLIENT if word not in ("--batch", "--skip-column-names")), "--vertical"]
-    said = world.server_shell(server).run(argv, stdin=b"SHOW SLAVE STATUS\n", deadline_s=SQL_S).stdout
+    try:
+        said = world.server_shell(server).run(argv, stdin=f"{SLAVE_STATUS}\n".encode(), deadline_s=SQL_S).stdout
+    except CommandFailed as error:
+        if NO_ROOM not in error.what:
+            raise
+        raise CheckFailed(FULL, where=server, next=make_room(world.site.site, server)) from None
     return dict(re.findall(r"^ *(\w+): ?(.*)$", said, re.MULTILINE))
 
 
