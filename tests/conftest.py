@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Iterable
 from ipaddress import IPv4Address
 from pathlib import Path
@@ -18,6 +19,10 @@ from tests.simulation import DEMO_DUMP, SimWorld, image_spec
 
 # What decides whether a change lands is the same each time; `HYPOTHESIS_PROFILE=default` looks further.
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci"))
+
+
+# A shell starts what runs in the background with SIGINT ignored, and every child would inherit that.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(autouse=True)
