@@ -1,5 +1,6 @@
-"""Backups of a real MariaDB replayed and compared with its replica; and a binary log that rotted, in whose place another
-host's is taken. One pair of servers lives through the whole file: the last test leaves a replica of its own."""
+"""Backups of a real MariaDB replayed and compared with its replica; and a binary log that rotted.
+
+One pair of servers lives through the whole file: the last test leaves a replica of its own."""
 
 from __future__ import annotations
 

@@ -19,13 +19,14 @@ from pcloud.cli.screen import say
 from pcloud.cli.session import Session, open_session, out, stamp
 from pcloud.desired import Desired, Options
 from pcloud.errors import BadInput, Blocked
-from pcloud.gtid import rank
-from pcloud.kept import Shelf, Target
+from pcloud.kept import Target
 from pcloud.model import Site
 from pcloud.observe import observe
 from pcloud.observed import Observed
 from pcloud.plan import Plan, plan
 from pcloud.recall import choose_from, shelves_of
+from pcloud.render.backups import COLUMNS, backup_rows, proof_line
+from pcloud.render.words import Whole, aged
 
 app = typer.Typer()
 
@@ -82,26 +83,16 @@ def _list(name: str, json: bool) -> None:
     if choice is None:
         out.print(f"no host that answers keeps a backup; make one: pcloud backup {session.site.site}")
         return
-    out.print(_table(kept))
-    reach = f"a restore would reach {choice.end} of {choice.ended}, from the backup of {choice.backup.taken}"
-    out.print(reach, soft_wrap=True)
+    now = datetime.now(UTC)
+    table = Table(*COLUMNS, box=None)
+    for row in backup_rows(kept, now):
+        table.add_row(*row)
+    out.print(Whole(table), soft_wrap=True)
+    reach = f"a restore would reach {choice.end} of {aged(choice.ended, now)}, from the backup {choice.backup.id}"
+    for line in (reach, proof_line(kept, session.site.site, now)):
+        out.print(line, soft_wrap=True)
     for hole in all_holes(kept):
         out.print(f"! {tell_hole(hole)}", style="bold red", soft_wrap=True)
-
-
-def _table(shelves: list[Shelf]) -> Table:
-    table = Table("host", "backup", "taken", "position", "bytes", "tested", "binary log up to", box=None)
-    for shelf in shelves:
-        last = max(shelf.stretches, key=lambda t: rank(t.end), default=None)
-        log = f"{last.end} {last.ended}{'' if shelf.streaming else ', not streaming'}" if last else "none"
-        rows = [(b.id, b.taken, b.position, str(b.size), b.tested) for b in reversed(shelf.backups)] or [
-            ("none", "", "", "", "")
-        ]
-        for n, row in enumerate(rows):
-            table.add_row(shelf.host if n == 0 else "", *row, log if n == 0 else "")
-        for damaged in shelf.damaged:
-            table.add_row("", damaged, "", "", "damaged", "", "")
-    return table
 
 
 @app.command(
