@@ -28,6 +28,7 @@ from pcloud.proofs import last_proof
 from pcloud.remember import remember
 from pcloud.render.backups import proof_line
 from pcloud.render.database import COLUMNS, database_rows, find_alarms
+from pcloud.render.words import Whole
 from pcloud.rpo import backup_alarms, measure_rpo
 from pcloud.steps.room import find_full, make_room
 from pcloud.tombstones import Cost, find_cost, find_tombstones, read_weight, weigh_command
@@ -79,8 +80,9 @@ def status(site: SiteName = "demo", json: Json = False) -> None:
             row["address"],
             f"{mark} {row['detail']}{kept}",
         )
-    out.print(table)
-    out.print(_database_table(session, found))
+    piped = not out.is_terminal  # there what is long is not folded
+    out.print(Whole(table) if piped else table, soft_wrap=piped)
+    out.print(Whole(_database_table(session, found)), soft_wrap=True)
     said = [] if rpo is None else [f"If all hosts with the data died now, {rpo}."]
     proven = proof_line(found.data.shelves, session.site.site, datetime.now(UTC))
     for line in [*said, *([proven] if proven else []), *([] if cost is None else [cost.words(session.site.site)])]:
