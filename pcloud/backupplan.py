@@ -63,7 +63,7 @@ def plan_backup(desired: Desired, observed: Observed, id: str) -> Plan:
         compare = Compare(source, asked, policy.timeout_s, QUICK_S)
         reason = f"replayed, and compared with {source}'s, where that takes less than a minute"
         nodes.append(_node("compare", "backup", compare, reason, ["reach"], server=source))
-    proven = ["compare" if source != primary else "reach"]
+    proven = ["reach", *(["compare"] if source != primary else [])]
     near = tuple(h.name for h in observed.hosts if h.reachable)
     note, reason = NoteBackup(near, tuple(chosen), id), "every host that answers knows where the last backup is"
     nodes.append(_node("note", "backup", note, reason, kept))

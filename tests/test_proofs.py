@@ -52,7 +52,7 @@ def test_each_backup_is_compared_before_older_ones_go(whole: SimWorld) -> None:
     step = made["compare"].step
     assert isinstance(step, Compare) and (step.server, step.within_s) == ("idx-1", 60)
     assert made["compare"].info.needs == ("reach",)
-    assert all(n.info.needs == ("compare",) for n in made.values() if isinstance(n.step, Thin))
+    assert all(n.info.needs == ("compare", "reach") for n in made.values() if isinstance(n.step, Thin))
     taken = plan_prove(whole.desired, keeping(whole, ONE))
     assert [n.key for n in taken.nodes] == ["h2/stream", "compare"]
     assert taken.nodes[-1].step == replace(step, hosts=("h2",), within_s=0)

@@ -14,7 +14,7 @@ from pcloud.errors import Blocked, CheckFailed, PcloudError
 from pcloud.gtid import behind
 from pcloud.kept import Shelf, Target, Timeline
 from pcloud.steps.backup import BACKUP, SHORT_S, folder_of, look
-from pcloud.steps.base import Met, Report, Unmet, World
+from pcloud.steps.base import Machine, Met, Report, Unmet, World
 from pcloud.steps.database import (
     CLIENT,
     Restore,
@@ -58,13 +58,20 @@ def make(
             reached = _replay(world, server, place, choice, number, timeout_s, report)
         except PcloudError as error:
             tried = bad | {(leg.host, leg.stretch.line, leg.stretch.session)}
-            another = without(choice, _shelves(world, choice.keepers), tried)
+            another = without(choice, _shelves(world, choice.keepers), tried) if _answers(machine) else None
             if another is None:
                 raise
             hosts = " and ".join(dict.fromkeys(one.host for one in another.legs))
             report.progress(f"{leg.host}'s binary log does not lead on ({error.what}): taking that of {hosts}")
             return make(world, server, place, another, timeout_s, report, tried)
     return choice, reached
+
+
+def _answers(machine: Machine) -> bool:
+    """Whether it is the server that is gone, and no binary log that is wrong."""
+    with suppress(PcloudError):
+        return machine.run(["true"], deadline_s=SHORT_S, check=False).exit_code == 0
+    return False
 
 
 def _shelves(world: World, hosts: tuple[str, ...]) -> list[Shelf]:
