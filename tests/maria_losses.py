@@ -32,7 +32,7 @@ TROUBLES = ("none", "one stands", "both stand", "logs change", "a backup")
 @dataclass(frozen=True)
 class Loss:
     """One loss: how many transactions `status` said, and how many orders were really lost, by when they were
-    acknowledged: before it was said, or while the power was cut."""
+    acknowledged: before the primary was asked, or between that and the cut."""
 
     trouble: str
     orders: int
@@ -47,7 +47,7 @@ class Loss:
         late = f" ({self.oldest_s:.1f} s before the cut)" if self.lost_before + self.lost_after else ""
         return (
             f"{self.trouble:<12} {self.orders:>4} orders  said {self.said:>3} of the last {self.said_s} s  "
-            f"lost {self.lost_before:>3}, and {self.lost_after} acknowledged while it was cut{late}"
+            f"lost {self.lost_before:>3}, and {self.lost_after} of those ordered since{late}"
         )
 
 
@@ -81,9 +81,8 @@ class Shopper:
             self.thread.join(60)
 
 
-def lose(folder: Path, data: Path, desired: Desired, chance: random.Random) -> Loss:
-    """One site's life and end."""
-    trouble = chance.choice(TROUBLES)
+def lose(folder: Path, data: Path, desired: Desired, chance: random.Random, trouble: str) -> Loss:
+    """One site's life and end. Raises `AssertionError` when more is lost of what was there than was said."""
     with two_servers(folder, data) as place:
         place_order(place.db, 1)
         place.copy(place.idx)
@@ -97,8 +96,8 @@ def lose(folder: Path, data: Path, desired: Desired, chance: random.Random) -> L
             with shopper.ordering():
                 time.sleep(chance.uniform(1, 4))
                 strike(place, trouble, chance)
-                said = measure_rpo(desired, observe(place))
                 asked = time.monotonic()
+                said = measure_rpo(desired, observe(place))
                 cut = cut_power(place)
                 time.sleep(1)  # what the hosts had received
         assert said is not None and said.reaches is not None
@@ -163,7 +162,7 @@ def main(seed: int, count: int) -> None:
         desired = make_desired(load_site(defaults_dir("inventory") / "demo.yaml"), playbook, top / "image")
         for number in range(count):
             (top / str(number)).mkdir()
-            sys.stdout.write(f"{lose(top / str(number), data, desired, chance)}\n")
+            sys.stdout.write(f"{lose(top / str(number), data, desired, chance, chance.choice(TROUBLES))}\n")
             sys.stdout.flush()
 
 

@@ -4,6 +4,7 @@ One pair of servers lives through the whole file: the last test leaves a replica
 
 from __future__ import annotations
 
+import subprocess
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,6 +14,7 @@ import pytest
 
 from pcloud.backups import choose
 from pcloud.errors import CheckFailed
+from pcloud.likeness import ask_rows
 from pcloud.steps.proving import Compare
 from pcloud.steps.restoring import Prove
 from tests.guests import eventually
@@ -133,6 +135,22 @@ def test_hosts_that_do_not_lead_to_the_replica_are_named(place: Place, monkeypat
     with pytest.raises(CheckFailed, match="does not lead to"):
         compare(place)
     place.idx.run("pkill", "-CONT", "-x", "mariadb-binlog")
+
+
+@pytest.mark.chaos
+def test_a_reader_that_hangs_is_ended_by_the_server_and_holds_no_definition(place: Place) -> None:
+    """As when pcloud's machine loses its power in the middle of a reading."""
+    text = ask_rows({"`shop`.`partner_partner`": "InnoDB"}).removesuffix("COMMIT;\n")
+    with subprocess.Popen(place.idx.argv("mariadb", "--batch"), stdin=subprocess.PIPE) as reader:
+        assert reader.stdin is not None
+        reader.stdin.write(text.encode())
+        reader.stdin.flush()
+        eventually(lambda: place.idx.sql("SELECT COUNT(*) FROM information_schema.innodb_trx") != "0")
+        place.db.sql("ALTER TABLE shop.partner_partner COMMENT 'later'")
+        place_order(place.db, 3000)
+        assert not follows(place)
+        eventually(lambda: follows(place), 60)
+        reader.kill()
 
 
 def test_each_difference_is_named_and_kept(place: Place) -> None:
