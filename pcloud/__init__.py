@@ -25,6 +25,7 @@ The map, each layer importing only what stands lower (import-linter enforces it)
     obstacles undo                                pure: what keeps servers from being put away; what was comes back
     backups chain recall backupplan               pure: which backup and binary log are restored, and who keeps them
     rpo keeperphases backupnotes                  pure: what would be lost now; who replaces a keeper; the last backup
+    likeness proofs                               pure: two copies compared; what was proven of backups
     salvage binlogtext lostfiles                  what dead copies hold that the living data have not
     suspicion generations notes noteplan          pure: which hosts may be fenced; which copy is the newest; which
                                                   hosts remember it

@@ -12,11 +12,13 @@ from pcloud.graph import Need, PlanNode
 from pcloud.kept import Target
 from pcloud.observed import Observed
 from pcloud.plan import Plan
+from pcloud.proofs import QUICK_S
 from pcloud.recall import choose_from, last_known, missing_backup
 from pcloud.replicas import carriers_of
 from pcloud.steps.backup import Drop, EndStream, Keep, Stream, Take
 from pcloud.steps.base import Step
 from pcloud.steps.keeping import NoteBackup, Reaches, Share, Thin
+from pcloud.steps.proving import Compare
 from pcloud.steps.restoring import Beside, Close
 
 
@@ -39,7 +41,7 @@ def plan_backup(desired: Desired, observed: Observed, id: str) -> Plan:
     if not chosen:
         raise Blocked("no host answers that could keep a backup", where=site.site, next=f"pcloud status {site.site}")
     few = "" if len(chosen) == policy.copies else f"; only {len(chosen)} of {policy.copies} hosts can keep it"
-    why = "it follows the primary" if source != primary else "no replica follows"
+    why = "it follows the primary" if source != primary else "no replica follows that it could be compared with"
     nodes = [_node(f"{source}/backup", "backup", Take(source, primary, id, policy.timeout_s), why + few, server=source)]
     peers = tuple(s.address for s in carriers_of(desired))
     streams = [f"{host}/stream" for host in chosen]
@@ -57,6 +59,11 @@ def plan_backup(desired: Desired, observed: Observed, id: str) -> Plan:
     kept = [f"{h}/{verb}" for h in chosen for verb in ("keep", "share")]
     reaches = Reaches(primary, asked)
     nodes.append(_node("reach", "backup", reaches, "a restore would reach where the primary is", kept))
+    if source != primary:
+        compare = Compare(source, asked, policy.timeout_s, QUICK_S)
+        reason = f"replayed, and compared with {source}'s, where that takes less than a minute"
+        nodes.append(_node("compare", "backup", compare, reason, ["reach"], server=source))
+    proven = ["reach", *(["compare"] if source != primary else [])]
     near = tuple(h.name for h in observed.hosts if h.reachable)
     note, reason = NoteBackup(near, tuple(chosen), id), "every host that answers knows where the last backup is"
     nodes.append(_node("note", "backup", note, reason, kept))
@@ -67,8 +74,28 @@ def plan_backup(desired: Desired, observed: Observed, id: str) -> Plan:
             nodes.append(_node(f"{shelf.host}/end-stream", "backup", end, reason, ["reach"], host=shelf.host))
     for host in [s.host for s in shelves if s.backups or s.host in chosen]:
         reason, thin = f"the {policy.keep} latest stay", Thin(host, policy.keep, id)
-        nodes.append(_node(f"{host}/thin", "backup", thin, reason, ["reach"], host=host))
+        nodes.append(_node(f"{host}/thin", "backup", thin, reason, proven, host=host))
     nodes.append(_node(f"{source}/drop", "backup", Drop(source, id), "hosts have it", kept, server=source))
+    return Plan(site.site, "backup", ("backup",), tuple(nodes), {}, desired.digest(), observed.digest())
+
+
+def plan_prove(desired: Desired, observed: Observed) -> Plan:
+    """The newest backup and all that follows, compared with the replica. Raises `Blocked` where there is none."""
+    site, policy, shelves = desired.site, desired.site.database.backups, observed.data.shelves
+    source, primary = _source(desired, observed)
+    if source == primary:
+        what = "no replica follows the primary: there is nothing that a backup could be compared with"
+        raise Blocked(what, where=site.site, next=f"pcloud recover {site.site}, which makes one")
+    if not any(s.backups for s in shelves):
+        what = "no host that answers keeps a backup"
+        raise Blocked(what, where=site.site, next=f"pcloud backup {site.site}")
+    peers = tuple(s.address for s in carriers_of(desired))
+    reason = "the binary log, as it is written"
+    streams = [s.host for s in shelves if s.streaming]
+    nodes = [_node(f"{h}/stream", "backup", Stream(h, primary, peers), reason, host=h) for h in streams]
+    asked = tuple(s.host for s in shelves if s.backups or s.stretches)
+    step, needs = Compare(source, asked, policy.timeout_s), [n.key for n in nodes]
+    nodes.append(_node("compare", "backup", step, f"replayed, and compared with {source}'s", needs, server=source))
     return Plan(site.site, "backup", ("backup",), tuple(nodes), {}, desired.digest(), observed.digest())
 
 

@@ -12,14 +12,15 @@ Safety, as sentences:
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from ipaddress import IPv4Address
 from typing import Any
 
 from pcloud.chain import Goal, Hole, Leg, Tree, cut_at, lacks, shorten, walk
 from pcloud.gtid import behind, earlier, given_up, newest_domain, parse_gtids, rank
-from pcloud.kept import LATEST, Backup, Run, Shelf, Stretch, Target, Timeline
+from pcloud.kept import LATEST, Backup, Proof, Run, Shelf, Stretch, Target, Timeline
+from pcloud.proofs import read_proof
 from pcloud.timelines import FIRST
 
 TIME = "%Y-%m-%dT%H:%M:%SZ"
@@ -41,6 +42,8 @@ class Choice:
     """What is missing after it, where more is kept beyond."""
     instead: tuple[Choice, ...] = ()
     """Other backups that lead to the same data, for when this one cannot be used."""
+    keepers: tuple[str, ...] = ()
+    """Every host that was asked: who may keep a binary log in place of one that cannot be used."""
 
     @property
     def end(self) -> str:
@@ -103,6 +106,7 @@ def read_shelf(host: str, text: str) -> Shelf:
     backups: list[Backup] = []
     damaged: list[str] = []
     stretches: list[Stretch] = []
+    proofs: list[Proof] = []
     streaming, session = False, ""
     for line in text.splitlines():
         kind, _, rest = line.partition(" ")
@@ -115,12 +119,14 @@ def read_shelf(host: str, text: str) -> Shelf:
                 backups.append(backup)
             else:
                 damaged.append(backup.id if backup is not None else manifest[:40])
+        elif kind == "proof" and (proof := read_proof(rest)) is not None:
+            proofs.append(proof)
         elif kind == "stretch" and (stretch := _read_stretch(rest.split())) is not None:
             stretches.append(stretch)
         elif kind == "run" and stretches and (run := _read_run(rest.split())) is not None:
             stretches[-1] = replace(stretches[-1], runs=_join(stretches[-1].runs, run))
     backups.sort(key=order)
-    return Shelf(host, tuple(backups), tuple(stretches), streaming, session, tuple(damaged))
+    return Shelf(host, tuple(backups), tuple(stretches), streaming, session, tuple(damaged), tuple(proofs))
 
 
 def order(backup: Backup) -> tuple[Any, ...]:
@@ -211,7 +217,8 @@ def choose(shelves: Sequence[Shelf], target: Target = LATEST, only: str = "") ->
     best, *others = sorted(found, key=_merit, reverse=True)
     newer = "" if target.time or target.gtid else _unsupported(tree, shelves, best)
     same = tuple(c for c in others if _merit(c)[:3] == _merit(best)[:3])
-    return replace(best, newer=newer, instead=same)
+    asked = tuple(s.host for s in shelves)
+    return replace(best, newer=newer, instead=tuple(replace(c, keepers=asked) for c in same), keepers=asked)
 
 
 def all_holes(shelves: Sequence[Shelf]) -> tuple[Hole, ...]:
@@ -250,6 +257,19 @@ def _goal(tree: Tree, backup: Backup, target: Target) -> Goal | None:
     if target.time:
         later = [g for g in later if "" != tree.began(g.timeline) <= target.time]
     return (later or [own])[0]
+
+
+def without(choice: Choice, shelves: Iterable[Shelf], bad: Container[tuple[str, str, str]]) -> Choice | None:
+    """The same data of the same backup, without these sessions (host, line, name); None where the rest does not do."""
+    usable = [
+        replace(s, stretches=tuple(t for t in s.stretches if (s.host, t.line, t.session) not in bad)) for s in shelves
+    ]
+    target = choice.target if choice.stops_by_time else Target(gtid=choice.end)
+    found = choose(usable, target, choice.backup.id)
+    if found is None or found.stops_by_time != choice.stops_by_time:
+        return None
+    same = choice.stops_by_time or behind(choice.end, found.end) == behind(found.end, choice.end) == 0
+    return replace(found, target=choice.target) if same else None
 
 
 def _unsupported(tree: Tree, shelves: Sequence[Shelf], best: Choice) -> str:

@@ -57,6 +57,24 @@ class Backup:
 
 
 @dataclass(frozen=True)
+class Proof:
+    """A backup that was replayed up to a position, and compared with what the replica had there."""
+
+    id: str
+    """The backup's."""
+    position: str
+    at: str
+    """When."""
+    server: str
+    """The replica."""
+    tables: int
+    rows: int
+    took_s: int
+    wrong: tuple[str, ...] = ()
+    """What differed, a clause each."""
+
+
+@dataclass(frozen=True)
 class Run:
     """Transactions of one GTID domain that follow each other, none missing, as the events in the files say."""
 
@@ -113,6 +131,7 @@ class Shelf:
     """The session that it writes then."""
     damaged: tuple[str, ...] = ()
     """Backups whose file is missing or has another size than their manifest says."""
+    proofs: tuple[Proof, ...] = ()
 
 
 @dataclass(frozen=True)

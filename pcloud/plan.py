@@ -9,7 +9,7 @@ playbook's phases. Where one of several servers is enough for a shopper, a need 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
 from graphlib import CycleError, TopologicalSorter
 from typing import Any
@@ -52,7 +52,7 @@ class Plan:
     to_copy: int = 0
     """Bytes of images that have to travel, as far as the hosts' lists of files tell; a chain of hosts counts once."""
     advice: tuple[str, ...] = ()
-    """What could be better though all is well, a sentence each (`spread.py`)."""
+    """What a person may do next, a sentence each, however the run ends."""
     lost: tuple[str, ...] = ()
     """Hosts that were left out for the question's sake (`whatif.as_lost`): such a plan is looked at, and never run."""
 
@@ -149,7 +149,20 @@ def plan(desired: Desired, observed: Observed, date: str) -> Plan:
     kept = {n: d.reason for n, d in draft.decisions.items() if d.act in (Act.KEEP, Act.LEAVE)}
     phases = tuple(p.name for p in desired.playbook.phases)
     digests, advice = (desired.digest(), observed.digest()), find_crowded(desired, observed, draft.decisions)
+    options = desired.options
+    if (options.rebuild or options.from_scratch or options.until is not None) and retires(nodes):
+        advice += (way_back(desired.site.site),)
     return Plan(desired.site.site, desired.playbook.playbook, phases, nodes, kept, *digests, draft.to_copy, advice)
+
+
+def retires(nodes: Iterable[PlanNode]) -> bool:
+    """Whether a server is put away that `undo` brings back."""
+    return any(n.info.action == "retire" for n in nodes)
+
+
+def way_back(site: str) -> str:
+    """What a person may do who did not mean it."""
+    return f"What was put away comes back with: pcloud undo {site}, until pcloud purge"
 
 
 def _stopped(draft: Draft, stops: tuple[Stop, ...]) -> Plan:

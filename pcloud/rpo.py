@@ -13,6 +13,7 @@ from pcloud.gtid import behind
 from pcloud.identity import carrier_names
 from pcloud.kept import Shelf
 from pcloud.observed import Observed
+from pcloud.proofs import last_proof
 
 
 @dataclass(frozen=True)
@@ -81,6 +82,10 @@ def backup_alarms(desired: Desired, observed: Observed) -> Iterator[str]:
             answers = any(s.host == host for s in shelves)
             what = "does not stream the binary log" if answers else "keeps backups and does not answer"
             yield f"{host} {what}. Next: pcloud backup {site}"
+    proof = last_proof(shelves)
+    if proof is not None and proof.wrong:
+        what = f"the backup {proof.id} is not what {proof.server} had at {proof.position}: {'; '.join(proof.wrong[:5])}"
+        yield f"{what}. Next: pcloud backup {site} --prove compares again"
     rpo = measure_rpo(desired, observed)
     for hole in rpo.holes if rpo is not None else ():
         yield f"{tell_hole(hole)}. Next: pcloud backup {site}, which needs nothing from before it"

@@ -10,7 +10,7 @@ from pcloud.errors import Blocked
 from pcloud.events import StepInfo
 from pcloud.graph import Need, PlanNode
 from pcloud.observed import Observed
-from pcloud.plan import Plan
+from pcloud.plan import Plan, retires, way_back
 from pcloud.steps.server import Discard, Purge, Retire
 from pcloud.tombstones import count_tombstones, find_tombstones
 
@@ -60,7 +60,8 @@ def plan_destroy(site: str, desired_digest: str, observed: Observed, date: str) 
                 f"{len(logs)} files that belong to no server",
             )
             nodes.append(PlanNode(info, Discard(host.name, logs, date), frozenset(Need.all_of(k) for k in needs)))
-    return Plan(site, "destroy", ("destroy",), tuple(nodes), {}, desired_digest, observed.digest())
+    advice = (way_back(site),) if retires(nodes) else ()
+    return Plan(site, "destroy", ("destroy",), tuple(nodes), {}, desired_digest, observed.digest(), advice=advice)
 
 
 def _volumes(site: str, server: str, generation: int) -> Iterable[str]:

@@ -49,6 +49,13 @@ def shown_by(renderable: RenderableType, *, encoding: str = "utf-8", width: int 
     return written(console)
 
 
+def shown_whole(renderable: RenderableType, *, width: int = 80) -> str:
+    """As a list is printed."""
+    console = new_console(width=width)
+    console.print(renderable, soft_wrap=True)
+    return written(console)
+
+
 def play(face: Face, events: list[Event]) -> RunState:
     state = begin(events[0])
     face.show(state, events[0])

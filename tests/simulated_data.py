@@ -172,16 +172,18 @@ class SimGuest:
                 self.world.effect()
             case ["cat" | "/usr/lib/pcloud/backup", *_] as words:
                 return self._beside(words)
+            case ["sh", "-c", script, "sh", _] if "</etc/mysql/accounts.sql" in script:
+                pass
             case _:
                 raise AssertionError(f"the simulation knows no {shlex.join(argv)}")
         return Said()
 
     def _beside(self, words: list[str]) -> Said:
-        """What a proof asks: a MariaDB beside its own, for which accounts are read; or the index's stamp."""
+        """What a proof asks: a MariaDB beside its own; or the index's stamp."""
         if words[0] == BACKUP:
             self.world.clock.work(RESTORE_S / 4)
             return Said()
-        return Said(0, "CREATE USER" if words[1].endswith("accounts.sql") else self.data.stamp)
+        return Said(0, self.data.stamp)
 
     def write(self, path: str, data: bytes, **_: Any) -> None:
         self.world.effect()
@@ -301,6 +303,8 @@ class SimGuest:
             return Said(0, "" if data.heard is None else self._heard(data, data.heard))
         if "SELECT definer" in text:
             return Said(0, "60\n")
+        if "CALL pcloud_write()" in text:
+            return Said(0, "1\n")
         if "MAX(domain)" in text:
             return Said(0, f"{data.domain}\n")
         if "EXECUTE IMMEDIATE" in text:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from datetime import datetime, timedelta
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -26,7 +27,7 @@ from pcloud.render.gantt import chart_of
 from pcloud.render.report import report_of
 from pcloud.render.report_html import render_html
 from pcloud.render.report_text import render_report, render_runs
-from tests.consoles import UNSAFE, shown_by, until
+from tests.consoles import UNSAFE, shown_by, shown_whole, until
 from tests.synthetic_runs import Simulation, legal_runs, plan
 
 
@@ -153,7 +154,8 @@ def test_runs_are_listed() -> None:
             "demo", "20250302-031502-recover", "recover", start.date, "interrupted (killed)", 20.0, None, Path("y")
         ),
     ]
-    shown = shown_by(render_runs(runs))
+    shown = shown_whole(render_runs(runs, datetime.fromisoformat(start.date) + timedelta(hours=5)))
     assert len(shown.splitlines()) == 3
     assert "✓ converged" in shown
     assert "2 min 24 s" in shown
+    assert shown.count(" Z, 5 h ago") == 2

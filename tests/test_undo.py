@@ -237,6 +237,27 @@ def test_everything_anew_first_loads_the_dump_beside_those_that_serve(whole: Sim
         assert all(proofs <= set(n.info.needs) for n in gone)
 
 
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (Options(rebuild=("fe-1",)), True),
+        (Options(from_scratch=True), True),
+        (Options(kept=True, until=Target()), True),
+        (Options(), False),
+    ],
+)
+def test_whoever_has_servers_put_away_is_told_how_they_come_back(
+    whole: SimWorld,  # noqa: F811
+    options: Options,
+    said: bool,
+) -> None:
+    whole.shelves = (ONE,)
+    whole.desired = replace(whole.desired, options=options)
+    made = plan(whole.desired, whole.observe(), DATE)
+    assert any("pcloud undo demo" in sentence for sentence in made.advice) == said
+    assert any("pcloud undo demo" in sentence for sentence in plan_destroy("demo", "", whole.observe(), NEW).advice)
+
+
 def test_what_serves_nobody_is_replaced_at_once(whole: SimWorld) -> None:  # noqa: F811
     whole.shelves = (ONE,)
     for server in ("db-1", "idx-1"):

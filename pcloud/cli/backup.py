@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from pcloud.backupplan import plan_backup, plan_beside, plan_close, question_of
+from pcloud.backupplan import plan_backup, plan_beside, plan_close, plan_prove, question_of
 from pcloud.backups import TIME, all_holes, choose, tell_hole
 from pcloud.cli.consent import FromBackup, Unproven
 from pcloud.cli.recover import Json, SiteName, Yes, run
@@ -19,13 +19,14 @@ from pcloud.cli.screen import say
 from pcloud.cli.session import Session, open_session, out, stamp
 from pcloud.desired import Desired, Options
 from pcloud.errors import BadInput, Blocked
-from pcloud.gtid import rank
-from pcloud.kept import Shelf, Target
+from pcloud.kept import Target
 from pcloud.model import Site
 from pcloud.observe import observe
 from pcloud.observed import Observed
 from pcloud.plan import Plan, plan
 from pcloud.recall import choose_from, shelves_of
+from pcloud.render.backups import COLUMNS, backup_rows, proof_line
+from pcloud.render.words import Whole, aged
 
 app = typer.Typer()
 
@@ -36,29 +37,39 @@ LOOK = Options(kept=True)
 
 
 @app.command(
-    epilog="Examples: pcloud backup demo · pcloud backup demo --list · pcloud backup demo --yes --json. "
-    "Exit codes: 0 the backup is proven and on its hosts, 1 failed, 2 bad input, 3 no primary is well, or nobody "
-    "said yes."
+    epilog="Examples: pcloud backup demo · pcloud backup demo --list · pcloud backup demo --prove · "
+    "pcloud backup demo --yes --json. Exit codes: 0 the backup is proven and on its hosts, 1 failed, or it is not what "
+    "the replica has, 2 bad input, 3 no primary is well, or nobody said yes."
 )
 def backup(
     site: SiteName = "demo",
     listed: Annotated[bool, typer.Option("--list", help="Only show what hosts keep.")] = False,
+    prove: Annotated[
+        bool, typer.Option("--prove", help="Make none: replay the newest one and compare it with the replica.")
+    ] = False,
     yes: Yes = False,
     json: Json = False,
 ) -> None:
     """Take a full backup of the database, prove it by restoring it, and keep it on two hosts.
 
     The same hosts follow the primary's binary log from then on, so that `pcloud restore` can go to
-    any moment after a backup. Nothing of the shop stops meanwhile.
+    any moment after a backup. Nothing of the shop stops meanwhile. Where that takes less than a minute,
+    the backup is replayed to where the replica is, and every table compared; --prove does so however
+    long it takes. A difference is named, and the exit code is 1.
     """
+    if listed and prove:
+        raise BadInput("--list goes with nothing else", next=f"pcloud backup {site} --prove")
     if listed:
         _list(site, json)
         return
 
     def make(session: Session) -> Plan:
+        if prove:
+            return plan_prove(session.desired, observe(session.desired, session.world))
         return plan_backup(session.desired, observe(session.desired, session.world), stamp())
 
-    run(site, LOOK, make, "backup", yes=yes, json=json)
+    command = f"pcloud backup {site}{' --prove' if prove else ''}"
+    run(site, LOOK, make, "backup", yes=yes or prove, json=json, command=command)
 
 
 def _list(name: str, json: bool) -> None:
@@ -72,26 +83,16 @@ def _list(name: str, json: bool) -> None:
     if choice is None:
         out.print(f"no host that answers keeps a backup; make one: pcloud backup {session.site.site}")
         return
-    out.print(_table(kept))
-    reach = f"a restore would reach {choice.end} of {choice.ended}, from the backup of {choice.backup.taken}"
-    out.print(reach, soft_wrap=True)
+    now = datetime.now(UTC)
+    table = Table(*COLUMNS, box=None)
+    for row in backup_rows(kept, now):
+        table.add_row(*row)
+    out.print(Whole(table), soft_wrap=True)
+    reach = f"a restore would reach {choice.end} of {aged(choice.ended, now)}, from the backup {choice.backup.id}"
+    for line in (reach, proof_line(kept, session.site.site, now)):
+        out.print(line, soft_wrap=True)
     for hole in all_holes(kept):
         out.print(f"! {tell_hole(hole)}", style="bold red", soft_wrap=True)
-
-
-def _table(shelves: list[Shelf]) -> Table:
-    table = Table("host", "backup", "taken", "position", "bytes", "tested", "binary log up to", box=None)
-    for shelf in shelves:
-        last = max(shelf.stretches, key=lambda t: rank(t.end), default=None)
-        log = f"{last.end} {last.ended}{'' if shelf.streaming else ', not streaming'}" if last else "none"
-        rows = [(b.id, b.taken, b.position, str(b.size), b.tested) for b in reversed(shelf.backups)] or [
-            ("none", "", "", "", "")
-        ]
-        for n, row in enumerate(rows):
-            table.add_row(shelf.host if n == 0 else "", *row, log if n == 0 else "")
-        for damaged in shelf.damaged:
-            table.add_row("", damaged, "", "", "damaged", "", "")
-    return table
 
 
 @app.command(

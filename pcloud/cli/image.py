@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json as jsonlib
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -25,6 +26,7 @@ from pcloud.images import (
     verify,
 )
 from pcloud.inventory import defaults_dir
+from pcloud.render.words import Whole, aged
 
 app = typer.Typer(no_args_is_help=True)
 
@@ -121,12 +123,13 @@ def _show(images: list[Image], json: bool) -> None:
         say(jsonlib.dumps(rows, indent=2))
         return
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for column in ("image", "MiB", "built (UTC)", "took", "packages"):
-        table.add_column(column, justify="left" if column in ("image", "built (UTC)") else "right")
+    for column in ("image", "MiB", "built", "took", "packages"):
+        table.add_column(column, justify="left" if column in ("image", "built") else "right")
+    now = datetime.now(UTC)
     for row in rows:
-        built = row["built"][:16].replace("T", " ")
+        built = aged(row["built"], now)
         table.add_row(row["image"], f"{row['mib']}", built, f"{row['build_s']} s", str(row["packages"]))
-    out.print(table if rows else "no image yet: pcloud image build")
+    out.print(Whole(table) if rows else "no image yet: pcloud image build", soft_wrap=True)
 
 
 @app.command("verify", epilog="Examples: pcloud image verify · pcloud image verify frontend")

@@ -7,6 +7,7 @@ import subprocess
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
 from typing import Annotated, Any
 
 import typer
@@ -23,8 +24,11 @@ from pcloud.errors import BadInput, CheckFailed, PcloudError
 from pcloud.identity import carrier_names
 from pcloud.observe import WORKERS, observe
 from pcloud.observed import Observed
+from pcloud.proofs import last_proof
 from pcloud.remember import remember
+from pcloud.render.backups import proof_line
 from pcloud.render.database import COLUMNS, database_rows, find_alarms
+from pcloud.render.words import Whole
 from pcloud.rpo import backup_alarms, measure_rpo
 from pcloud.steps.room import find_full, make_room
 from pcloud.tombstones import Cost, find_cost, find_tombstones, read_weight, weigh_command
@@ -55,6 +59,7 @@ def status(site: SiteName = "demo", json: Json = False) -> None:
                     "semi_sync": session.site.database.semi_sync.model_dump(),
                     "alarms": alarms,
                     "if_both_hosts_died": asdict(rpo) | {"text": str(rpo)} if rpo is not None else None,
+                    "proof": asdict(proof) if (proof := last_proof(found.data.shelves)) is not None else None,
                     "tombstones": asdict(cost) | {"next": cost.next(session.site.site)} if cost is not None else None,
                     "lost": [asdict(f) for f in lost],
                 },
@@ -75,10 +80,12 @@ def status(site: SiteName = "demo", json: Json = False) -> None:
             row["address"],
             f"{mark} {row['detail']}{kept}",
         )
-    out.print(table)
-    out.print(_database_table(session, found))
+    piped = not out.is_terminal  # there what is long is not folded
+    out.print(Whole(table) if piped else table, soft_wrap=piped)
+    out.print(Whole(_database_table(session, found)), soft_wrap=True)
     said = [] if rpo is None else [f"If all hosts with the data died now, {rpo}."]
-    for line in [*said, *([] if cost is None else [cost.words(session.site.site)])]:
+    proven = proof_line(found.data.shelves, session.site.site, datetime.now(UTC))
+    for line in [*said, *([proven] if proven else []), *([] if cost is None else [cost.words(session.site.site)])]:
         out.print(line, soft_wrap=True)
     for alarm in alarms:
         out.print(f"! {alarm}", style="bold red", soft_wrap=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
 
@@ -38,7 +39,7 @@ def runs(
     if not found:
         whose = f"site {site} has" if site else "there are"
         raise BadInput(f"{whose} no runs on this machine yet", next=f"pcloud recover {site or 'SITE'}")
-    out.print(render_runs(found))
+    out.print(render_runs(found, datetime.now(UTC)), soft_wrap=True)
 
 
 @app.command()

@@ -22,6 +22,7 @@ from pcloud.identity import carrier_names
 from pcloud.lostfiles import LostFiles, prepare_folder
 from pcloud.observe import observe
 from pcloud.observed import Observed
+from pcloud.render.words import Whole
 from pcloud.salvage import DeadCopy, Finding, find_copies, find_findings, living_position
 from pcloud.steps.replication import sql
 from pcloud.steps.salvage import SALVAGE_S, UNKNOWN, Living, find_living, leave_note, read_disk, read_notes
@@ -248,7 +249,7 @@ def _show_copy(done: Salvaged) -> None:
         least = "at least " if done.partial else ""
         when = f"from {done.first} to {done.last}"
         out.print(f"! {done.copy} holds {least}{done.missing} transactions that they have not, {when}", soft_wrap=True)
-        out.print(_table(done.transactions))
+        out.print(Whole(_table(done.transactions)), soft_wrap=True)
     for damage in done.damaged:
         out.print(f"  {damage}: what comes after that is not shown", soft_wrap=True)
     for path in done.files:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from datetime import datetime
 from itertools import groupby
 
 from rich.console import Group, RenderableType
@@ -20,6 +21,8 @@ from pcloud.render.words import (
     STYLES,
     SYMBOLS,
     Folded,
+    Whole,
+    aged,
     clean,
     clock,
     names,
@@ -43,14 +46,14 @@ def render_report(report: Report) -> RenderableType:
     return Folded(Group(*parts))
 
 
-def render_runs(runs: Sequence[RunSummary]) -> RenderableType:
-    """A list of runs, oldest first, whose names tell when; `journey` is the time to the first full one."""
-    table = _table("run (UTC)", "site", "outcome", ">took", ">journey")
-    table.columns[0].no_wrap = True
+def render_runs(runs: Sequence[RunSummary], now: datetime) -> RenderableType:
+    """A list of runs, oldest first, whole; `journey` is the time to the first full one."""
+    table = _table("run", "began", "site", "outcome", ">took", ">journey")
     for run in runs:
         times = (span(run.duration_s), span(run.journey_s))
-        table.add_row(one_line(run.run), one_line(run.site), _outcome(run.outcome), *times)
-    return Folded(table)
+        began = aged(run.started, now)
+        table.add_row(one_line(run.run), began, one_line(run.site), _outcome(run.outcome), *times)
+    return Folded(Whole(table))
 
 
 def _outcome(outcome: str) -> Text:

@@ -12,10 +12,13 @@ import math
 import re
 import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime
 from functools import cache
 
 from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
+from rich.measure import Measurement
 from rich.segment import Segment
+from rich.table import Table
 
 from pcloud.events import Status, StepInfo, StepProgress
 
@@ -120,6 +123,20 @@ class Folded:
             yield Segment(plain_ascii(text), style, control)
 
 
+class Whole:
+    """A table as wide as it is: nothing in it is cut or folded, also in a pipe. To be printed with `soft_wrap`."""
+
+    def __init__(self, table: Table) -> None:
+        self.table = table
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        width = Measurement.get(console, options.update(width=_WIDE), self.table).maximum
+        yield from console.render(self.table, options.update(width=width, no_wrap=True))
+
+
+_WIDE = 10_000
+
+
 def _sound(seconds: float | None) -> float:
     return seconds if seconds is not None and math.isfinite(seconds) and seconds > 0 else 0.0
 
@@ -148,6 +165,35 @@ def stamp(seconds: float) -> str:
     """A log line's time since the run's start: `+00:42.3`."""
     minutes, tenths = divmod(math.floor(_sound(seconds) * 10), 600)
     return f"+{minutes:02}:{tenths // 10:02}.{tenths % 10}"
+
+
+def moment(at: datetime | str, now: datetime) -> str:
+    """A date, short and whole: `Nov 27 22:31 Z`, with its year when it is long ago; text that is no date as it is."""
+    try:
+        at = datetime.fromisoformat(at) if isinstance(at, str) else at
+    except ValueError:
+        return one_line(str(at)) or "-"
+    at = (at if at.tzinfo else at.replace(tzinfo=UTC)).astimezone(UTC)
+    year = f" {at.year}" if abs(now - at).days > _YEAR_DAYS else ""
+    return f"{_MONTHS[at.month - 1]} {at.day}{year} {at:%H:%M} Z"
+
+
+def aged(at: datetime | str, now: datetime) -> str:
+    """The same, and how long ago that is: `Nov 27 22:31 Z, 3 h ago`."""
+    shown = moment(at, now)
+    if not shown.endswith(" Z"):
+        return shown
+    at = datetime.fromisoformat(at) if isinstance(at, str) else at
+    seconds = (now - (at if at.tzinfo else at.replace(tzinfo=UTC))).total_seconds()
+    size, unit = next((size, unit) for size, unit in _AGES if abs(seconds) >= 2 * size or size == 1)
+    amount = int(abs(seconds) / size)
+    return f"{shown}, {amount} {unit} ago" if seconds >= 0 else f"{shown}, in {amount} {unit}"
+
+
+_MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
+_YEAR_DAYS = 300
+_AGES = ((86400, "d"), (3600, "h"), (60, "min"), (1, "s"))
+"""Seconds in one; an age is counted in a unit from two of it on."""
 
 
 def rough(seconds: float) -> str:

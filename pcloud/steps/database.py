@@ -96,6 +96,45 @@ def looked_at(database: str) -> bytes:
     ).encode()
 
 
+def give_accounts(machine: Machine, socket: str) -> None:
+    """The data behind the socket get the accounts that the server gives its own whenever MariaDB starts."""
+    script = 'exec mariadb --socket="$1" </etc/mysql/accounts.sql'
+    machine.run(["sh", "-c", script, "sh", socket], deadline_s=_SHORT_S)
+
+
+def try_write(machine: Machine, server: str, database: str, socket: str, site: str) -> None:
+    """A transaction is committed in the data behind the socket with the rights of the shop's account, and no others.
+
+    There is no network there by which it could log in: a routine that is its own does it. Raises `CheckFailed`.
+    """
+    give_accounts(machine, socket)
+    asked = _WRITE.replace("{database}", database).encode()
+    said = machine.run([*CLIENT, f"--socket={socket}"], deadline_s=_SHORT_S, stdin=asked, check=False)
+    if said.exit_code != 0 or said.stdout.strip() != "1":
+        why = next((line for line in said.stderr.splitlines() if "ERROR" in line), "it did not commit")
+        remedy = f"take other data: pcloud backup {site} --list"
+        raise CheckFailed(f"the shop's account cannot write to the data: {why}", where=server, next=remedy)
+
+
+_WRITE = """SET SESSION sql_log_bin=0;
+USE `{database}`;
+SET @shop = (SELECT CONCAT(QUOTE(user), '@', QUOTE(host)) FROM mysql.global_priv WHERE user = 'shop' LIMIT 1);
+DROP PROCEDURE IF EXISTS pcloud_write;
+DROP TABLE IF EXISTS pcloud_written;
+EXECUTE IMMEDIATE CONCAT('CREATE DEFINER=', COALESCE(@shop, 'shop'), ' PROCEDURE pcloud_write() SQL SECURITY DEFINER
+BEGIN
+    CREATE TABLE pcloud_written (id INT PRIMARY KEY) ENGINE=InnoDB;
+    START TRANSACTION;
+    INSERT INTO pcloud_written VALUES (1);
+    COMMIT;
+    SELECT COUNT(*) FROM pcloud_written;
+    DROP TABLE pcloud_written;
+END');
+CALL pcloud_write();
+DROP PROCEDURE pcloud_write;
+"""
+
+
 def _after(token: str) -> bytes:
     """What the dump may have set of replication is not ours; the mark comes last."""
     durable = "SET GLOBAL innodb_flush_log_at_trx_commit=1, GLOBAL sync_binlog=1;"

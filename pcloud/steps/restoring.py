@@ -8,14 +8,24 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from pcloud.backups import Choice
+from pcloud.backups import Choice, without
 from pcloud.desired import Dump
 from pcloud.errors import Blocked, CheckFailed, PcloudError
 from pcloud.gtid import behind
-from pcloud.kept import Target, Timeline
-from pcloud.steps.backup import BACKUP, SHORT_S, folder_of
-from pcloud.steps.base import Met, Report, Unmet, World
-from pcloud.steps.database import CLIENT, Restore, holds_data, load, looked_at, plain, read_state
+from pcloud.kept import Shelf, Target, Timeline
+from pcloud.steps.backup import BACKUP, SHORT_S, folder_of, look
+from pcloud.steps.base import Machine, Met, Report, Unmet, World
+from pcloud.steps.database import (
+    CLIENT,
+    Restore,
+    give_accounts,
+    holds_data,
+    load,
+    looked_at,
+    plain,
+    read_state,
+    try_write,
+)
 from pcloud.steps.pipe import pipe
 
 PROOF = "/var/lib/pcloud/proof"
@@ -23,12 +33,20 @@ BESIDE = "/var/lib/pcloud/beside"
 SETTLE_S = 300
 
 
-def _make(
-    world: World, server: str, place: str, choice: Choice, timeout_s: float, report: Report
+def make(
+    world: World,
+    server: str,
+    place: str,
+    choice: Choice,
+    timeout_s: float,
+    report: Report,
+    bad: frozenset[tuple[str, str, str]] = frozenset(),
 ) -> tuple[Choice, str]:
     """The chosen data in a place of the server's, with a MariaDB on them: what they were made of, and their position.
 
-    Where no copy of the backup is whole, the next one that leads to the same data is taken.
+    Where no copy of the backup is whole, the next one that leads to the same data is taken; where a binary log does
+    not lead on, what another host keeps of it is, from the beginning: how far this one was sound nobody knows. `bad`:
+    what was tried of it already, by host, line and session.
     """
     choice = _open_any(world, server, place, choice, timeout_s, report)
     machine = world.server_shell(server)
@@ -36,21 +54,39 @@ def _make(
     machine.run([BACKUP, "serve", place], deadline_s=timeout_s)
     reached = choice.backup.position
     for number, leg in enumerate(choice.legs):
-        reached = _replay(world, server, place, choice, number, timeout_s, report)
-        by_time = choice.stops_by_time and leg is choice.legs[-1]
-        if behind(leg.reaches, reached) or (behind(reached, leg.reaches) and not by_time):
-            raise CheckFailed(
-                f"the binary log led to {reached}, and is said to lead to {leg.reaches}",
-                where=leg.host,
-                next=f"take what another host keeps: pcloud restore {world.site.site} --without {leg.host}",
-            )
+        try:
+            reached = _replay(world, server, place, choice, number, timeout_s, report)
+        except PcloudError as error:
+            tried = bad | {(leg.host, leg.stretch.line, leg.stretch.session)}
+            another = without(choice, _shelves(world, choice.keepers), tried) if _answers(machine) else None
+            if another is None:
+                raise
+            hosts = " and ".join(dict.fromkeys(one.host for one in another.legs))
+            report.progress(f"{leg.host}'s binary log does not lead on ({error.what}): taking that of {hosts}")
+            return make(world, server, place, another, timeout_s, report, tried)
     return choice, reached
+
+
+def _answers(machine: Machine) -> bool:
+    """Whether it is the server that is gone, and no binary log that is wrong."""
+    with suppress(PcloudError):
+        return machine.run(["true"], deadline_s=SHORT_S, check=False).exit_code == 0
+    return False
+
+
+def _shelves(world: World, hosts: tuple[str, ...]) -> list[Shelf]:
+    """What those of the hosts keep that answer."""
+    found = []
+    for host in hosts:
+        with suppress(PcloudError):
+            found.append(look(world, host))
+    return found
 
 
 def _replay(
     world: World, server: str, place: str, choice: Choice, number: int, timeout_s: float, report: Report
 ) -> str:
-    """One leg; the position after it."""
+    """One leg; the position after it. Raises `CheckFailed` when that is not where it is said to lead."""
     machine, leg = world.server_shell(server), choice.legs[number]
     stretch = leg.stretch
     hand = [f"{folder_of(world, leg.host)}/keep", "hand", stretch.line, stretch.session]
@@ -60,7 +96,14 @@ def _replay(
     report.progress("replaying the binary log")
     by_time = choice.stops_by_time and leg is choice.legs[-1]
     stops = [f"--stop-position={leg.reaches}", *(_stop(choice.target) if by_time else [])]
-    return machine.run([BACKUP, "replay", place, str(number), *stops], deadline_s=timeout_s).stdout.strip()
+    reached = machine.run([BACKUP, "replay", place, str(number), *stops], deadline_s=timeout_s).stdout.strip()
+    if behind(leg.reaches, reached) or (behind(reached, leg.reaches) and not by_time):
+        raise CheckFailed(
+            f"the binary log led to {reached}, and is said to lead to {leg.reaches}",
+            where=leg.host,
+            next=f"take what another host keeps: pcloud restore {world.site.site} --without {leg.host}",
+        )
+    return reached
 
 
 def _stop(target: Target) -> list[str]:
@@ -154,7 +197,7 @@ class RestoreBackup:
 
     def do(self, world: World, report: Report) -> Mapping[str, Any]:
         try:
-            used, reached = _make(world, self.server, "restore", self.choice, self.timeout_s, report)
+            used, reached = make(world, self.server, "restore", self.choice, self.timeout_s, report)
         except PcloudError as error:
             error.next = ways_on(error, world.site.site, undo=self.undo)
             raise
@@ -198,9 +241,11 @@ class Prove:
     def do(self, world: World, report: Report) -> Mapping[str, Any]:
         machine, site = world.server_shell(self.server), world.site.site
         try:
-            _, reached = _make(world, self.server, "proof", self.choice, self.timeout_s, report)
+            _, reached = make(world, self.server, "proof", self.choice, self.timeout_s, report)
             report.progress("checking every table")
             said = machine.run([BACKUP, "ask", "proof"], deadline_s=self.timeout_s).stdout
+            report.progress("writing to it as the shop does")
+            try_write(machine, self.server, self.database, f"{PROOF}/mysqld.sock", site)
             lines = machine.run(
                 [*CLIENT, f"--socket={PROOF}/mysqld.sock"], deadline_s=SHORT_S, stdin=looked_at(self.database)
             )
@@ -242,9 +287,10 @@ class ProveDump:
             report.progress("starting an empty MariaDB beside its own")
             machine.run([BACKUP, "fresh", "proof", str(3 * self.dump.size >> 10)], deadline_s=SETTLE_S)
             machine.run([BACKUP, "serve", "proof"], deadline_s=SETTLE_S)
-            accounts = machine.run(["cat", "/etc/mysql/accounts.sql"], deadline_s=SHORT_S).stdout
-            machine.run([*CLIENT, socket], deadline_s=SHORT_S, stdin=accounts.encode())
+            give_accounts(machine, f"{PROOF}/mysqld.sock")
             load(machine, self.server, self.database, self.dump, self.timeout_s, report, site, options=(socket,))
+            report.progress("writing to it as the shop does")
+            try_write(machine, self.server, self.database, f"{PROOF}/mysqld.sock", site)
         except PcloudError as error:
             if "MiB are needed" in error.what:
                 error.next = (
@@ -277,7 +323,7 @@ class Beside:
         return Met({"look": look, "end": f"pcloud restore {world.site.site} --close"})
 
     def do(self, world: World, report: Report) -> Mapping[str, Any]:
-        used, reached = _make(world, self.server, "beside", self.choice, self.timeout_s, report)
+        used, reached = make(world, self.server, "beside", self.choice, self.timeout_s, report)
         world.server_shell(self.server).run([BACKUP, "show", self.token], deadline_s=SHORT_S)
         return {"from": used.backup.id, "reached": reached}
 

@@ -5,6 +5,8 @@
 #   keep part ID    takes a backup from standard input, as ID.part
 #   keep seal ID SHA256 MANIFEST
 #                   ID.part is a backup, when its SHA-256 is this; MANIFEST is what is said of it
+#   keep prove ID PROOF
+#                   PROOF is what was proven of a backup that is here
 #   keep thin LIMIT,... [ID...]
 #                   deletes these backups, and binary logs that hold no transaction past a LIMIT: LINE/DOMAIN/NUMBER
 #   keep hand LINE SESSION
@@ -104,6 +106,9 @@ list() {
         size=$(stat -c %s -- "${manifest%.json}.mbs.gz" 2>/dev/null || echo 0)
         echo "backup $size $(tr -d '\n' <"$manifest")"
     done
+    for proof in *.proof; do
+        [ ! -s "$proof" ] || echo "proof $(tr -d '\n' <"$proof")"
+    done
     for folder in binlog/*/*/; do
         folder=${folder#binlog/}
         folder=${folder%/}
@@ -119,6 +124,11 @@ seal() { # ID SHA256 MANIFEST
         mv -f "$1.json.part" "$1.json" && sync .
 }
 
+prove() { # ID PROOF
+    [ -s "$1.json" ] || die "it keeps no backup $1"
+    printf '%s\n' "$2" >"$1.proof.part" && sync "$1.proof.part" && mv -f "$1.proof.part" "$1.proof" && sync .
+}
+
 part() {
     find . -maxdepth 1 -name '*.part' -delete
     cat >"$1.part" || { rm -f "$1.part"; die "no room, or the disk fails"; }
@@ -129,7 +139,7 @@ part() {
 thin() { # LIMIT,... [ID...]
     limits=$1
     shift
-    for id in "$@"; do rm -f -- "$id.json" "$id.mbs.gz"; done
+    for id in "$@"; do rm -f -- "$id.json" "$id.mbs.gz" "$id.proof"; done
     find . -maxdepth 1 -name '*.part' -delete
     list >/dev/null || exit 1
     now=$(tr ' ' / <stream.session 2>/dev/null)
@@ -333,6 +343,6 @@ remove() {
 
 case "${1-}" in
     list | heard | install | remove | stream) "$1" ;;
-    part | seal | thin | hand | add) verb=$1; shift; "$verb" "$@" ;;
-    *) sed -n '4,20s/^# *//p' "$0" >&2; exit 2 ;;
+    part | seal | prove | thin | hand | add) verb=$1; shift; "$verb" "$@" ;;
+    *) sed -n '4,22s/^# *//p' "$0" >&2; exit 2 ;;
 esac
