@@ -500,8 +500,7 @@ class History:
     def _be_killed(self, lost: str, made: Plan) -> Plan:
         """pcloud ends with the promotion, and the old primary's host is back before the next run. That run's plan."""
         self.places.learn(made, f"{self.primary.name}/promote")
-        old = self.places.left[-1]
-        old.back = old.runs = True
+        self.places.power_on(self.places.left[-1].host, runs=True)
         for _ in range(3):
             again = plan(self.desired, self.observe(), self.date)
             self.places.check(again)
@@ -516,7 +515,7 @@ class History:
         """The host of a primary that was taken over from has power again; its server runs, or not."""
         left = next((x for x in self.places.left if not x.back), None)
         if left is not None:
-            left.back, left.runs = True, runs
+            self.places.power_on(left.host, runs=runs)
             if not self.dead:
                 self.tidy()
 
