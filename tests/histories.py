@@ -511,6 +511,24 @@ class History:
             self.places.tidy(again, self.primary)
         raise AssertionError(f"{lost} is not made anew")
 
+    def lose_replica(self, seconds: float) -> None:
+        """Its host dies; the primary goes on without one for so long, and pcloud makes it anew elsewhere."""
+        if self.dead:
+            return
+        self.places.leave(self.replica)
+        self.connected = False
+        made = plan(self.desired, self.observe(), self.date)
+        self.places.check(made)
+        self._nobody_is_promoted(made)
+        self.switch_waiting(False)
+        self.shop(seconds)
+        self.places.learn(made)
+        self.places.move(made, self.primary)
+        self.replica = Copy(self.replica.name, self.primary.line, source=ADDRESS)
+        self.switch_waiting(True)
+        self.mend(0.0)
+        self.tidy()
+
     def come_back(self, runs: bool) -> None:
         """The host of a primary that was taken over from has power again; its server runs, or not."""
         left = next((x for x in self.places.left if not x.back), None)
