@@ -500,8 +500,7 @@ class History:
     def _be_killed(self, lost: str, made: Plan) -> Plan:
         """pcloud ends with the promotion, and the old primary's host is back before the next run. That run's plan."""
         self.places.learn(made, f"{self.primary.name}/promote")
-        old = self.places.left[-1]
-        old.back = old.runs = True
+        self.places.power_on(self.places.left[-1].host, runs=True)
         for _ in range(3):
             again = plan(self.desired, self.observe(), self.date)
             self.places.check(again)
@@ -512,11 +511,29 @@ class History:
             self.places.tidy(again, self.primary)
         raise AssertionError(f"{lost} is not made anew")
 
+    def lose_replica(self, seconds: float) -> None:
+        """Its host dies; the primary goes on without one for so long, and pcloud makes it anew elsewhere."""
+        if self.dead:
+            return
+        self.places.leave(self.replica)
+        self.connected = False
+        made = plan(self.desired, self.observe(), self.date)
+        self.places.check(made)
+        self._nobody_is_promoted(made)
+        self.switch_waiting(False)
+        self.shop(seconds)
+        self.places.learn(made)
+        self.places.move(made, self.primary)
+        self.replica = Copy(self.replica.name, self.primary.line, source=ADDRESS)
+        self.switch_waiting(True)
+        self.mend(0.0)
+        self.tidy()
+
     def come_back(self, runs: bool) -> None:
         """The host of a primary that was taken over from has power again; its server runs, or not."""
         left = next((x for x in self.places.left if not x.back), None)
         if left is not None:
-            left.back, left.runs = True, runs
+            self.places.power_on(left.host, runs=runs)
             if not self.dead:
                 self.tidy()
 

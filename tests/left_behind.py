@@ -104,8 +104,16 @@ class Places:
         """Its disk stays where it is. More than two hosts are not left without power."""
         host, generation = self.at.pop(copy.name)
         self.left.append(Left(copy, host, Names(self.site.site, copy.name, generation)))
-        for left in [one for one in self.left if not one.back][:-2]:
-            left.back = True
+        for left in self.left:
+            if left.host == host:
+                left.back = left.runs = False
+        for off in [one.host for one in self.left if not one.back and one.host != host][:-1]:
+            self.power_on(off, runs=False)
+
+    def power_on(self, host: str, *, runs: bool) -> None:
+        for left in self.left:
+            if left.host == host:
+                left.back, left.runs = True, runs
 
     def lose_disks(self, hosts: Iterable[str]) -> None:
         gone = set(hosts)

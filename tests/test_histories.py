@@ -58,6 +58,7 @@ events = st.one_of(
     one("failover", st.tuples(st.floats(0, 100), st.booleans(), st.booleans())),
     one("lose both"),
     one("comes back", st.booleans()),
+    one("replica lost", st.floats(0, 60)),
     one("both dark", st.tuples(st.sampled_from(["primary first", "replica first", "replica only"]), st.floats(0, 100))),
 )
 
@@ -155,6 +156,7 @@ HAPPENS: Mapping[str, Callable[[History, Any], object]] = {
     "failover": lambda h, v: take_over(h, v[0], silent=v[1], cut=v[2]),
     "lose both": lambda h, _: h.lose_both(),
     "comes back": History.come_back,
+    "replica lost": History.lose_replica,
     "both dark": lose_power_of_both,
 }
 

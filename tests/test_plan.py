@@ -25,7 +25,7 @@ from pcloud.plan import Plan, plan
 from pcloud.playbook import load_playbook
 from pcloud.steps.fence import Fence
 from tests.conftest import make_desired
-from tests.plan_cases import CASES, DATE, arrange, plan_case, told
+from tests.plan_cases import CASES, DATE, arrange, arrange_sighting, plan_case, told
 from tests.simulation import BOOT_S, Died, SimHost, SimWorld, marks_of, with_options
 
 
@@ -347,3 +347,18 @@ def test_no_host_is_filled_beyond_its_memory(world: SimWorld) -> None:
 def test_hosts_of_the_simulation_are_those_of_the_site(world: SimWorld) -> None:
     assert set(world.hosts) == set(_HOSTS)
     assert isinstance(world.hosts["h1"], SimHost)
+
+
+def test_a_promotion_waits_for_the_proof_and_for_nothing_that_comes_after_it(world: SimWorld) -> None:
+    """Neither for an image, nor for a place, a disk or a boot of the next copy."""
+    run_all(world)
+    arrange_sighting(world)
+    world.cut("h1")
+    made = plan(world.desired, world.observe(), DATE)
+    needs, before, todo = {n.key: n for n in made.nodes}, set[str](), ["idx-1/promote"]
+    while todo:
+        found = set(needs[todo.pop()].info.needs) - before
+        before |= found
+        todo += found
+    assert {needs[k].info.action for k in before} == {"fence", "note"}
+    assert {"h1/fence", "db-1/past", "idx-1/filled"} >= before

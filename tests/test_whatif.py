@@ -61,6 +61,15 @@ def shape(made: Plan) -> set[tuple[str, str | None, tuple[str, ...]]]:
     return {(n.key, n.info.host, n.info.needs) for n in made.nodes}
 
 
+def test_the_page_shows_what_is_so(whole: SimWorld) -> None:
+    """The table in docs/failover.md, without times."""
+    outlook = look(whole.desired, whole.observe(), {})
+    losses = [outlook.judge(s) for s in subjects_of(whole.desired.site)]
+    shown = shown_by(render_what_if(outlook, losses, (), measured=False, why=False), width=120)
+    page = (Path(__file__).parent.parent / "docs" / "failover.md").read_text("utf-8")
+    assert "\n".join(line.rstrip() for line in shown.strip().splitlines()) in page
+
+
 @pytest.mark.parametrize("host", HOSTS)
 def test_it_is_the_plan_that_follows_when_the_host_is_really_lost(whole: SimWorld, host: str) -> None:
     before = whole.observe()
