@@ -16,16 +16,15 @@ from rich.console import RenderableType
 
 from pcloud import places, timing
 from pcloud.cli.consent import AcceptLoss, Empty, FromBackup, FromScratch, Unproven, accept, find_question, price_of
+from pcloud.cli.planfile import read_plan, write_plan
 from pcloud.cli.screen import say
 from pcloud.cli.session import Session, confirm, err, hosts_of, open_session, out, plan_whole, stamp
 from pcloud.clock import SystemClock
 from pcloud.desired import Options
-from pcloud.document import decode_text, read_file, show_path
 from pcloud.errors import BadInput
 from pcloud.events import RunState
 from pcloud.execute import execute
 from pcloud.failover import find_unfenced, finds_replica, leave_alone
-from pcloud.files import write_atomically
 from pcloud.inventory import find_inventory, load_site
 from pcloud.journal import Journal, RunLock, list_runs, new_run_id, read_run
 from pcloud.model import Site
@@ -45,8 +44,6 @@ from pcloud.whatif import as_lost
 
 app = typer.Typer()
 
-LARGEST_PLAN = 64 << 20
-"""Bytes of a saved plan; one of 7,000 servers is a tenth of it."""
 
 SiteName = Annotated[str, typer.Argument(help="A site: the name of its inventory, or a path to one.", metavar="SITE")]
 Only = Annotated[
@@ -132,22 +129,13 @@ def plan_command(
         made = plan_whole(session.desired, as_lost(observe(session.desired, session.world), lost))
     made = replace(made, lost=lost)
     if write is not None:
-        _write_plan(write, made)
+        write_plan(write, made)
     if json:
         say(made.to_json(), nl=False)
     else:
         out.print(_show_plan(made, past_runs(made.site)))
         if write is not None:
             out.print(f"\nwritten to {write}; run it with: pcloud recover {site} --plan {write}")
-
-
-def _write_plan(path: Path, made: Plan) -> None:
-    try:
-        write_atomically(path, made.to_json(), 0o600)
-    except OSError as error:
-        raise BadInput(
-            f"the plan cannot be written: {error.strerror}", where=str(path), next="name a file that can be"
-        ) from error
 
 
 @app.command(
@@ -174,7 +162,7 @@ def recover(
     """
     options = _options(only, rebuild, from_scratch, empty_database, accept_loss)
     options = replace(options, from_backup=from_backup, unproven=unproven)
-    saved = _read_plan(plan_file) if plan_file is not None else ""
+    saved = read_plan(plan_file) if plan_file is not None else ""
 
     def make(session: Session) -> Plan:
         made = plan_whole(session.desired, observe(session.desired, session.world))
@@ -183,10 +171,6 @@ def recover(
         return made
 
     run(site, options, make, "recover", yes=yes or plan_file is not None, json=json, again=plan_file is None)
-
-
-def _read_plan(path: Path) -> str:
-    return decode_text(read_file(path, LARGEST_PLAN)[0], show_path(path))
 
 
 @app.command(epilog="Example: pcloud destroy demo")
