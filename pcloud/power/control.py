@@ -356,8 +356,11 @@ class PowerControl:
             with self._one:
                 power = way.read(limit_s)
         except Failed as failed:
-            (self._unheard.discard if isinstance(failed, Busy) else self._unheard.add)(way.name)
-            self._in_vain_s += self._clock.now() - began
+            if isinstance(failed, Busy):
+                self._unheard.discard(way.name)
+            else:
+                self._unheard.add(way.name)
+                self._in_vain_s += self._clock.now() - began
             raise
         self._unheard.discard(way.name)
         self._keep(way, began, power)
