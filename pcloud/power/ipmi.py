@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 
+from pcloud.controllers import identity_of
 from pcloud.hoststate import Controller
 from pcloud.model import Bmc, SecretRef
 from pcloud.observed import HostPower
@@ -85,7 +86,7 @@ class Ipmi:
         """The privilege is the one that its sessions have; every one may order off."""
         return Controller(
             self.name,
-            identity=self._told(["mc", "guid"], limit_s, GUID),
+            identity=identity_of(self._told(["mc", "guid"], limit_s, GUID)),
             login=f"cipher suite {self._suite}",
             role=self._privilege,
             may_switch=True,

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlsplit
 
+from pcloud.controllers import identity_of
 from pcloud.hoststate import Controller
 from pcloud.model import Bmc, SecretRef
 from pcloud.observed import HostPower
@@ -65,8 +66,7 @@ class Redfish:
 
     @property
     def identity(self) -> str:
-        told = (self._seen.get("UUID"), self._seen.get("SerialNumber"))
-        return next((t.strip().lower() for t in told if isinstance(t, str) and set(t.strip()) - set("0-. ")), "")
+        return identity_of(self._seen.get("UUID"), self._seen.get("SerialNumber"))
 
     def read(self, limit_s: float) -> HostPower:
         """Only `Off` is off: PoweringOff, Paused and the like still have power."""
