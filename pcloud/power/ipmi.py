@@ -51,6 +51,7 @@ class Ipmi:
     """
 
     name = "ipmi"
+    pause_s = 1.0
     session = ""
     identity = ""
 

@@ -47,6 +47,7 @@ class Redfish:
     """
 
     name = "redfish"
+    pause_s = 0.3
 
     def __init__(self, bmc: Bmc, reveal: Callable[[SecretRef], str], ca: Path | None) -> None:
         assert bmc.redfish is not None
@@ -273,8 +274,15 @@ class Redfish:
         self._token, self._basic = token, not token and 400 <= answer.status < 500
         if token:
             self._logins += 1
-            link = answer.headers.get("location") or _mapping(answer.body).get("@odata.id")
-            self._held = self._origin.inside(link) if link else ""
+            self._held = self._place(answer.headers.get("location"), _mapping(answer.body).get("@odata.id"))
+
+    def _place(self, *links: object) -> str:
+        """The first that is on the controller: some call themselves by a name of their own in Location."""
+        for link in links:
+            with suppress(Failed):
+                if link:
+                    return self._origin.inside(link)
+        return ""
 
     def _refusal(self, answer: Answer) -> Failed:
         where, user, secret = self._origin.where, self._bmc.user, self._bmc.password.secret
