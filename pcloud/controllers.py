@@ -51,12 +51,31 @@ def _machine(name: str) -> str:
         return name.lower().rstrip(".")
 
 
+FACTORY = frozenset(
+    (
+        "03000200-0400-0500-0006-000700080009", "12345678-1234-5678-90ab-cddeefaabbcc", "0123456789",
+        "123456789", "default string", "to be filled by o.e.m.", "system serial number",
+        "chassis serial number", "serial number", "none", "n/a", "na", "null", "unknown", "empty",
+        "not specified", "not available", "not settable", "not set", "not applicable", "not present",
+        "invalid", "oem", "default",
+    )
+)  # fmt: skip
+"""What boards leave the factory with: many machines have it, and it names none of them."""
+
+
+def identity_of(*told: object) -> str:
+    """The first of a UUID and a serial number that names one machine, in small letters; "" where none does."""
+    texts = (t.strip().lower() for t in told if isinstance(t, str))
+    return next((t for t in texts if t not in FACTORY and len(set(t) - set("-. ")) > 1), "")
+
+
 def is_same_machine(identity: str, uuid: str, serial: str) -> bool:
     """Whether a controller's machine is the one with this UUID and serial number; also where one does not say.
 
     The first three fields of a UUID are in one order of bytes here and in the other one there (SMBIOS 2.6, 7.2.1),
     and by IPMI all 16 bytes are sent backwards (IPMI 2.0, 20.8), or should be.
     """
+    uuid, serial = identity_of(uuid), identity_of(serial)
     plain, own = identity.replace("-", ""), uuid.replace("-", "")
     if len(plain) != 32:  # a serial number
         return not identity or not serial or identity == serial

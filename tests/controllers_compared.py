@@ -83,7 +83,8 @@ class Served:
     kg: str
 
     def really(self) -> str:
-        machine: Any = self.ipmi if self.ipmi is not None else self.redfish
+        heard = self.ipmi is not None and not self.ipmi.faults.get("silent")
+        machine: Any = self.ipmi if heard or self.redfish is None else self.redfish
         return str(machine.really()).lower()
 
 

@@ -17,6 +17,7 @@ auth                          both, basic, session, unadvertised, root (the root
 user, password, role, sessions, session_s                   `role` readonly: an order is answered 403
 allowable                     list, null (not said), actioninfo, {actioninfo: list}, missing_actioninfo
 running_s                     for how long the manager says that it has been running; without it there is no manager
+calls_itself                  the origin in the Location of a log-in, such as https://bmc-1
 drops_sessions                a log-in ends with the first order
 redirect, link                where every GET is sent; what the collection names as its member
 slash                         301, 307 or 308: a path without a slash at its end is sent to the one with it
@@ -237,7 +238,8 @@ class RedfishServer:
         token = uuid.uuid4().hex
         self.tokens.add(token)
         place = f"{SESSIONS}/{token[:6]}"
-        return request.say(201, {"@odata.id": place}, [("X-Auth-Token", token), ("Location", place)])
+        location = self.faults.get("calls_itself", "") + place
+        return request.say(201, {"@odata.id": place}, [("X-Auth-Token", token), ("Location", location)])
 
     def document(self, path: str) -> Any:
         body = self.tree.get(path)

@@ -80,6 +80,7 @@ class SimWay:
     world: SimWorld
     host: str
     name: str = "redfish"
+    pause_s: float = 0.3
     flicker: bool = False
     lost: bool = False
     dark_until: float = 0.0

@@ -188,3 +188,27 @@ def test_hosts_check_asks_every_way_of_hosts_that_do_not_answer(
     assert [(c["way"], c["role"], c["may_switch"]) for c in one] == [("redfish", "ReadOnly", False)]
     assert [(c["way"], c["power"], c["identity"]) for c in two] == [("redfish", "on", UUID), ("ipmi", "on", "")]
     assert all(c["answer_s"] > 0 for c in (*one, *two))
+
+
+@pytest.mark.parametrize(
+    ("body", "identity"),
+    [
+        ({"UUID": UUID.upper(), "SerialNumber": "CZJ90203XP"}, UUID),
+        ({"UUID": "03000200-0400-0500-0006-000700080009", "SerialNumber": "CZJ90203XP"}, "czj90203xp"),
+        ({"UUID": "FFFFFFFF-FFFF-FFFF-FFFF-FFFFFFFFFFFF", "SerialNumber": "Default string"}, ""),
+        ({"UUID": "00000000-0000-0000-0000-000000000000", "SerialNumber": "To be filled by O.E.M."}, ""),
+        ({"UUID": "12345678-1234-5678-90ab-cddeefaabbcc", "SerialNumber": "0123456789"}, ""),
+        ({"UUID": "Not Settable", "SerialNumber": "System Serial Number"}, ""),
+        ({"SerialNumber": "........"}, ""),
+        ({"UUID": 7, "SerialNumber": None}, ""),
+    ],
+)
+def test_what_a_board_left_the_factory_with_names_no_machine(body: dict[str, Any], identity: str) -> None:
+    """Else two hosts of one maker would seem to have one controller, and neither could be fenced."""
+    with RedfishServer({"body": body}) as server:
+        assert ask(server).identity == identity
+
+
+def test_ipmis_factory_number_names_no_machine() -> None:
+    with IpmiServer({"guid": "0" * 32}, "127.0.0.105") as server:
+        assert ask_ipmi(server).identity == ""

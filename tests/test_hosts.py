@@ -467,6 +467,8 @@ BACKWARDS = "33374e4f-c0b4-5280-1036-510044454c4c"
         (UUID.replace("3733", "3734"), HostFacts("h1", uuid=UUID), False),
         ("czj90203xp", HostFacts("h1", uuid=UUID, serial="czj90203xp"), True),
         ("czj90203xp", HostFacts("h1", uuid=UUID, serial="czj90203xq"), False),
+        ("czj90203xp", HostFacts("h1", uuid=UUID, serial="default string"), True),
+        (UUID, HostFacts("h1", uuid="03000200-0400-0500-0006-000700080009"), True),
         ("", HostFacts("h1", uuid=UUID), True),
         (UUID, HostFacts("h1"), True),
     ],

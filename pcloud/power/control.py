@@ -14,7 +14,7 @@ from pcloud.power.proof import APART_S, Answer, Proven, Unproven, weigh
 from pcloud.power.way import Busy, Failed, Passing, Refused, Way
 
 POLL_S = 0.3
-"""Between two readings while the power has to change."""
+"""Between the first two rounds over all ways."""
 LOOK_S = 2.0
 """Between two readings while time has to pass, and for how long an order is looked at that nobody answered."""
 DARK_S = 90.0
@@ -235,7 +235,7 @@ class PowerControl:
             course.deadline = Deadline.after(self._off_timeout_s, self._clock)
         patience = self._order(way, course)
         end = Deadline.after(patience if alone or patience > LOOK_S else 0, self._clock)
-        pause = POLL_S
+        pause = way.pause_s
         while self._look(way, course) is not course.wanted:
             if end.passed() or self._is_over(course) or not course.may_help(way.name):
                 return False
@@ -356,8 +356,11 @@ class PowerControl:
             with self._one:
                 power = way.read(limit_s)
         except Failed as failed:
-            (self._unheard.discard if isinstance(failed, Busy) else self._unheard.add)(way.name)
-            self._in_vain_s += self._clock.now() - began
+            if isinstance(failed, Busy):
+                self._unheard.discard(way.name)
+            else:
+                self._unheard.add(way.name)
+                self._in_vain_s += self._clock.now() - began
             raise
         self._unheard.discard(way.name)
         self._keep(way, began, power)

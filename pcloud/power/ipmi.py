@@ -13,10 +13,11 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 
+from pcloud.controllers import identity_of
 from pcloud.hoststate import Controller
 from pcloud.model import Bmc, SecretRef
 from pcloud.observed import HostPower
-from pcloud.power.way import Failed, Passing, Refused, late, password_of, secret_of
+from pcloud.power.way import Busy, Failed, Passing, Refused, late, password_of, secret_of
 from pcloud.power.web import within
 from pcloud.values import split_port
 
@@ -50,6 +51,7 @@ class Ipmi:
     """
 
     name = "ipmi"
+    pause_s = 1.0
     session = ""
     identity = ""
 
@@ -85,7 +87,7 @@ class Ipmi:
         """The privilege is the one that its sessions have; every one may order off."""
         return Controller(
             self.name,
-            identity=self._told(["mc", "guid"], limit_s, GUID),
+            identity=identity_of(self._told(["mc", "guid"], limit_s, GUID)),
             login=f"cipher suite {self._suite}",
             role=self._privilege,
             may_switch=True,
@@ -182,13 +184,14 @@ class Ipmi:
             family, kind, protocol, _, address = socket.getaddrinfo(self._host, self._port, type=socket.SOCK_DGRAM)[0]
             with socket.socket(family, kind, protocol) as knock:
                 knock.connect(address)
-                knock.settimeout(KNOCK_EVERY_S)
-                end = time.monotonic() + limit_s
+                end, pause = time.monotonic() + limit_s, KNOCK_EVERY_S
                 while time.monotonic() < end:
+                    knock.settimeout(pause)
                     try:
                         knock.send(KNOCK)
                         knock.recv(1024)
-                    except TimeoutError:
+                    except TimeoutError:  # a slow one answers each packet, one after the other
+                        pause = min(1.5 * pause, RETRY_S)
                         continue
                     except ConnectionRefusedError:  # its network stack is up before it is
                         time.sleep(KNOCK_EVERY_S)
@@ -227,7 +230,7 @@ class Ipmi:
             why = f"{self._address} refuses user {user} with the secret {secret}: {said}"
             return Failed(why, f"correct the secret {secret}, or bmc.user; or bmc.kg, where the controller has one")
         if "insufficient resources" in said:
-            return Passing(at, "wait until its sessions end, or end them at the controller's own page")
+            return Busy(at, "wait until its sessions end, or end them at the controller's own page")
         if "Unable to establish" in said:
             return Passing(f"{self._address} opens no session within {limit_s:g} s: {said}", self._look())
         return Refused(at, self._look())

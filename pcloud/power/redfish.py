@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlsplit
 
+from pcloud.controllers import identity_of
 from pcloud.hoststate import Controller
 from pcloud.model import Bmc, SecretRef
 from pcloud.observed import HostPower
@@ -46,6 +47,7 @@ class Redfish:
     """
 
     name = "redfish"
+    pause_s = 0.3
 
     def __init__(self, bmc: Bmc, reveal: Callable[[SecretRef], str], ca: Path | None) -> None:
         assert bmc.redfish is not None
@@ -65,8 +67,7 @@ class Redfish:
 
     @property
     def identity(self) -> str:
-        told = (self._seen.get("UUID"), self._seen.get("SerialNumber"))
-        return next((t.strip().lower() for t in told if isinstance(t, str) and set(t.strip()) - set("0-. ")), "")
+        return identity_of(self._seen.get("UUID"), self._seen.get("SerialNumber"))
 
     def read(self, limit_s: float) -> HostPower:
         """Only `Off` is off: PoweringOff, Paused and the like still have power."""
@@ -273,8 +274,15 @@ class Redfish:
         self._token, self._basic = token, not token and 400 <= answer.status < 500
         if token:
             self._logins += 1
-            link = answer.headers.get("location") or _mapping(answer.body).get("@odata.id")
-            self._held = self._origin.inside(link) if link else ""
+            self._held = self._place(answer.headers.get("location"), _mapping(answer.body).get("@odata.id"))
+
+    def _place(self, *links: object) -> str:
+        """The first that is on the controller: some call themselves by a name of their own in Location."""
+        for link in links:
+            with suppress(Failed):
+                if link:
+                    return self._origin.inside(link)
+        return ""
 
     def _refusal(self, answer: Answer) -> Failed:
         where, user, secret = self._origin.where, self._bmc.user, self._bmc.password.secret

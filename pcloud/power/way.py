@@ -41,6 +41,8 @@ class Way(Protocol):
     """
 
     name: str
+    pause_s: float
+    """Between two questions of a kind: a way that logs in for each one leaves the controller some air."""
 
     @property
     def session(self) -> str:
