@@ -20,7 +20,7 @@ READ_S = 600
 itself ends it, whatever becomes of the program that asked. Who changes a table's definition waits that long for it."""
 
 _OWN = "('" + "', '".join(OWN) + "')"
-_BEGIN = f"""SET SESSION sql_mode='', group_concat_max_len=1073741824, lock_wait_timeout=10,
+_BEGIN = f"""SET SESSION sql_mode='', time_zone='+00:00', group_concat_max_len=1073741824, lock_wait_timeout=10,
     max_statement_time={READ_S}, idle_transaction_timeout={READ_S // 20};
 """
 

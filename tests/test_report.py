@@ -7,6 +7,7 @@ import re
 from datetime import datetime, timedelta
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -120,6 +121,24 @@ def test_only_a_boot_that_was_waited_for_counts_as_boot_cpu() -> None:
     ):
         state = fold([start, StepStarted(info.key, 0), StepDone(info.key, 9, changed, facts)])
         assert report_of(state).servers[0].cpu_s == expected
+
+
+@pytest.mark.parametrize(
+    ("facts", "said"),
+    [
+        (
+            {"backup": "1", "reached": "0-1-9", "tables": 81, "rows": 7},
+            "the backup 1, replayed to 0-1-9, is what idx-1 has: 81 tables, 7 rows",
+        ),
+        ({"not compared": "it would take about 90 s: x"}, "not compared with idx-1: it would take about 90 s: x"),
+    ],
+)
+def test_what_a_backup_was_compared_with_is_said(facts: dict[str, Any], said: str) -> None:
+    info = StepInfo("compare", "backup", (), None, "idx-1", "compare")
+    start = RunStarted("r", "demo", "backup", "d", "2025", ("backup",), (info,))
+    report = report_of(fold([start, StepStarted(info.key, 0), StepDone(info.key, 9, True, facts)]))
+    assert report.compared == said
+    assert said in shown_whole(render_report(report))
 
 
 def test_html_is_escaped() -> None:

@@ -103,6 +103,8 @@ class Report:
     steps: tuple[StepReport, ...]
     facts: Mapping[str, Any] = field(default_factory=dict)
     next: str = ""
+    compared: str = ""
+    """What a backup was found to be beside the replica, or why it was not compared; a sentence."""
 
     def as_json(self) -> dict[str, Any]:
         """For `json.dumps`: what is not finite becomes null, so that every reader can read it."""
@@ -136,6 +138,7 @@ def report_of(state: RunState, outcome: str | None = None) -> Report:
         steps=_steps(state, set(path), dead=outcome != "running"),
         facts=finished.facts if finished else {},
         next=_next(state, view, outcome),
+        compared=_compared(state),
     )
 
 
@@ -189,6 +192,17 @@ def _proofs(state: RunState) -> tuple[ProofReport, ...]:
         for step in state.steps.values()
         if step.status is Status.DONE and "proof" in step.facts
     )
+
+
+def _compared(state: RunState) -> str:
+    done = [s for s in state.steps.values() if s.info.action == "compare" and s.status is Status.DONE]
+    if not done:
+        return ""
+    facts, server = done[0].facts, done[0].info.server
+    if "reached" not in facts:
+        return f"not compared with {server}: {facts.get('not compared', 'it does not say why')}"
+    what = f"the backup {facts.get('backup')}, replayed to {facts['reached']}, is what {server} has"
+    return f"{what}: {facts.get('tables')} tables, {facts.get('rows')} rows"
 
 
 def _findings(state: RunState) -> tuple[str, ...]:

@@ -75,8 +75,8 @@ def _head(report: Report) -> Text:
 def _sections(report: Report) -> Iterator[tuple[str, RenderableType]]:
     if report.problems:
         yield "Problems", Group(*(_problem(problem) for problem in report.problems))
-    if report.findings:
-        yield "Dead copies of the data", Text("\n".join(map(one_line, report.findings)))
+    told = (("Dead copies of the data", report.findings), ("Proof", (report.compared,)))
+    yield from ((title, Text("\n".join(map(one_line, said)))) for title, said in told if any(said))
     if report.phases:
         yield "Phases", _phases(report)
     if report.servers:
