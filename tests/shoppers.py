@@ -54,6 +54,7 @@ class Shoppers:
         """Acknowledged is what a replica has, or what its primary gave up waiting for."""
         number, since = self.waiting[id(source)]
         has_it = any(number in d.relayed for d in self.world.carried() if d is not source and d.running)
+        has_it = has_it or self._was_received(number, source)
         if has_it or not source.semi_sync:
             self.alone.discard(id(source))
         elif id(source) not in self.alone:
@@ -64,6 +65,11 @@ class Shoppers:
         self.on_one_disk += [] if has_it else [number]
         self.acknowledged.append(number)
         self.acknowledged_at[number] = now
+
+    def _was_received(self, number: int, source: SimData) -> bool:
+        """By a replica that is gone again: it acknowledged the order then, between two looks of ours."""
+        heard = (d for d in self.world.disks.values() if d is not source and d.heard is not None)
+        return any(number in d.relayed for d in heard)
 
     def _reached(self) -> SimData | None:
         world = self.world

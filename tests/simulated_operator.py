@@ -115,13 +115,12 @@ class Operator:
         match verb:
             case "recover":
                 wanted = _options(desired, rest)
-                date = self._date() if wanted.options.from_scratch or wanted.options.rebuild else DATE
-                self._plan_and_run(wanted, plan(wanted, self.world.observe(), date))
+                self._plan_and_run(wanted, plan(wanted, self.world.observe(), self._date()))
             case "failover":
                 hosts = tuple(takewhile(lambda word: not word.startswith("--"), rest))
                 given_up = _options(desired, rest[len(hosts) :])
                 given_up = replace(given_up, options=replace(given_up.options, lost=hosts))
-                self._plan_and_run(given_up, plan_failover(given_up, self.world.observe(), DATE))
+                self._plan_and_run(given_up, plan_failover(given_up, self.world.observe(), self._date()))
             case "failback":
                 self._run(plan_failback(desired, self.world.observe(), rest[0] if rest else None, 10))
             case "forget-host":
@@ -140,12 +139,12 @@ class Operator:
         state = self._run(made)
         if finds_replica(state):
             self.say("once more, now that what the replica lacks can be measured:")
-            state = self._run(plan(desired, self.world.observe(), DATE))
+            state = self._run(plan(desired, self.world.observe(), self._date()))
         unfenced = find_unfenced(state)
         if not unfenced:
             return
         again = replace(desired, options=leave_alone(desired.options, unfenced))
-        second = plan(again, self.world.observe(), DATE)
+        second = plan(again, self.world.observe(), self._date())
         if second.changes:
             self.say(f"without {' and '.join(unfenced)}, whose power could not be cut:")
             before = self.nexts
@@ -153,7 +152,7 @@ class Operator:
             self.nexts = before + self.nexts
 
     def _date(self) -> str:
-        """Of a tombstone that an undo may have to tell from others."""
+        """Of a tombstone that an undo may have to tell from others, and of a timeline."""
         return (datetime(2012, 11, 16, 21, 40) + timedelta(seconds=int(self.time.now()))).strftime("%Y%m%d-%H%M%S")
 
     def _undo(self, desired: Desired) -> None:
@@ -174,7 +173,7 @@ class Operator:
         self.said.append(question)
         self.world.undone |= {n for d in self.world.disks.values() for n in d.orders}
         if self._run(made).finished is not None and self.outcome == "converged":
-            self._plan_and_run(desired, plan(desired, self.world.observe(), DATE))
+            self._plan_and_run(desired, plan(desired, self.world.observe(), self._date()))
 
     def _confirm(self, host: str) -> None:
         report = _Reporter(f"{host}/confirm", lambda _: None, self.time.now, threading.Event())
