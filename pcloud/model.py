@@ -114,7 +114,7 @@ class Bmc(Frozen):
     cipher: Annotated[int, Field(ge=1, le=17)] | None = None
     """IPMI's cipher suite, such as 3 or 17; without it, what the controller offers."""
     ca: FilePath | None = None
-    """The controller's own certificate, whatever is in it, or its authority's; PEM or DER. Else the machine's authorities."""
+    """The controller's own certificate, whatever is in it, or its authority's (PEM or DER); else this machine's."""
     timeout_s: Annotated[float, Field(gt=0, le=120)] = 10
     """For one request to the controller."""
     off_timeout_s: Annotated[float, Field(gt=0, le=600)] = 30
