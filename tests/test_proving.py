@@ -14,8 +14,8 @@ import pytest
 
 from pcloud.backups import choose
 from pcloud.errors import CheckFailed
-from pcloud.likeness import ask_rows
-from pcloud.steps.proving import Compare
+from pcloud.likeness import Likeness, ask_rows
+from pcloud.steps.proving import TRIES, Compare
 from pcloud.steps.restoring import Prove
 from tests.guests import eventually
 from tests.mariadbs import SERVICE, Place, Quiet, left, place_order, slave, two_servers
@@ -125,6 +125,27 @@ def test_data_that_the_shop_cannot_write_to_are_not_proven(place: Place) -> None
         Prove("db-1", "shop", choice, LIMIT_S).do(place, Quiet())  # type: ignore[arg-type]
     assert "pcloud backup demo --list" in caught.value.next
     assert left(place.db) == ["primary"]
+
+
+@pytest.mark.parametrize("times", [1, 3])
+def test_what_changes_while_it_is_read_is_read_anew(place: Place, monkeypatch: pytest.MonkeyPatch, times: int) -> None:
+    """A table's definition is of no snapshot: between a listing and the rows of its tables, one is altered."""
+    asked, read = 0, Compare._ask
+
+    def meanwhile(step: Compare, world: Any, where: str, text: str) -> Likeness:
+        nonlocal asked
+        if "CONSISTENT SNAPSHOT" in text and not where and asked < times:
+            asked += 1
+            place.db.sql(f"ALTER TABLE shop.partner_partner COMMENT '{times} {asked}'")
+            eventually(lambda: follows(place))
+        return read(step, world, where, text)
+
+    monkeypatch.setattr(Compare, "_ask", meanwhile)
+    if times < TRIES:
+        assert compare(place)["reached"] == position(place.db)
+        return
+    with pytest.raises(CheckFailed, match=r"3 times: shop\.partner_partner changed meanwhile"):
+        compare(place)
 
 
 def test_hosts_that_do_not_lead_to_the_replica_are_named(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
