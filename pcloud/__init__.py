@@ -33,6 +33,7 @@ The map, each layer importing only what stands lower (import-linter enforces it)
     holding choice leftovers passedover           pure: who holds data; what becomes of a server that is there;
                                                   files of no server; data that are out of reach
     strangers forgetting                          pure: hosts that left the inventory
+    unplanned                                     pure: servers that left it, and addresses that moved
     doubts                                        pure: what a person has to look at first
     hosts*  prepare                               what a host still needs, and the safe part of it done
     distribute push                               which hosts lack an image, and who passes it on

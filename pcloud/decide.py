@@ -18,6 +18,7 @@ Safety, as sentences:
   another one is seen to hold all that it does (`holding.py`), or when a person names it.
 - A data server that is off is started before anything is made of it, as nobody can ask it otherwise.
 - A copy that holds data is not given up for a later one that never did (`generations.py`).
+- No server starts at an address that another one has, nor beside data that are in no plan (`unplanned.py`).
 """
 
 from __future__ import annotations
@@ -45,6 +46,7 @@ from pcloud.past import is_superseded
 from pcloud.placement import NoRoom, Placed, place
 from pcloud.strangers import Stranger, find_stranger, forget_command
 from pcloud.suspicion import judge
+from pcloud.unplanned import keep_apart
 
 __all__ = ["MAKES", "STAYS", "Act", "Decision", "decide", "find_quarantined"]
 
@@ -81,7 +83,8 @@ def decide(desired: Desired, observed: Observed) -> dict[str, Decision]:
     rivals = {q.server: q.host for q in old if q.runs}
     decided = {name: _spare_the_innocent(desired, guilty, rivals, d) for name, d in decided.items()}
     decided = {name: _only_what_was_asked(desired, d) for name, d in decided.items()}
-    return _with_places(facts, old, decided | _stand_ins(facts, decided))
+    decided = _with_places(facts, old, decided | _stand_ins(facts, decided))
+    return keep_apart(desired, observed, facts.old, decided)
 
 
 def find_quarantined(desired: Desired, observed: Observed) -> tuple[Quarantined, ...]:
@@ -119,11 +122,23 @@ def _decide_alone(facts: _Facts, spec: ServerSpec, host: SeenHost, seen: SeenSer
     d = replace(d, voids=tuple(sorted(later)))
     if d.act is Act.START or (d.act is Act.REBUILD and seen.power is Power.OFF):
         return _before_it_starts(facts, spec, d, host, seen)
+    if d.act is Act.REBUILD and _moves(spec, seen) and _is_somebody_away(facts):
+        return _after_fences(facts, d)  # who had the address may run where nobody looks
     empty = spec.name in generations.held and _generation(seen) not in generations.held[spec.name]
     led = find_leader(facts.observed, facts.carriers, spec.name)
     if d.act is not Act.BLOCK and empty and not led and _may_run_elsewhere(facts, spec.name):
         return _after_fences(facts, d)  # what it is filled with must not leave behind what that one holds
     return d
+
+
+def _moves(spec: ServerSpec, seen: SeenServer) -> bool:
+    """Whether it gets another address than the one that it was made with."""
+    return seen.mark is not None and bool(seen.mark.addresses) and seen.mark.addresses != spec.addresses
+
+
+def _is_somebody_away(facts: _Facts) -> bool:
+    """Whether any server that was ever made, in the plan or not, is out of sight."""
+    return any(_may_run_elsewhere(facts, server) for server in facts.generations.newest)
 
 
 def _may_run_elsewhere(facts: _Facts, server: str) -> bool:

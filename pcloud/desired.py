@@ -73,6 +73,11 @@ class ServerSpec:
     uuid: str
     spec: str
 
+    @property
+    def addresses(self) -> tuple[str, ...]:
+        """Its own, and those of the services that it holds; the database's moves, and belongs to nobody."""
+        return self.address, *self.service_addresses
+
 
 def spec_of(
     site: Site,

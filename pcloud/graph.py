@@ -17,6 +17,7 @@ from pcloud.steps.base import Step
 from pcloud.steps.fence import Fence
 from pcloud.steps.server import Leave
 from pcloud.tombstones import find_graves
+from pcloud.unplanned import Unplanned, find_unplanned
 
 
 @dataclass(frozen=True)
@@ -98,6 +99,20 @@ class Draft:
             if old.runs:
                 found[old.server] = (*found.get(old.server, ()), f"{old.host}/{old.server}/quarantine")
         return found
+
+    @cached_property
+    def unplanned(self) -> tuple[Unplanned, ...]:
+        return find_unplanned(self.desired, self.observed, {(q.host, q.server) for q in self.old})
+
+    @cached_property
+    def at_address(self) -> Mapping[str, frozenset[tuple[str, str]]]:
+        """Address to the copies, each a host and a server, that were made with it."""
+        found: dict[str, set[tuple[str, str]]] = {}
+        marks = ((h.name, s.mark) for h in self.observed.hosts for s in h.servers if s.mark is not None)
+        for host, mark in ((h, m) for h, m in marks if m.site == self.desired.site.site):
+            for address in mark.addresses:
+                found.setdefault(address, set()).add((host, mark.server))
+        return {address: frozenset(copies) for address, copies in found.items()}
 
     @cached_property
     def keepers(self) -> Keepers:

@@ -319,6 +319,7 @@ def read_mark(root: ET.Element) -> Mark | None:
             spec=node.attrib["spec"],
             image=node.attrib["image"],
             generation=int(node.attrib["generation"]),
+            addresses=tuple(node.attrib.get("addresses", "").split()),
         )
     except (KeyError, ValueError):
         return None

@@ -35,6 +35,8 @@ class Mark:
     spec: str
     image: str
     generation: int
+    addresses: tuple[str, ...] = ()
+    """Its own first, then those of the services that it holds; none for one that was made before they were noted."""
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,8 @@ from pcloud.playbook import Phase
 from pcloud.steps.base import Step
 from pcloud.steps.quarantine import PutAway, Quarantine
 from pcloud.steps.salvage import Inspect
+from pcloud.steps.server import Retire
+from pcloud.unplanned import Unplanned, gives_way, started_as
 
 
 def quarantine(draft: Draft, phase: Phase) -> None:
@@ -73,6 +75,41 @@ def put_away_all(draft: Draft, phase: Phase) -> None:
             step = PutAway(old.host, old.names, draft.date, carriers)
             needs = ["journey", f"{old.server}/ready", f"{old.host}/{old.server}/quarantine", read]
             put_away(draft, phase, old, step, needs, aside=True)
+
+
+def clear_address(draft: Draft, phase: Phase, d: Decision, needs: list[str]) -> list[str]:
+    """The nodes after which nobody else has an address that this server starts with."""
+    spec = started_as(draft.desired, draft.observed, d)
+    cleared = [
+        _retire(draft, phase, u, f"{d.server} gets its address", needs) for u in gives_way(draft.unplanned, spec)
+    ]
+    others = {other for a in spec.addresses for other in draft.at_address.get(a, ()) if other[1] != d.server}
+    keys = (f"{host}/{server}/{verb}" for host, server in sorted(others) for verb in ("retire", "quarantine"))
+    cleared += [key for key in keys if key in draft.nodes and key not in cleared]
+    return cleared
+
+
+def tidy_up(draft: Draft, phase: Phase) -> None:
+    """What is in no plan and holds nothing is put away once a shopper could buy without it."""
+    if draft.desired.options.only or "journey" not in draft.nodes:
+        return
+    needs = ["journey", *(k for k in draft.nodes if k.endswith("/ready"))]
+    for one in draft.unplanned:
+        if not one.may_hold_data:
+            _retire(draft, phase, one, "the inventory names no such server", needs)
+
+
+def _retire(draft: Draft, phase: Phase, one: Unplanned, reason: str, needs: Iterable[str]) -> str:
+    return draft.add(
+        phase,
+        f"{one.host}/{one.server}/retire",
+        Retire(one.host, one.names, draft.date, "past"),
+        needs=needs,
+        host=one.host,
+        server=one.server,
+        action="retire",
+        reason=reason,
+    )
 
 
 def put_away(

@@ -15,7 +15,7 @@ from pcloud.keeperphases import rekeep
 from pcloud.leftovers import leftovers
 from pcloud.model import Group
 from pcloud.noteplan import note_again, note_counts, note_generation, note_void
-from pcloud.pastphases import inspect, is_on, put_away, put_away_all, quarantine
+from pcloud.pastphases import clear_address, inspect, is_on, put_away, put_away_all, quarantine, tidy_up
 from pcloud.playbook import Phase
 from pcloud.recall import find_choice
 from pcloud.steps.base import Step
@@ -80,6 +80,7 @@ def _servers(draft: Draft, phase: Phase) -> None:
             reason=f"left by an interrupted run: {len(files)}",
         )
     quarantine(draft, phase)
+    _vacate(draft, phase)
     previous: dict[str, str] = {}
     for spec, d in sorted(_selected(draft, phase), key=lambda s: _is_sick(s[1])):
         _supersede(draft, phase, d)
@@ -97,11 +98,15 @@ def _servers(draft: Draft, phase: Phase) -> None:
         elif d.act is Act.START:
             first = _alone(draft, phase, d)
             first += [_image_key(d.host, spec)] if _stands_on(draft, d, spec) else []
+            first += clear_address(draft, phase, d, first)
             _start(draft, phase, spec, d, after=[*first, *note_generation(draft, phase, d, first)])
         elif d.act in MAKES:
             looked = [_look_again(draft, phase, spec, d, previous.get(spec.group))] if _is_sick(d) else []
-            _make(draft, phase, spec, d, after=[*looked, *([previous[spec.group]] if spec.group in previous else [])])
-            if (d.was_healthy or _is_sick(d)) and not draft.desired.options.from_scratch:
+            one_by_one = [previous[spec.group]] if spec.group in previous else []
+            proven = [*looked, *one_by_one, _image_key(d.host, spec), *_alone(draft, phase, d)]
+            cleared = clear_address(draft, phase, d, proven)
+            _make(draft, phase, spec, d, after=[*looked, *one_by_one, *cleared])
+            if (d.was_healthy or _is_sick(d) or cleared) and not draft.desired.options.from_scratch:
                 previous[spec.group] = ready(draft, phase, spec, d)
 
 
@@ -188,6 +193,34 @@ def _prove(draft: Draft, phase: Phase, first: list[str]) -> list[str]:
     ]
 
 
+def _retire(draft: Draft, phase: Phase, d: Decision, old: int, needs: Iterable[str]) -> str:
+    return draft.add(
+        phase,
+        f"{d.host}/{d.server}/retire",
+        Retire(d.host, draft.names(d, old), draft.date),
+        needs=needs,
+        host=d.host,
+        server=d.server,
+        action="retire",
+        reason=d.reason,
+    )
+
+
+def _vacate(draft: Draft, phase: Phase) -> None:
+    """Servers that are made anew and have another one's new address go first, whoever's turn it is."""
+    desired, site = draft.desired, draft.desired.site.site
+    made = [d for d in draft.decisions.values() if d.act in MAKES]
+    wanted = {(a, d.server) for d in made for a in desired.server(d.server).addresses}
+    for spec, d in _selected(draft, phase):
+        if d.act is not Act.REBUILD or d.old is None:
+            continue
+        marks = [s.mark for h, s in draft.observed.copies(site, spec.name) if h.name == d.host and s.mark]
+        has = {a for mark in marks for a in mark.addresses}
+        if any(address in has and server != spec.name for address, server in wanted):
+            first = [*_alone(draft, phase, d), *_proven(draft, phase), _image_key(d.host, spec)]
+            _retire(draft, phase, d, d.old, first)
+
+
 def _make(draft: Draft, phase: Phase, spec: ServerSpec, d: Decision, after: Iterable[str]) -> None:
     """The chain of a new server. `after` keeps servers that may sell from being replaced all at once."""
     stem = f"{d.host}/{spec.name}"
@@ -196,18 +229,7 @@ def _make(draft: Draft, phase: Phase, spec: ServerSpec, d: Decision, after: Iter
         away = Retire(d.host, draft.names(d, d.old), draft.date, "past")
         first += [put_away(draft, phase, old, away, needs=first) for old in draft.old if is_on(old, d)]
     elif d.old is not None:
-        first = [
-            draft.add(
-                phase,
-                f"{stem}/retire",
-                Retire(d.host, draft.names(d, d.old), draft.date),
-                needs=[*first, _image_key(d.host, spec)],
-                host=d.host,
-                server=spec.name,
-                action="retire",
-                reason=d.reason,
-            )
-        ]
+        first = [_retire(draft, phase, d, d.old, needs=[*first, _image_key(d.host, spec)]), *after]
     names = draft.names(d)
     disk = draft.add(
         phase,
@@ -292,6 +314,7 @@ def _journey(draft: Draft, phase: Phase) -> None:
     note_again(draft, phase)
     inspect(draft, phase)
     put_away_all(draft, phase)
+    tidy_up(draft, phase)
     rekeep(draft, phase)
 
 

@@ -32,10 +32,11 @@ from pcloud.steps.index import BuildIndex
 from pcloud.steps.noting import NoteFilled, NoteGeneration, NotePast
 from pcloud.steps.promotion import Promote
 from pcloud.steps.replication import Follow, SemiSync, Take
-from pcloud.steps.server import Cycle
+from pcloud.steps.server import Cycle, Retire
 from pcloud.steps.sighting import NoteWaits
 from pcloud.steps.stop import Stop
 from pcloud.steps.stream import TakeStream
+from pcloud.unplanned import say_unplanned
 
 
 @dataclass(frozen=True)
@@ -52,7 +53,7 @@ class Plan:
     to_copy: int = 0
     """Bytes of images that have to travel, as far as the hosts' lists of files tell; a chain of hosts counts once."""
     advice: tuple[str, ...] = ()
-    """What a person may do next, a sentence each, however the run ends."""
+    """What a person may do next, and what is in no plan and stays, a sentence each, however the run ends."""
     lost: tuple[str, ...] = ()
     """Hosts that were left out for the question's sake (`whatif.as_lost`): such a plan is looked at, and never run."""
 
@@ -148,8 +149,9 @@ def plan(desired: Desired, observed: Observed, date: str) -> Plan:
     nodes = _sorted(draft)
     kept = {n: d.reason for n, d in draft.decisions.items() if d.act in (Act.KEEP, Act.LEAVE)}
     phases = tuple(p.name for p in desired.playbook.phases)
-    digests, advice = (desired.digest(), observed.digest()), find_crowded(desired, observed, draft.decisions)
-    options = desired.options
+    going = {(n.step.host, n.step.names.server) for n in nodes if isinstance(n.step, Retire)}
+    advice = (*find_crowded(desired, observed, draft.decisions), *say_unplanned(draft.unplanned, going))
+    digests, options = (desired.digest(), observed.digest()), desired.options
     if (options.rebuild or options.from_scratch or options.until is not None) and retires(nodes):
         advice += (way_back(desired.site.site),)
     return Plan(desired.site.site, desired.playbook.playbook, phases, nodes, kept, *digests, draft.to_copy, advice)

@@ -5,14 +5,43 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
-from pcloud.desired import Names
-from pcloud.errors import Blocked
+from pcloud.desired import Desired, Names
+from pcloud.errors import BadInput, Blocked
 from pcloud.events import StepInfo
 from pcloud.graph import Need, PlanNode
 from pcloud.observed import Observed
 from pcloud.plan import Plan, retires, way_back
 from pcloud.steps.server import Discard, Purge, Retire
 from pcloud.tombstones import count_tombstones, find_tombstones
+from pcloud.unplanned import find_unplanned
+from pcloud.wording import did_you_mean, show
+
+
+def plan_put_away(desired: Desired, observed: Observed, servers: Iterable[str], date: str) -> Plan:
+    """The copies of these servers, which are in no plan, on hosts that answer, become tombstones.
+
+    Raises `BadInput` for one that the inventory names, or that is nowhere.
+    """
+    site, found = desired.site.site, find_unplanned(desired, observed)
+    for server in servers:
+        if any(u.server == server for u in found):
+            continue
+        if any(s.name == server for s in desired.everyone):
+            what = f"{server} is a server of the inventory's"
+            following = f"take it out of the inventory first; or make it anew: pcloud recover {site} --rebuild {server}"
+            raise BadInput(what, where=site, next=following)
+        known = sorted({u.server for u in found})
+        raise BadInput(
+            f"no host that answers has a server {show(server)}",
+            where=site,
+            next=did_you_mean(server, known, "those that the inventory does not name are"),
+        )
+    nodes = []
+    for one in (u for u in found if u.server in servers):
+        key = f"{one.host}/{one.server}/retire"
+        info = StepInfo(key, "destroy", (), one.host, one.server, "retire", "you asked for it")
+        nodes.append(PlanNode(info, Retire(one.host, one.names, date)))
+    return Plan(site, "destroy", ("destroy",), tuple(nodes), {}, desired.digest(), observed.digest())
 
 
 def plan_destroy(site: str, desired_digest: str, observed: Observed, date: str) -> Plan:

@@ -3,8 +3,10 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Iterable
+from dataclasses import replace
 from ipaddress import IPv4Address
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import settings
@@ -37,9 +39,17 @@ def make_desired(site: Site, playbook: Playbook, image_file: Path) -> Desired:
     images = {name: image_spec(name, image_file) for name in site.images}
 
     def specs(addressed: Iterable[tuple[Group, str, IPv4Address]]) -> tuple[ServerSpec, ...]:
-        return tuple(spec_of(site, g, name, at, images[g.image], f"spec-{name}") for g, name, at in addressed)
+        return tuple(spec_of(site, g, name, at, images[g.image], f"spec-{name}-{at}") for g, name, at in addressed)
 
     return Desired(site, playbook, specs(servers_of(site)), DEMO_DUMP, substitutes=specs(substitutes_of(site)))
+
+
+def regroup(world: SimWorld, group: str, change: dict[str, Any]) -> None:
+    """A person changes a group of the inventory; nothing that is there changes."""
+    site = world.site
+    groups = tuple(Group(**{**g.model_dump(), **change}) if g.name == group else g for g in site.groups)
+    changed = make_desired(site.model_copy(update={"groups": groups}), world.desired.playbook, world.image_file)
+    world.desired = replace(changed, options=world.desired.options)
 
 
 @pytest.fixture(scope="session")

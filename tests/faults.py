@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from ipaddress import IPv4Address
+from typing import Any
 
 from pcloud.desired import Names
 from pcloud.inventory import defaults_dir, load_site
 from pcloud.model import Host, SemiSync, Witness
 from pcloud.observed import Power
+from tests.conftest import regroup
 from tests.simulated_data import SimData
 from tests.simulated_power import Bmc
 from tests.simulation import DEMO_DUMP, SimDomain, SimHost, SimWorld
@@ -237,6 +239,15 @@ def _add(world: SimWorld, host: str) -> str:
     return f"{host} is put into the inventory"
 
 
+def _regroup(world: SimWorld, group: str, *words: str) -> str:
+    """`frontend prefix=web count=2 addresses=10.77.0.21-10.77.0.24`: a person changes the inventory."""
+    changes: dict[str, Any] = dict(word.split("=") for word in words)
+    if "addresses" in changes:
+        changes["addresses"] = tuple(changes["addresses"].split(","))
+    regroup(world, group, changes)
+    return f"the inventory says now of {group}: {', '.join(words)}"
+
+
 def _witness(world: SimWorld, name: str) -> str:
     """On this side of whatever is cut."""
     one = Witness(name=name, address=IPv4Address("10.77.0.2"))
@@ -311,6 +322,7 @@ FAULTS: Mapping[str, Callable[..., str]] = {
     "remove": _remove,
     "add": _add,
     "witness": _witness,
+    "regroup": _regroup,
     "rename": _rename,
     "readdress": _readdress,
     "truth": _truth,

@@ -20,7 +20,7 @@ from pcloud.plan import Plan, plan
 from pcloud.playbook import load_playbook
 from pcloud.sightings import name_of
 from pcloud.steps.noting import NoteFilled, NoteGeneration
-from tests.conftest import make_desired
+from tests.conftest import make_desired, regroup
 from tests.simulated_data import SimData
 from tests.simulated_power import Bmc
 from tests.simulation import DEMO_DUMP, SimDomain, SimWorld, with_options
@@ -30,7 +30,8 @@ DATE = "20121116-2140"
 
 
 def put(world: SimWorld, text: str, server: str) -> None:
-    """`h4 g1 running|off [broken] [refuses] [full] [young] [redrawn] [older-image] [diskless] [unrun]`: one copy."""
+    """One copy: `h4 g1 running|off [broken] [refuses] [full] [young] [redrawn] [older-image] [diskless] [unrun]
+    [unaddressed]`."""
     host, generation, power, *words = text.split()
     spec = world.desired.server(server)
     names = Names(world.site.site, server, int(generation[1:]))
@@ -41,6 +42,7 @@ def put(world: SimWorld, text: str, server: str) -> None:
         "old" if "redrawn" in words else spec.spec,
         "0" * 64 if "older-image" in words else spec.image.digest,
         int(generation[1:]),
+        () if "unaddressed" in words else spec.addresses,
     )
     domain = SimDomain(mark, spec.uuid, spec.memory_mib, (spec.mac,), Power(power), broken="broken" in words)
     domain.refuses, domain.full = "refuses" in words, "full" in words
@@ -145,7 +147,10 @@ def told(made: Plan) -> str:
 
 
 def plan_case(world: SimWorld, case: dict[str, Any]) -> Plan:
+    """`inventory` changes groups once all that is there was made."""
     arrange(world, case)
+    for group, change in case.get("inventory", {}).items():
+        regroup(world, group, change)
     options = {k: tuple(v) if isinstance(v, list) else v for k, v in case.get("options", {}).items()}
     return plan(with_options(world.desired, **options), world.observe(), DATE)
 

@@ -105,6 +105,7 @@ class SimHypervisor:
         tag = re.match(r'<pcloud:server generation="(\d+)"/>', xml)
         data = json.loads(xml[tag.end() :] if tag else xml)
         data["mark"]["generation"] = int(tag[1]) if tag else data["mark"]["generation"]
+        data["mark"]["addresses"] = tuple(data["mark"]["addresses"])
         with self.world.lock:
             old = self.me.domains.get(data["name"])
             if old is not None and old.mark is None:

@@ -37,7 +37,7 @@ from pcloud.remember import plan_sighting
 from pcloud.steps.fence import Confirm, Fence
 from pcloud.steps.salvage import UNKNOWN, Living, find_living, read_disk
 from pcloud.switchover import plan_failback
-from pcloud.teardown import plan_destroy
+from pcloud.teardown import plan_destroy, plan_put_away
 from pcloud.undo import last_put_away, plan_undo, question_of
 from tests.shoppers import Shoppers
 from tests.simulated_time import Died, Inbox, Turns, VirtualTime
@@ -127,6 +127,8 @@ class Operator:
                 self._run(plan_forget(desired.site, "", self.world.observe(), *rest))
             case "confirm":
                 self._confirm(*rest)
+            case "destroy" if rest:
+                self._run(plan_put_away(desired, self.world.observe(), rest, self._date()))
             case "destroy":
                 self._run(plan_destroy(desired.site.site, desired.digest(), self.world.observe(), self._date()))
             case "undo":

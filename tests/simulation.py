@@ -114,6 +114,8 @@ class SimWorld:
         """What must never happen to any server, whether anybody can see it or not."""
         elsewhere = [h for h, _ in self.running(mark.server) if h not in self.lied]
         assert not elsewhere, f"{mark.server} would run twice: {elsewhere} and {host}"
+        same = [s for s in self.at_addresses(mark.addresses) if s != mark.server]
+        assert not same, f"{mark.server} would start on {host} at an address of {same}"
         generation, where = self.newest.get(mark.server, (0, host))
         if mark.generation == generation:
             assert host == where, f"{mark.server} g{generation} starts on {host} and was started on {where}"
@@ -127,6 +129,11 @@ class SimWorld:
         lacks = f"{later} have orders that neither it nor the primary has"
         assert not later, f"{mark.server} g{mark.generation} starts on {host}, and {lacks}"
         self.newest[mark.server] = max((mark.generation, host), (generation, where))
+
+    def at_addresses(self, addresses: tuple[str, ...]) -> list[str]:
+        """Who runs with one of these, in the inventory or not."""
+        marks = [d.mark for h in self.hosts.values() for d in h.domains.values() if d.power is Power.RUNNING]
+        return [m.server for m in marks if m is not None and set(m.addresses) & set(addresses)]
 
     def _disks_of(self, server: str, after: int) -> list[tuple[tuple[str, str], SimData]]:
         """Every later generation's disk, with its host, whoever knows of it."""
@@ -198,7 +205,7 @@ class SimWorld:
 
     def domain_xml(self, spec: ServerSpec, host: str, generation: int) -> str:
         names = Names(self.site.site, spec.name, generation)
-        mark = Mark(self.site.site, spec.name, spec.role, spec.spec, spec.image.digest, generation)
+        mark = Mark(self.site.site, spec.name, spec.role, spec.spec, spec.image.digest, generation, spec.addresses)
         return json.dumps(
             {"name": names.domain, "uuid": spec.uuid, "mac": spec.mac, "memory": spec.memory_mib, "mark": mark.__dict__}
         )

@@ -50,6 +50,7 @@ def make_app() -> typer.Typer:
     """Every command, by families: a file each."""
     from pcloud.cli import (
         backup,
+        destroy,
         failback,
         failover,
         forget,
@@ -72,7 +73,21 @@ def make_app() -> typer.Typer:
     app = typer.Typer(
         cls=_Explained, help=HELP, no_args_is_help=True, pretty_exceptions_enable=False, add_completion=False
     )
-    for family in (recover, whatif, failover, failback, backup, undo, salvage, reindex, power, look, runs, inventory):
+    for family in (
+        recover,
+        destroy,
+        whatif,
+        failover,
+        failback,
+        backup,
+        undo,
+        salvage,
+        reindex,
+        power,
+        look,
+        runs,
+        inventory,
+    ):
         app.registered_commands += family.app.registered_commands
     images = typer.Typer(no_args_is_help=True)
     images.registered_commands = [*image.app.registered_commands, *image_more.app.registered_commands]

@@ -32,6 +32,7 @@ from pcloud.render.words import Whole
 from pcloud.rpo import backup_alarms, measure_rpo
 from pcloud.steps.room import find_full, make_room
 from pcloud.tombstones import Cost, find_cost, find_tombstones, read_weight, weigh_command
+from pcloud.unplanned import find_unplanned, say_unplanned
 
 app = typer.Typer()
 
@@ -45,7 +46,9 @@ def status(site: SiteName = "demo", json: Json = False) -> None:
         remember(session.desired, session.world, found)
         cost = _cost(session, found)
         lost = findings_of(session, found, dead_copies(session, found))
+    unplanned = find_unplanned(session.desired, found)
     alarms = [*find_alarms(session.desired, found.data), *backup_alarms(session.desired, found)]
+    alarms += say_unplanned(unplanned, ())
     rpo = measure_rpo(session.desired, found)
     if json:
         hosts = [{"host": h.name, "reachable": h.reachable, "problem": h.problem} for h in found.hosts]
@@ -55,6 +58,9 @@ def status(site: SiteName = "demo", json: Json = False) -> None:
                     "site": session.site.site,
                     "hosts": hosts,
                     "servers": rows,
+                    "unplanned": [
+                        {"server": u.server, "host": u.host, "power": u.power.value, "role": u.role} for u in unplanned
+                    ],
                     "data": asdict(found.data),
                     "semi_sync": session.site.database.semi_sync.model_dump(),
                     "alarms": alarms,

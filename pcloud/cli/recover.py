@@ -18,7 +18,7 @@ from pcloud import places, timing
 from pcloud.cli.consent import AcceptLoss, Empty, FromBackup, FromScratch, Unproven, accept, find_question, price_of
 from pcloud.cli.planfile import read_plan, write_plan
 from pcloud.cli.screen import say
-from pcloud.cli.session import Session, confirm, err, hosts_of, open_session, out, plan_whole, stamp
+from pcloud.cli.session import Session, confirm, err, hosts_of, open_session, out, plan_whole
 from pcloud.clock import SystemClock
 from pcloud.desired import Options
 from pcloud.errors import BadInput
@@ -38,8 +38,6 @@ from pcloud.render.report import report_of
 from pcloud.render.report_text import render_report
 from pcloud.steps.restoring import RestoreBackup
 from pcloud.steps.stop import Stop
-from pcloud.teardown import plan_destroy, plan_purge
-from pcloud.tombstones import cutoff, parse_age
 from pcloud.whatif import as_lost
 
 app = typer.Typer()
@@ -171,47 +169,6 @@ def recover(
         return made
 
     run(site, options, make, "recover", yes=yes or plan_file is not None, json=json, again=plan_file is None)
-
-
-@app.command(epilog="Example: pcloud destroy demo")
-def destroy(site: SiteName, yes: Yes = False, json: Json = False) -> None:
-    """Power the site's servers off and put them away; their disks stay as tombstones."""
-
-    def make(session: Session) -> Plan:
-        found = observe(session.desired, session.world)
-        return plan_destroy(session.site.site, session.desired.digest(), found, stamp())
-
-    run(site, Options(), make, "destroy", yes=yes, json=json)
-
-
-@app.command(
-    epilog="Examples: pcloud purge demo · pcloud purge demo --older-than 30d · pcloud purge demo --older-than 12h --yes"
-)
-def purge(
-    site: SiteName,
-    older_than: Annotated[
-        str | None,
-        typer.Option("--older-than", help="Only what was put away longer ago than this: 12h, 30d, 2w.", metavar="AGE"),
-    ] = None,
-    yes: Yes = False,
-    json: Json = False,
-) -> None:
-    """Delete the site's tombstones for good."""
-    before = _cutoff(site, older_than) if older_than is not None else ""
-
-    def make(session: Session) -> Plan:
-        found = observe(session.desired, session.world)
-        return plan_purge(session.site.site, session.desired.digest(), found, before)
-
-    command = f"pcloud purge {site} --older-than {older_than}" if before else ""
-    run(site, Options(), make, "purge", yes=yes, json=json, command=command)
-
-
-def _cutoff(site: str, age: str) -> str:
-    try:
-        return cutoff(datetime.now(UTC), parse_age(age))
-    except ValueError as error:
-        raise BadInput(str(error), where="--older-than", next=f"pcloud purge {site} --older-than 30d") from error
 
 
 @dataclass(frozen=True)

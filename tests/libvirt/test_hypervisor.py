@@ -71,7 +71,7 @@ def host(tmp_path: Path) -> Hypervisor:
 def test_a_defined_server_is_seen_with_its_mark(host: Hypervisor) -> None:
     host.define(definition())
     seen = {s.name: s for s in host.servers()}
-    assert seen["demo.fe-1"].mark == Mark("demo", "fe-1", "frontend", "0123abcd", "d" * 64, 1)
+    assert seen["demo.fe-1"].mark == Mark("demo", "fe-1", "frontend", "0123abcd", "d" * 64, 1, ("10.77.0.21",))
     assert seen["demo.fe-1"].power is Power.OFF
     assert seen["demo.fe-1"].memory_mib == 512
     assert seen["demo.fe-1"].macs == ("52:00:00:00:00:01",)
@@ -94,7 +94,7 @@ def test_what_was_put_away_is_defined_again_as_a_newer_generation(host: Hypervis
     host.undefine("demo.fe-1")
     host.define(renumbered(printed, Names("demo", "fe-1", 1), Names("demo", "fe-1", 12)))
     [seen] = [s for s in host.servers() if s.mark]
-    assert seen.mark == Mark("demo", "fe-1", "frontend", "0123abcd", "d" * 64, 12)
+    assert seen.mark == Mark("demo", "fe-1", "frontend", "0123abcd", "d" * 64, 12, ("10.77.0.21",))
     assert "/pool/demo.fe-1.g12.qcow2" in seen.files
     assert "/pool/demo.fe-1.g12.seed.iso" in seen.files
     assert ".g1." not in (host.definition("demo.fe-1") or "")
