@@ -26,7 +26,7 @@ from pcloud.sql import NamedRows, Refused, Row, ask_named
 from pcloud.steps.backup import look
 from pcloud.steps.database import CLIENT
 from pcloud.steps.replication import HEARD, read_heard
-from pcloud.steps.room import NO_ROOM, WAITS_FOR_ROOM, find_full
+from pcloud.steps.room import FULL, PROCESSES, find_full, waits_for_room
 from pcloud.steps.stream import REPLICA
 from pcloud.web import Unanswered, one_line
 from pcloud.world import World
@@ -43,7 +43,6 @@ _RESTORED = "SELECT token FROM pcloud.restored WHERE state = 'restored'"
 _ROLE = (
     "SELECT @@read_only AS locked, @@gtid_current_pos AS position, @@report_host AS name,"
     " DATE_FORMAT(UTC_TIMESTAMP(), '%Y-%m-%dT%H:%i:%sZ') AS clock"
-    f", {WAITS_FOR_ROOM} AS waiting"
 )
 _TABLES = (
     "SELECT table_schema AS part, COUNT(*) AS number, GROUP_CONCAT(IF(table_schema = 'pcloud', table_name, NULL)) AS"
@@ -192,9 +191,9 @@ def _read_rows(text: str) -> NamedRows:
 
 def _see(world: World, ask: _Ask) -> SeenDatabase:
     """Raises `Unanswered`, or what `ask` raises."""
-    role, tables, acknowledged, waits = ask(_ROLE, _TABLES, _SEMI_SYNC, _WAITS)
-    if int(role[0]["waiting"]):
-        raise _NoRoom(NO_ROOM)
+    role, processes, tables, acknowledged, waits = ask(_ROLE, PROCESSES, _TABLES, _SEMI_SYNC, _WAITS)
+    if waits_for_room(processes):
+        raise _NoRoom(FULL)
     numbers = {row["part"]: int(row["number"]) for row in tables}
     named = next((str(row["named"] or "").split(",") for row in tables if row["part"] == "pcloud"), [])
     own = {"restored": _RESTORED, "timelines": _TIMELINE, "heard": HEARD}

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, cast
 
 from pcloud.clock import SystemClock
-from pcloud.errors import CommandFailed
+from pcloud.errors import CommandFailed, DeadlineExceeded
 from pcloud.inventory import defaults_dir, load_site
 from pcloud.model import SecretRef, Site
 from pcloud.steps.backup import folder_of
@@ -153,7 +153,10 @@ class Inside:
         stdout: Callable[[bytes], None] | None = None,
     ) -> Said:
         data = stdin if isinstance(stdin, bytes) else stdin.read() if stdin is not None else b""
-        done = subprocess.run(self.guest.argv(*argv), input=data, capture_output=True, timeout=deadline_s)
+        try:
+            done = subprocess.run(self.guest.argv(*argv), input=data, capture_output=True, timeout=deadline_s)
+        except subprocess.TimeoutExpired:
+            raise DeadlineExceeded(f"{argv}: not within {deadline_s:g} s", where=self.name) from None
         if check and done.returncode != 0:
             raise CommandFailed(f"{argv}: {done.stderr.decode()}", where=self.name)
         output = self.spoil(list(argv), done.stdout)

@@ -18,7 +18,7 @@ from pcloud.sql import NamedRows
 from pcloud.steps.database import CLIENT
 from pcloud.steps.promotion import Promote
 from pcloud.steps.replication import Follow
-from pcloud.steps.room import FULL, WAITS_FOR_ROOM, find_full
+from pcloud.steps.room import FULL, find_full
 from pcloud.web import Unanswered
 from tests.guests import Guest, eventually, secret
 from tests.mariadbs import IDX, SERVICE, Pair, Quiet, orders, place_order, role, slave
@@ -53,8 +53,9 @@ def fill(pair: Pair) -> None:
     eventually(lambda: slave(pair.idx)["Gtid_IO_Pos"] == position_of(pair.db))
     used = pair.idx.run("df", "--output=used", "-k", "/var/lib/mysql").stdout.split()[-1]
     pair.idx.run("mount", "-o", f"remount,size={int(used) + 1500}k", "/var/lib/mysql")
+    pair.idx.run("sh", "-c", "mount -t tmpfs -o size=64k tmpfs /tmp; head -c 1M /dev/zero >/tmp/full", check=False)
     pair.db.sql("SET GLOBAL rpl_semi_sync_master_timeout=500; INSERT INTO shop.big VALUES (1, REPEAT('x', 3000000))")
-    eventually(lambda: pair.idx.sql(f"SELECT {WAITS_FOR_ROOM}") == "1")
+    eventually(lambda: "Waiting for someone to free space" in pair.idx.sql("SHOW PROCESSLIST"))
 
 
 def position_of(guest: Guest) -> str:
@@ -88,15 +89,15 @@ def test_a_replica_without_room_is_told_from_a_silent_one(pair: Pair) -> None:
         time.sleep(3)  # who watches the replica has looked, too
         assert not hangs(pair.idx, "SHOW GLOBAL STATUS LIKE 'Slave_running'"), "nobody has asked what hangs"
         assert find_full(world, "idx-1") == 0
-        with pytest.raises(CheckFailed) as named:
-            soon(lambda: Follow("idx-1", "db-1", SERVICE, 20).check(world))
-        assert (named.value.what, named.value.where) == (FULL, "idx-1")
-        assert "pcloud ssh demo/idx-1 -- df -h /var/lib/mysql" in named.value.next
         cable(pair.db, "down")
         with pytest.raises(CheckFailed) as named:
             soon(lambda: Promote("idx-1", "", 120).do(world, Quiet()))
         assert "its disk is full, 0 MiB are free: primary: MariaDB waits for room on its disk" in named.value.what
         assert role(pair.idx) == "replica"
+        with pytest.raises(CheckFailed) as named:
+            Follow("idx-1", "db-1", SERVICE, 20).check(world)  # which asks what hangs, and is bounded
+        assert (named.value.what, named.value.where) == (FULL, "idx-1")
+        assert "pcloud ssh demo/idx-1 -- df -h /var/lib/mysql" in named.value.next
         assert hangs(pair.idx, "SHOW SLAVE STATUS"), "else none of this is needed"
 
 

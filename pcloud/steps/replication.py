@@ -13,13 +13,13 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from pcloud.clock import Deadline
-from pcloud.errors import Blocked, CheckFailed, CommandFailed, PcloudError
+from pcloud.errors import Blocked, CheckFailed, DeadlineExceeded, PcloudError
 from pcloud.gtid import behind, given_up, rank
 from pcloud.kept import FOREVER_MS
 from pcloud.model import SemiSync as SemiSyncPolicy
 from pcloud.steps.base import Answer, Met, Report, Unmet, World
 from pcloud.steps.database import CLIENT, holds_data
-from pcloud.steps.room import FULL, NO_ROOM, SLAVE_STATUS, make_room
+from pcloud.steps.room import FULL, find_full, make_room
 
 PRIMARY = "/usr/lib/pcloud/primary"
 FOLLOW = "/usr/lib/pcloud/follow"
@@ -32,6 +32,7 @@ STUCK = 6
 
 ROLE_S = 30
 SQL_S = 30
+STATUS_S = 10
 POLL_S = 0.5
 LATE_S = 10
 """A replica that follows under load is some seconds behind now and then; more is not caught up."""
@@ -86,12 +87,12 @@ _TIMELINE = (
 
 
 def replication(world: World, server: str) -> Mapping[str, str]:
-    """`SHOW SLAVE STATUS` by name; empty for a server that follows nobody. Raises `CheckFailed` where it would hang."""
+    """`SHOW SLAVE STATUS` by name; empty for who follows nobody. Raises `CheckFailed` where its disk is full."""
     argv = [*(word for word in CLIENT if word not in ("--batch", "--skip-column-names")), "--vertical"]
     try:
-        said = world.server_shell(server).run(argv, stdin=f"{SLAVE_STATUS}\n".encode(), deadline_s=SQL_S).stdout
-    except CommandFailed as error:
-        if NO_ROOM not in error.what:
+        said = world.server_shell(server).run(argv, stdin=b"SHOW SLAVE STATUS\n", deadline_s=STATUS_S).stdout
+    except DeadlineExceeded:
+        if find_full(world, server) is None:
             raise
         raise CheckFailed(FULL, where=server, next=make_room(world.site.site, server)) from None
     return dict(re.findall(r"^ *(\w+): ?(.*)$", said, re.MULTILINE))
