@@ -159,9 +159,10 @@ def _lone(site: str, observed: Observed, seen: Set[tuple[str, int]]) -> dict[tup
 
 
 def _is_taken_over(observed: Observed, carriers: tuple[str, ...], server: str) -> bool:
-    """Whether another server may have had the role since it was noted that it would: one that can be asked says so."""
+    """Whether another server may have had the role since it was noted that it would: one that holds data says so. One
+    that is empty was made since, and says nothing of the copy before it."""
     seen, others = observed.data.databases, [n for n in carriers if n != server]
-    return any(n not in seen or seen[n].writable for n in others)
+    return any(n not in seen or seen[n].writable or not seen[n].restored for n in others)
 
 
 def _held(
