@@ -63,7 +63,7 @@ def arrange(world: SimWorld, case: dict[str, Any]) -> None:
             put(world, one, server)
     for host, text in case.get("foreign", {}).items():
         name, *words = text.split()
-        power = Power.RUNNING if "running" in words else Power.OFF
+        power = Power.OFF if "off" in words else Power.RUNNING
         world.hosts[host].domains[name] = SimDomain(None, "f" * 8, 512, (), power)
     note_others(world)
     for text in case.get("away", []):
