@@ -34,6 +34,7 @@ The map, each layer importing only what stands lower (import-linter enforces it)
                                                   files of no server; data that are out of reach
     strangers forgetting                          pure: hosts that left the inventory
     unplanned                                     pure: servers that left it, and addresses that moved
+    neighbours                                    pure: servers of others on our hosts, as hosts remember them
     doubts                                        pure: what a person has to look at first
     hosts*  prepare                               what a host still needs, and the safe part of it done
     distribute push                               which hosts lack an image, and who passes it on

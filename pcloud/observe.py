@@ -67,6 +67,8 @@ def _observe_host(world: World, host: Host, login: Future[None]) -> SeenHost:
         return SeenHost(host.name, "", capacity.memory_mib, capacity.accel, servers, hypervisor.volumes(host.pool))
     except PcloudError as error:
         silent = type(error) is HostUnreachable  # then only a person near the host can tell why
+        if not silent:
+            world.heard_of(host.name)
         return SeenHost(host.name, problem=error.what, next="" if silent else error.next, silent=silent)
 
 
@@ -140,9 +142,12 @@ def _ask_about(world: World, host: str, witnesses: list[str], pool: ThreadPoolEx
 
 
 def _completed(world: World, host: SeenHost, asked: _Asked) -> SeenHost:
-    """The host, with who says that it is off, and who sees it. A person's word counts for silence only."""
+    """The host, with who says that it is off, and who sees it. A person's word counts for silence only: whoever
+    sees it, and a controller that says on, withdraw it for good."""
     views = tuple(w for view in asked.views if (w := view.result()) is not None)
     found = asked.power.result()
+    if any(w.sees for w in views) or (found is not None and found.power is HostPower.ON):
+        world.heard_of(host.name)
     unproven = found is None or (found.power is HostPower.OFF and not found.proof)
     if unproven and host.silent and (word := world.confirmed_off(host.name)):
         found = PowerProof(HostPower.OFF, word)

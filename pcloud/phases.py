@@ -107,7 +107,8 @@ def _servers(draft: Draft, phase: Phase) -> None:
             cleared = clear_address(draft, phase, d, proven)
             _make(draft, phase, spec, d, after=[*looked, *one_by_one, *cleared])
             if (d.was_healthy or _is_sick(d) or cleared) and not draft.desired.options.from_scratch:
-                previous[spec.group] = ready(draft, phase, spec, d)
+                gate = ready(draft, phase, spec, d)  # once one answers, all that are sick are looked at again at once
+                previous[spec.group] = previous.get(spec.group, gate) if _is_sick(d) else gate
 
 
 def _is_sick(d: Decision) -> bool:

@@ -1,4 +1,5 @@
-"""At the end of a command two hosts are told where the primary was: the next one may need it when it is gone."""
+"""At the end of a command two hosts are told where the primary was, and what else runs on a host: the next one may
+need it when that is gone."""
 
 from __future__ import annotations
 
@@ -10,6 +11,7 @@ from pcloud.desired import Desired
 from pcloud.errors import PcloudError
 from pcloud.gtid import rank
 from pcloud.model import Site
+from pcloud.neighbours import plan_notes
 from pcloud.observe_data import observe_primary
 from pcloud.observed import Observed, SeenDatabase, SeenHost
 from pcloud.sightings import holders, last_sighting, name_of, outdated
@@ -28,7 +30,8 @@ def remember(desired: Desired, world: World, found: Observed | None = None) -> N
     notes = (
         plan_keepers(desired.site, hosts, now) if primary is None else plan_sighting(desired.site, hosts, *primary, now)
     )
-    for note in notes:
+    beside = (NoteSighting(n.holder, n.name, n.old) for n in plan_notes(desired.site, hosts, now))
+    for note in (*notes, *beside):
         with suppress(PcloudError):
             note.tell(world)
 

@@ -10,6 +10,8 @@ Safety, as sentences:
   the two contradict each other, and a person looks. Else the host is ordered off before anything is believed.
 - A server that still sells is not cut off because its host's SSH fell silent: while one answers that
   no other host has, no silent host is fenced that is not proven off.
+- A host that carried servers which are not the site's when it was last seen is cut off by a person's word only,
+  unless its controller says that it is off (`neighbours.py`).
 - What a person gives up (`pcloud failover`) is fenced whatever it looks like.
 """
 
@@ -18,6 +20,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from pcloud.desired import Desired
+from pcloud.neighbours import find_others
 from pcloud.observed import HostPower, Observed, SeenHost
 from pcloud.steps.fence import confirm_command
 
@@ -45,7 +48,9 @@ def judge(desired: Desired, observed: Observed, host: str) -> Suspect:
             f"pull its plug, then: {confirm_command(site, host)}; then pcloud recover {site}",
         )
     if host in desired.options.lost:
-        return Suspect(host, True, f"you gave {host} up")
+        others = find_others(site, observed, host) if seen.silent else None
+        beside = f", and with it {others}, not {site}'s" if others else ""
+        return Suspect(host, True, f"you gave {host} up{beside}")
     if not seen.silent:
         return Suspect(host, False, f"{host} cannot be used: {seen.problem}", _bring_back(desired, observed, seen))
     return _judge_silent(desired, observed, seen)
@@ -76,6 +81,9 @@ def _judge_silent(desired: Desired, observed: Observed, seen: SeenHost) -> Suspe
     if not seen.witnesses:
         what = f"{host} does not answer, and no other host could be asked whether it is dead: {seen.problem}"
         return Suspect(host, False, what, _bring_back(desired, observed, seen))
+    if others := find_others(desired.site.site, observed, host):
+        what = f"{host} is silent, and when it was last seen it ran {others}, not {desired.site.site}'s: its power is"
+        return Suspect(host, False, f"{what} not ours alone to cut", _bring_back(desired, observed, seen))
     return Suspect(host, True, f"{host} is silent, here and to {' and '.join(w.host for w in seen.witnesses)}")
 
 

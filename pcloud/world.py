@@ -141,7 +141,7 @@ class World:
                     key=self.key_path,
                 )
                 opened = self._open(uri, host)
-                confirmations.withdraw(self.site.site, host, self.clock.wall())
+                self.heard_of(host)
                 opened.watch()
                 self._hypervisors[host] = opened
             return self._hypervisors[host]
@@ -204,6 +204,10 @@ class World:
     def confirmed_off(self, host: str) -> str:
         found = confirmations.find_confirmation(self.site.site, host, self.clock.wall())
         return str(found) if found is not None else ""
+
+    def heard_of(self, host: str) -> None:
+        """It lives: no word that it has no power counts any longer."""
+        confirmations.withdraw(self.site.site, host, self.clock.wall())
 
     def ssh_argv(self, machine: str, command: Sequence[str], *, tty: bool) -> list[str]:
         """The argv of the system's ssh to a host or a server, for a person to use."""

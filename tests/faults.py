@@ -248,6 +248,16 @@ def _regroup(world: SimWorld, group: str, *words: str) -> str:
     return f"the inventory says now of {group}: {', '.join(words)}"
 
 
+def _guest(world: SimWorld, host: str, name: str) -> str:
+    world.hosts[host].domains[name] = SimDomain(None, name, 512, (), Power.RUNNING)
+    return f"{name}, which is not the site's, runs on {host}"
+
+
+def _guest_gone(world: SimWorld, host: str, name: str) -> str:
+    world.hosts[host].domains.pop(name, None)
+    return f"{name} is gone from {host}"
+
+
 def _witness(world: SimWorld, name: str) -> str:
     """On this side of whatever is cut."""
     one = Witness(name=name, address=IPv4Address("10.77.0.2"))
@@ -321,6 +331,8 @@ FAULTS: Mapping[str, Callable[..., str]] = {
     "reinstall": _reinstall,
     "remove": _remove,
     "add": _add,
+    "guest": _guest,
+    "guest-gone": _guest_gone,
     "witness": _witness,
     "regroup": _regroup,
     "rename": _rename,

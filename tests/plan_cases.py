@@ -15,6 +15,7 @@ import yaml
 from pcloud.desired import Names
 from pcloud.gtid import rank
 from pcloud.inventory import defaults_dir, load_site
+from pcloud.neighbours import plan_notes
 from pcloud.observed import Mark, Power
 from pcloud.plan import Plan, plan
 from pcloud.playbook import load_playbook
@@ -60,8 +61,11 @@ def arrange(world: SimWorld, case: dict[str, Any]) -> None:
     for server, text in case.get("servers", {}).items():
         for one in text.split(" + "):
             put(world, one, server)
-    for host, name in case.get("foreign", {}).items():
-        world.hosts[host].domains[name] = SimDomain(None, "f" * 8, 512, ())
+    for host, text in case.get("foreign", {}).items():
+        name, *words = text.split()
+        power = Power.OFF if "off" in words else Power.RUNNING
+        world.hosts[host].domains[name] = SimDomain(None, "f" * 8, 512, (), power)
+    note_others(world)
     for text in case.get("away", []):
         host, *words = text.split()
         at = world.hosts[host]
@@ -74,6 +78,15 @@ def arrange(world: SimWorld, case: dict[str, Any]) -> None:
     arrange_data(world, case)
     if not case.get("unnoted"):
         arrange_notes(world)
+
+
+def note_others(world: SimWorld) -> None:
+    """What hosts are told at the end of a command of servers that are not the site's."""
+    for note in plan_notes(world.site, world.look(at_silent=False), world.clock.wall()):
+        pool, files = world.host(note.holder).pool, world.hosts[note.holder].files
+        files[f"{pool}/{note.name}"] = "empty"
+        for name in note.old:
+            files.pop(f"{pool}/{name}", None)
 
 
 def arrange_notes(world: SimWorld) -> None:

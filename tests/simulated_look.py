@@ -55,7 +55,7 @@ def _look_at(world: SimWorld, name: str, *, at_silent: bool) -> SeenHost:
     host = world.hosts[name]
     if host.away:
         return _look_at_silent(world, name) if at_silent else SeenHost(name, "no answer", silent=True)
-    world.confirmed.pop(name, None)  # it was heard of: no word about it counts any longer
+    world.heard_of(name)
     volumes = tuple(sorted(PurePosixPath(p).name for p in host.files))
     return SeenHost(name, "", HOST_MEMORY_MIB, "tcg", world.hypervisor(name).servers(), volumes)
 
@@ -64,6 +64,8 @@ def _look_at_silent(world: SimWorld, name: str) -> SeenHost:
     host = world.hosts[name]
     asked = tuple(h.name for h in world.site.hosts if not world.hosts[h.name].away)[:2]
     found = _ask_power(world, name)
+    if host.seen or (found is not None and found.power is HostPower.ON):
+        world.heard_of(name)
     unproven = found is None or (found.power is HostPower.OFF and not found.proof)
     if unproven and (word := world.confirmed_off(name)):
         found = PowerProof(HostPower.OFF, word)

@@ -39,6 +39,7 @@ from pcloud.steps.salvage import UNKNOWN, Living, find_living, read_disk
 from pcloud.switchover import plan_failback
 from pcloud.teardown import plan_destroy, plan_put_away
 from pcloud.undo import last_put_away, plan_undo, question_of
+from tests.plan_cases import note_others
 from tests.shoppers import Shoppers
 from tests.simulated_time import Died, Inbox, Turns, VirtualTime
 from tests.simulation import SimWorld
@@ -98,6 +99,7 @@ class Operator:
     def _remember(self) -> None:
         """As each command does at its end: two hosts are told where the primary is."""
         world = self.world
+        note_others(world)
         observed = world.look(at_silent=False)
         seen = [(n, d) for n, d in observed.data.databases.items() if d.writable]
         if len(seen) != 1:

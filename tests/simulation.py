@@ -176,6 +176,9 @@ class SimWorld:
     def confirmed_off(self, host: str) -> str:
         return self.confirmed.get(host, "")
 
+    def heard_of(self, host: str) -> None:
+        self.confirmed.pop(host, None)
+
     def cut(self, host: str) -> None:
         """The host loses its power, and all that runs on it stops."""
         with self.lock:

@@ -132,6 +132,8 @@ def plan_command(
         say(made.to_json(), nl=False)
     else:
         out.print(_show_plan(made, past_runs(made.site)))
+        for sentence in made.advice:
+            out.print(f"! {sentence}", markup=False, soft_wrap=True)
         if write is not None:
             out.print(f"\nwritten to {write}; run it with: pcloud recover {site} --plan {write}")
 
