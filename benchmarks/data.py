@@ -177,7 +177,13 @@ def measure(gib: float, folder: Path) -> dict[str, Any]:
             passed.append(sum(place.passed))
         place.idx.run(BACKUP, "close", "restore")
     ratio = {k: round(median(found[f"{k} by hand"]) / median(found[k]), 2) for k in ("backup", "restore", "replica")}
-    return {"gib": round(size / (1 << 30), 1), "ratio": ratio, "passed_kib": round(max(passed) / 1024, 1), **found}
+    return {
+        "asked_gib": gib,
+        "gib": round(size / (1 << 30), 1),
+        "ratio": ratio,
+        "passed_kib": round(max(passed) / 1024, 1),
+        **found,
+    }
 
 
 def main() -> None:
