@@ -2,7 +2,8 @@
 
 --rounds N    pcloud and its floor, in turns, N times each (2)
 --wait S      wait at most S seconds for a quiet machine before each measurement (300)
---only WHAT   this alone (failover, freshness, planning); the other figures stay
+--only WHAT   this alone (data, failover, freshness, planning); the other figures stay
+--gib N       how much data backups, restores and replicas are measured with (4)
 --again       measure nothing: table and docs/numbers.* again, from results.json
 """
 
@@ -150,9 +151,11 @@ def failover(lab: Lab, wait_s: float) -> dict[str, Any]:
     return {"date": _today(), "busy_before": before, "cases": json.loads(ran.lines[-1][1])}
 
 
-def alone(what: str, wait_s: float) -> dict[str, Any]:
+def alone(what: str, wait_s: float, gib: float) -> dict[str, Any]:
     if what == "planning":
         return planning()
+    if what == "data":
+        return data(gib, wait_s)
     with open_lab() as lab:
         lab.pcloud("recover", "demo", "--yes", "--json")
         return freshness(lab, wait_s) if what == "freshness" else failover(lab, wait_s)
@@ -184,12 +187,24 @@ def planning() -> dict[str, Any]:
     return {"date": _today(), **json.loads(run([sys.executable, "-m", "benchmarks.planning"]).out)}
 
 
-def everything(rounds: int, wait_s: float) -> dict[str, Any]:
+def data(gib: float, wait_s: float) -> dict[str, Any]:
+    """Without the lab: two MariaDBs on this machine's disk, of the size of real ones."""
+    say(f"backup, restore and replica of {gib:g} GiB, and the same by hand")
+    before = quiet(wait_s)
+    return {
+        "date": _today(),
+        "busy_before": before,
+        **json.loads(run([sys.executable, "-m", "benchmarks.data", str(gib)]).out),
+    }
+
+
+def everything(rounds: int, wait_s: float, gib: float) -> dict[str, Any]:
     results: dict[str, Any] = {"date": _today(), "machine": machine()}
     say("waiting for a quiet machine")
     results["busy_before"] = quiet(wait_s)
     results["help"] = start_up()
     results["planning"] = planning()
+    results["data"] = data(gib, wait_s)
     return results | dict(in_the_lab(rounds, wait_s))
 
 
@@ -198,15 +213,18 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=2, help="of pcloud and the floor, in turns")
     parser.add_argument("--wait", type=float, default=300, help="seconds to wait for a quiet machine")
     parser.add_argument(
-        "--only", choices=("failover", "freshness", "planning"), help="measure this alone; the other figures stay"
+        "--only",
+        choices=("data", "failover", "freshness", "planning"),
+        help="measure this alone; the other figures stay",
     )
+    parser.add_argument("--gib", type=float, default=4, help="of data, for backups, restores and replicas")
     parser.add_argument("--again", action="store_true", help="only write and draw again, from results.json")
     options = parser.parse_args()
     if options.only:
-        results = json.loads(RESULTS.read_text()) | {options.only: alone(options.only, options.wait)}
+        results = json.loads(RESULTS.read_text()) | {options.only: alone(options.only, options.wait, options.gib)}
         RESULTS.write_text(json.dumps(results, indent=2) + "\n")
     elif not options.again:
-        RESULTS.write_text(json.dumps(everything(options.rounds, options.wait), indent=2) + "\n")
+        RESULTS.write_text(json.dumps(everything(options.rounds, options.wait, options.gib), indent=2) + "\n")
     results = json.loads(RESULTS.read_text())
     PICTURE.write_text(draw(results))
     write_page(PAGE, results)

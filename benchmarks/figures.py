@@ -32,6 +32,7 @@ def figures(results: dict[str, Any]) -> list[Figure]:
         *_copying(results["copying"]),
         _freshness(results["freshness"]),
         *_failover(results["failover"]),
+        *_data(results["data"]),
     ]
 
 
@@ -157,6 +158,31 @@ def _failover(failover: dict[str, Any]) -> list[Figure]:
     return found
 
 
+def _data(data: dict[str, Any]) -> list[Figure]:
+    limits = {
+        "backup": "MariaDB's disk and zstd; the proof, which both make",
+        "restore": "mariadb-backup's prepare, MariaDB's start",
+        "replica": "MariaDB's disk and zstd, prepare, MariaDB's start",
+    }
+    command, found = f"python -m benchmarks --only data --gib {data['asked_gib']:g}", list[Figure]()
+    for what, limit in limits.items():
+        ours, by_hand = (", ".join(f"{s:.0f}" for s in data[key]) for key in (what, f"{what} by hand"))
+        found.append(
+            Figure(
+                f"{what}, {data['gib']:g} GiB of data: the same tools by hand over pcloud",
+                f"{data['ratio'][what]:.2f} ({by_hand} s over {ours} s)",
+                command,
+                limit,
+                "0.8, at least",
+                data["ratio"][what] >= 0.8,
+            )
+        )
+    passed = data["passed_kib"]
+    what = "what passed through the operator's machine in a backup, a restore and a replica of it"
+    limit = "questions after how far it is, once a second"
+    return [*found, Figure(what, f"{passed:.0f} KiB", command, limit, "1,024 KiB", passed <= 1024)]
+
+
 def as_text(rows: list[Figure]) -> str:
     width, wide = max(len(f.what) for f in rows), max(len(f.value) for f in rows)
     lines = (
@@ -185,7 +211,7 @@ def as_markdown(results: dict[str, Any]) -> str:
 
 def _later(results: dict[str, Any]) -> str:
     """Which figures were measured again on another day (`--only`)."""
-    names = {"planning": "plans", "freshness": "search", "failover": "lost hosts"}
+    names = {"planning": "plans", "freshness": "search", "failover": "lost hosts", "data": "data of a real size"}
     days = {names[key]: results.get(key, {}).get("date", results["date"])[:10] for key in names}
     return "".join(f" The {what}: {day}." for what, day in days.items() if day != results["date"][:10])
 

@@ -56,7 +56,13 @@ class Ran:
         return "\n".join(line for _, line in self.lines)
 
 
-def run(argv: Sequence[str], env: dict[str, str] | None = None, *, codes: Sequence[int] = (0,)) -> Ran:
+def run(
+    argv: Sequence[str],
+    env: dict[str, str] | None = None,
+    *,
+    codes: Sequence[int] = (0,),
+    longest_s: float = LONGEST_S,
+) -> Ran:
     """Runs a program to its end. Raises `CommandFailed` for another exit code than `codes`."""
     started = time.monotonic()
     lines: list[tuple[float, str]] = []
@@ -64,7 +70,7 @@ def run(argv: Sequence[str], env: dict[str, str] | None = None, *, codes: Sequen
         process = subprocess.Popen(
             argv, env=env, cwd=ROOT, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=err, text=True
         )
-        timer = threading.Timer(LONGEST_S, process.kill)
+        timer = threading.Timer(longest_s, process.kill)
         timer.start()
         assert process.stdout is not None
         with process.stdout:

@@ -32,7 +32,7 @@ def _node(
 def plan_backup(desired: Desired, observed: Observed, id: str) -> Plan:
     """A backup `id` of the replica, where one follows, else of the primary. Raises `Blocked` without a primary."""
     site, policy = desired.site, desired.site.database.backups
-    source, primary = _source(desired, observed)
+    source, primary = source_of(desired, observed)
     answering = [(h.name, h.rack) for h in site.hosts if _answers(observed, h.name)]
     names = {s.name for s in carriers_of(desired)}
     carrying = {h.name for h in observed.hosts for s in h.servers if s.mark and s.mark.server in names}
@@ -42,7 +42,7 @@ def plan_backup(desired: Desired, observed: Observed, id: str) -> Plan:
         raise Blocked("no host answers that could keep a backup", where=site.site, next=f"pcloud status {site.site}")
     few = "" if len(chosen) == policy.copies else f"; only {len(chosen)} of {policy.copies} hosts can keep it"
     why = "it follows the primary" if source != primary else "no replica follows that it could be compared with"
-    nodes = [_node(f"{source}/backup", "backup", Take(source, primary, id, policy.timeout_s), why + few, server=source)]
+    nodes = [_node(f"{source}/backup", "backup", Take(source, primary, id), why + few, server=source)]
     peers = tuple(s.address for s in carriers_of(desired))
     streams = [f"{host}/stream" for host in chosen]
     asked = tuple(dict.fromkeys([*chosen, *(s.host for s in shelves if s.backups or s.stretches)]))
@@ -53,7 +53,7 @@ def plan_backup(desired: Desired, observed: Observed, id: str) -> Plan:
         share = Share(host, asked, policy.timeout_s)
         reason = "what it missed, from others that keep it"
         nodes.append(_node(f"{host}/share", "backup", share, reason, streams, host=host))
-        step = Keep(host, source, id, policy.timeout_s)
+        step = Keep(host, source, id)
         reason = f"copied, and hashed there{beside}"
         nodes.append(_node(f"{host}/keep", "backup", step, reason, [f"{source}/backup", f"{host}/stream"], host=host))
     kept = [f"{h}/{verb}" for h in chosen for verb in ("keep", "share")]
@@ -82,7 +82,7 @@ def plan_backup(desired: Desired, observed: Observed, id: str) -> Plan:
 def plan_prove(desired: Desired, observed: Observed) -> Plan:
     """The newest backup and all that follows, compared with the replica. Raises `Blocked` where there is none."""
     site, policy, shelves = desired.site, desired.site.database.backups, observed.data.shelves
-    source, primary = _source(desired, observed)
+    source, primary = source_of(desired, observed)
     if source == primary:
         what = "no replica follows the primary: there is nothing that a backup could be compared with"
         raise Blocked(what, where=site.site, next=f"pcloud recover {site.site}, which makes one")
@@ -104,7 +104,7 @@ def _answers(observed: Observed, host: str) -> bool:
     return seen is not None and seen.reachable and any(s.host == host for s in observed.data.shelves)
 
 
-def _source(desired: Desired, observed: Observed) -> tuple[str, str]:
+def source_of(desired: Desired, observed: Observed) -> tuple[str, str]:
     """Whose data are copied, and the primary."""
     site, seen = desired.site, observed.data.databases
     address = str(site.services[site.database.service].address)
@@ -123,7 +123,7 @@ def plan_beside(desired: Desired, observed: Observed, target: Target, token: str
         what = f"no backup that is kept reaches {target}"
         raise Blocked(what, where=site.site, next=f"pcloud backup {site.site} --list")
     server = _looker(desired, observed)
-    step = Beside(server, site.database.name, choice, token, site.database.restore_timeout_s)
+    step = Beside(server, site.database.name, choice, token)
     node = _node(f"{server}/beside", "restore", step, f"{choice}; its own data are not touched", server=server)
     kept = dict.fromkeys(seen, "not touched")
     return Plan(site.site, "restore", ("restore",), (node,), kept, desired.digest(), observed.digest())

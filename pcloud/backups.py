@@ -137,8 +137,9 @@ def order(backup: Backup) -> tuple[Any, ...]:
 def _read_manifest(text: str) -> Backup | None:
     try:
         written = json.loads(text)
-        values = {f.name: written[f.name] for f in fields(Backup) if f.name != "timelines"}
-        if not all(type(values[f.name]).__name__ == f.type for f in fields(Backup) if f.name != "timelines"):
+        plain = [f for f in fields(Backup) if f.name != "timelines"]
+        values = {f.name: written.get(f.name, 0) if f.name == "data" else written[f.name] for f in plain}
+        if not all(type(values[f.name]).__name__ == f.type for f in plain):
             return None
         timelines = tuple(_read_timeline(t) for t in written.get("timelines", ()))
         parse_gtids(values["position"])

@@ -168,7 +168,7 @@ def _fill(draft: Draft, phase: Phase, name: str, roles: Roles) -> None:
         step, what = NoBackup(name, database.name, *why, others), why[0]
     elif choice is not None:
         begun = _timeline(draft, roles.primary, choice.end, f"restored from the backup {choice.backup.id}")
-        step = RestoreBackup(name, database.name, choice, token, limit_s, others, begun, undo)
+        step = RestoreBackup(name, database.name, choice, token, others, begun, undo)
         what = f"{choice}; {loss(choice, last_known(draft.observed))}"
     else:
         dump, problem, empty = draft.desired.dump, draft.desired.dump_problem, draft.desired.options.empty_database

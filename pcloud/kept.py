@@ -49,6 +49,8 @@ class Backup:
     """When a MariaDB that was started from it read every table through."""
     timelines: tuple[Timeline, ...] = ()
     """The rows of `pcloud.timelines` in it, without their reasons."""
+    data: int = 0
+    """How many bytes the data have that are made of it; 0 where that was not measured."""
 
     @property
     def timeline(self) -> int:

@@ -287,7 +287,7 @@ class Backups(Frozen):
     copies: Annotated[int, Field(ge=1, le=10)] = 2
     """On how many hosts, each of which streams the binary log, too."""
     timeout_s: Annotated[float, Field(gt=0, le=86_400)] = 3600
-    """For each of its parts: to take a backup, to prove it, to copy it."""
+    """For what goes from one host to another; taking and copying a backup has no deadline while something moves."""
 
 
 class Database(Frozen):

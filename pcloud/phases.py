@@ -182,7 +182,7 @@ def _prove(draft: Draft, phase: Phase, first: list[str]) -> list[str]:
         return []
     server = next((n for n, d in seen.items() if not d.writable), next(iter(seen)))
     if choice is not None:
-        step: Step = Prove(server, database.name, choice, database.restore_timeout_s)
+        step: Step = Prove(server, database.name, choice)
     elif dump is not None:
         step = ProveDump(server, database.name, dump, database.restore_timeout_s)
     else:

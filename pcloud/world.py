@@ -246,6 +246,9 @@ class World:
                 except ElementTree.ParseError as error:
                     raise BadInput(f"is no XML once rendered: {error}", where=_DEFINITION) from error
 
+    def address(self, server: str) -> str:
+        return self._desired.server(server).address
+
     def host_key(self, server: str) -> str:
         return self._material.host_keys[server]
 

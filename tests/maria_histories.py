@@ -15,7 +15,7 @@ from pcloud.backups import choose
 from pcloud.steps.restoring import BESIDE, Beside, Close
 from tests.guests import Guest, eventually, mariadb_data
 from tests.mariadbs import PRIMARY, SERVICE, Place, two_servers
-from tests.test_backup import LIMIT_S, back_up, do, kept, prepare
+from tests.test_backup import back_up, do, kept, prepare
 
 EVENTS = ("write", "define", "miss", "anew", "failover", "backup")
 TABLES = ("only_inserts", "updated", "defined")
@@ -143,7 +143,7 @@ class Life:
         shelves = kept(self.place, "h3")
         choice = choose(shelves)
         assert choice is not None
-        do(self.place, Beside("idx-1", "shop", choice, "look", LIMIT_S))
+        do(self.place, Beside("idx-1", "shop", choice, "look"))
         found = checksums(self.place.idx, f"--socket={BESIDE}/mysqld.sock")
         do(self.place, Close("idx-1"))
         assert found == self.held[choice.end], f"at {choice.end}"

@@ -23,7 +23,7 @@ from pcloud.steps.restoring import BESIDE, Beside
 from tests.conftest import make_desired
 from tests.guests import eventually, mariadb_data
 from tests.mariadbs import SERVICE, Place, place_order, two_servers
-from tests.test_backup import LIMIT_S, back_up, caught_up, do, kept, prepare
+from tests.test_backup import back_up, caught_up, do, kept, prepare
 
 HOSTS = ("h3", "h7")
 TROUBLES = ("none", "one stands", "both stand", "logs change", "a backup")
@@ -145,7 +145,7 @@ def restored(place: Place) -> set[str]:
     """The orders that a restore from the hosts brings back."""
     choice = choose(kept(place, *HOSTS))
     assert choice is not None
-    do(place, Beside("idx-1", "shop", choice, "look", LIMIT_S))
+    do(place, Beside("idx-1", "shop", choice, "look"))
     query = "SELECT code FROM shop.partner_partner WHERE code LIKE 'order-%'"
     return set(place.idx.sql(query, f"--socket={BESIDE}/mysqld.sock").split())
 

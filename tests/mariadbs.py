@@ -125,6 +125,38 @@ def orders(guest: Guest) -> set[str]:
     return set(guest.sql("SELECT code FROM shop.partner_partner WHERE code LIKE 'order-%'").split())
 
 
+def fill(guest: Guest, mib: int, schema: str = "shop") -> None:
+    """Rows that do not compress."""
+    guest.sql(
+        f"USE {schema}; DROP TABLE IF EXISTS bulk;"
+        "CREATE TABLE bulk (id INT PRIMARY KEY AUTO_INCREMENT, t VARBINARY(4096));"
+        f"INSERT INTO bulk (t) SELECT CONCAT({', '.join(['RANDOM_BYTES(1000)'] * 4)}) FROM seq_1_to_{mib * 256};"
+    )
+
+
+def as_it_was(guest: Guest) -> None:
+    """Without what a test put before its programs, and over its folder."""
+    over = '[ "$(grep -c " /var/lib/pcloud " /proc/mounts)" -lt 2 ] || umount -l /var/lib/pcloud'
+    guest.run("sh", "-c", f"cd /usr/local/bin && rm -f zstd ssh tail tee cat mbstream mariadb-backup; {over}")
+
+
+def between(guest: Guest, program: str, change: str) -> None:
+    """What the program prints passes through `change`, of `data`, the nth 64 KiB of it."""
+    real = guest.run("sh", "-c", f"command -v {program}").stdout.strip()
+    script = f"""#!/usr/bin/python3
+import subprocess, sys, time
+process = subprocess.Popen(["{real}", *sys.argv[1:]], stdout=subprocess.PIPE)
+n = 0
+while data := process.stdout.read(65536):
+    n += 1
+    {change}
+    sys.stdout.buffer.write(data)
+    sys.stdout.buffer.flush()
+sys.exit(process.wait())
+"""
+    guest.run("sh", "-c", f"cat >/usr/local/bin/{program}; chmod 755 /usr/local/bin/{program}", stdin=script)
+
+
 @dataclass
 class Said:
     exit_code: int
@@ -138,8 +170,8 @@ class Inside:
 
     guest: Guest
     name: str
-    spoil: Callable[[list[str], bytes], bytes] = lambda _, data: data
-    """What becomes of a command's output on the way."""
+    passed: list[int] = field(default_factory=list)
+    """How many bytes each command read and printed: what passed through this machine."""
 
     def run(
         self,
@@ -157,12 +189,12 @@ class Inside:
             done = subprocess.run(self.guest.argv(*argv), input=data, capture_output=True, timeout=deadline_s)
         except subprocess.TimeoutExpired:
             raise DeadlineExceeded(f"{argv}: not within {deadline_s:g} s", where=self.name) from None
+        self.passed.append(len(data) + len(done.stdout) + len(done.stderr))
         if check and done.returncode != 0:
             raise CommandFailed(f"{argv}: {done.stderr.decode()}", where=self.name)
-        output = self.spoil(list(argv), done.stdout)
         if stdout is not None:
-            stdout(output)
-        return Said(done.returncode, output.decode() if stdout is None else "", done.stderr.decode())
+            stdout(done.stdout)
+        return Said(done.returncode, done.stdout.decode() if stdout is None else "", done.stderr.decode())
 
     def write(self, path: str, data: bytes, *, mode: int = 0o600, deadline_s: float = 30) -> None:
         script = 'umask 077; cat >"$1.new"; chmod "$2" "$1.new"; mv "$1.new" "$1"'
@@ -195,17 +227,20 @@ class Place:
     log: Path
     site: Site
     clock: SystemClock = field(default_factory=SystemClock)
-    spoil: Callable[[list[str], bytes], bytes] = lambda _, data: data
+    passed: list[int] = field(default_factory=list)
     stack: ExitStack = field(default_factory=ExitStack)
 
     def host(self, name: str) -> Any:
         return replace_pool(self.site, name)
 
     def shell(self, host: str) -> Inside:
-        return Inside(self.idx, host, self.spoil)
+        return Inside(self.idx, host, self.passed)
 
     def server_shell(self, server: str) -> Inside:
-        return Inside({"db-1": self.db, "idx-1": self.idx}[server], server)
+        return Inside({"db-1": self.db, "idx-1": self.idx}[server], server, self.passed)
+
+    def address(self, server: str) -> str:
+        return {"db-1": DB, "idx-1": IDX}[server]
 
     def host_key(self, server: str) -> str:
         return host_key({"db-1": self.db, "idx-1": self.idx}[server])
@@ -239,13 +274,14 @@ class Place:
 
 
 @contextmanager
-def two_servers(folder: Path, data: Path) -> Iterator[Place]:
-    """The primary with the shop's data; idx-1 as an image leaves it."""
+def two_servers(folder: Path, data: Path, before: Callable[[Guest], None] = lambda _: None) -> Iterator[Place]:
+    """The primary with the shop's data; idx-1 as an image leaves it. `before`: done to each before MariaDB starts."""
     site = load_site(defaults_dir("inventory") / "demo.yaml")
     with ExitStack() as stack:
         db, idx = stack.enter_context(guests(folder, rendered(folder), ("db-1", "idx-1"), ("mariadb",)))
         made = Place(db, idx, folder / "log", site)
         for guest in (db, idx):
+            before(guest)
             subprocess.run(["cp", "-a", f"{data}/.", f"/proc/{guest.pid}/root/var/lib/mysql"], check=True, timeout=60)
             guest.run("sh", "-c", "chown mysql:mysql /var/lib/mysql; install -d -o mysql -g mysql /run/mysqld")
             stack.enter_context(logins(guest, folder / f"{guest.name}.sshd"))

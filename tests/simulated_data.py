@@ -18,7 +18,8 @@ from pcloud.gtid import behind
 from pcloud.kept import FOREVER_MS
 from pcloud.observed import SeenDatabase
 from pcloud.steps.backup import BACKUP
-from pcloud.steps.copying import COPY_FROM, COPY_TO, DOOR
+from pcloud.steps.copying import COPY_FROM, COPY_TO
+from pcloud.steps.door import DOOR
 from pcloud.steps.replication import FOLLOW, HEARD, PRIMARY, ROLE_S, TAKEN
 
 if TYPE_CHECKING:

@@ -349,6 +349,9 @@ class SimWorld:
         self.hearing.answered()
         return self.hearing.told(witnesses), ()
 
+    def address(self, server: str) -> str:
+        return next(s.address for s in self.desired.everyone if s.name == server)
+
     def host_key(self, server: str) -> str:
         return f"ssh-ed25519 AAAA {server}"
 

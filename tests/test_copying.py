@@ -18,11 +18,27 @@ from pcloud.errors import CheckFailed, CommandFailed, Transient
 from pcloud.gtid import behind
 from pcloud.inventory import defaults_dir, load_site
 from pcloud.steps.base import Met, Unmet
-from pcloud.steps.copying import COPY_FROM, COPY_TO, DOOR, Seed, open_door
+from pcloud.steps.copying import COPY_FROM, COPY_TO, Seed
+from pcloud.steps.door import DOOR, open_door
 from pcloud.steps.job import NO_ROOM, State, follow, parse_state, tell
 from pcloud.world import World
-from tests.guests import Guest, eventually, guests, logins, rendered
-from tests.mariadbs import DB, PRIMARY, SERVICE, Pair, Place, Quiet, left, orders, place_order, restore, slave
+from tests.guests import eventually, guests, logins, rendered
+from tests.mariadbs import (
+    DB,
+    PRIMARY,
+    SERVICE,
+    Pair,
+    Place,
+    Quiet,
+    as_it_was,
+    between,
+    fill,
+    left,
+    orders,
+    place_order,
+    restore,
+    slave,
+)
 
 KEYS = "/root/.ssh/authorized_keys2"
 EVERYTHING = """
@@ -49,19 +65,38 @@ SELECT 'mark', state, token FROM pcloud.restored;
 """
 
 
-@pytest.fixture
-def pair(tmp_path: Path, data: Path) -> Iterator[Pair]:
-    """db-1 is the primary with one order; idx-1 has an order and a schema of its own, which are to go."""
+@pytest.fixture(scope="module")
+def servers(tmp_path_factory: pytest.TempPathFactory, data: Path) -> Iterator[Pair]:
+    """db-1 is the primary with one order; idx-1 has MariaDB with nothing in it."""
+    folder = tmp_path_factory.mktemp("servers")
     with ExitStack() as stack:
-        db, idx = stack.enter_context(guests(tmp_path, rendered(tmp_path), ("db-1", "idx-1"), ("mariadb",)))
-        made = Pair(db, idx, tmp_path, stack)
+        db, idx = stack.enter_context(guests(folder, rendered(folder), ("db-1", "idx-1"), ("mariadb",)))
+        made = Pair(db, idx, folder, stack)
         for guest in (db, idx):
-            stack.enter_context(logins(guest, tmp_path / f"{guest.name}.sshd"))
+            stack.enter_context(logins(guest, folder / f"{guest.name}.sshd"))
             made.start(guest, data)
         restore(db)
         db.run(PRIMARY, "take", "alone")
         place_order(db, 1)
         yield made
+
+
+@pytest.fixture
+def pair(servers: Pair) -> Pair:
+    """As `servers`, whatever the tests before made of them."""
+    eventually(lambda: state(servers).code is not None, 60)
+    for guest in (servers.db, servers.idx):
+        as_it_was(guest)
+    servers.idx.run("sed", "-i", "s/JOB_STILL_S-[0-9]*/JOB_STILL_S-120/", COPY_FROM)
+    servers.idx.run("sh", "-c", "rm -rf /run/pcloud-copy-from /var/lib/pcloud/restore")
+    servers.idx.sql(
+        "STOP SLAVE; RESET SLAVE ALL; SET SESSION sql_log_bin=0; DROP DATABASE IF EXISTS pcloud;"
+        "DROP DATABASE IF EXISTS shop; CREATE DATABASE shop"
+    )
+    servers.db.run(PRIMARY, "take", "alone")
+    servers.db.sql("SET SESSION sql_log_bin=0; UPDATE pcloud.restored SET state='restored'")
+    servers.db.sql("DROP TABLE IF EXISTS shop.bulk; DELETE FROM shop.partner_partner WHERE code = 'order-99'")
+    return servers
 
 
 def world(pair: Pair) -> World:
@@ -87,31 +122,6 @@ def begin(pair: Pair) -> None:
 
 def state(pair: Pair) -> State:
     return parse_state(pair.idx.run(COPY_FROM, "ask").stdout)
-
-
-def fill(guest: Guest, mib: int, schema: str = "shop") -> None:
-    """Rows that do not compress."""
-    guest.sql(
-        f"USE {schema}; CREATE TABLE bulk (id INT PRIMARY KEY AUTO_INCREMENT, t VARBINARY(4096));"
-        f"INSERT INTO bulk (t) SELECT CONCAT({', '.join(['RANDOM_BYTES(1000)'] * 4)}) FROM seq_1_to_{mib * 256};"
-    )
-
-
-def between(guest: Guest, program: str, change: str) -> None:
-    """What the program prints passes through `change`, of `data`, the nth 64 KiB of it."""
-    real = guest.run("sh", "-c", f"command -v {program}").stdout.strip()
-    script = f"""#!/usr/bin/python3
-import subprocess, sys, time
-process = subprocess.Popen(["{real}", *sys.argv[1:]], stdout=subprocess.PIPE)
-n = 0
-while data := process.stdout.read(65536):
-    n += 1
-    {change}
-    sys.stdout.buffer.write(data)
-    sys.stdout.buffer.flush()
-sys.exit(process.wait())
-"""
-    guest.run("sh", "-c", f"cat >/usr/local/bin/{program}; chmod 755 /usr/local/bin/{program}", stdin=script)
 
 
 def uncompressed(pair: Pair) -> None:

@@ -6,7 +6,7 @@ from __future__ import annotations
 import pytest
 
 from pcloud.backups import choose, tell_hole
-from pcloud.errors import CommandFailed
+from pcloud.errors import CheckFailed, CommandFailed
 from pcloud.steps.backup import Stream, folder_of, look
 from pcloud.steps.base import Met, Unmet
 from pcloud.steps.keeping import Reaches, Share
@@ -86,7 +86,7 @@ def test_a_server_made_anew_leaves_no_hole_that_nobody_sees(place: Place) -> Non
     assert choice is not None and not choice.holes
     place.db.run(PRIMARY, "release")
     place.db.sql("STOP SLAVE; RESET SLAVE ALL; DROP DATABASE pcloud; DROP DATABASE shop; CREATE DATABASE shop")
-    do(place, RestoreBackup("db-1", "shop", choice, "demo.backup-1.g2", LIMIT_S))
+    do(place, RestoreBackup("db-1", "shop", choice, "demo.backup-1.g2"))
     assert orders(place.db) == {f"order-{n}" for n in (1, 10, 11, 12, 13, 14, 15)}
 
 
@@ -136,8 +136,8 @@ def test_a_reader_that_ends_early_is_no_end_of_the_binary_log(place: Place) -> N
     put = ("sh", "-c", "cat >/usr/local/bin/mariadb-binlog; chmod +x /usr/local/bin/mariadb-binlog")
     for how in ("kill -9 $$", "kill $$", "exit 0", "exit 3"):
         place.idx.run(*put, stdin=f'#!/bin/bash\n/usr/bin/mariadb-binlog "$@" | head -c 3500\n{how}\n')
-        with pytest.raises(CommandFailed, match=r"binary log|some are missing|cannot be applied"):
-            RestoreBackup("idx-1", "shop", choice, "t2", LIMIT_S).do(place, Quiet())  # type: ignore[arg-type]
+        with pytest.raises(CheckFailed, match=r"binary log|some are missing|cannot be applied"):
+            RestoreBackup("idx-1", "shop", choice, "t2").do(place, Quiet())  # type: ignore[arg-type]
         place.idx.run("sh", "-c", f"rm -f {folder}/binlog/*/*/span.*")
         with pytest.raises(CommandFailed, match="cannot be read"):
             look(place, "h3")  # type: ignore[arg-type]

@@ -42,8 +42,8 @@ def keeper(pair: Pair) -> Place:
         do(made, Stream(HOST, "db-1", PEERS))
     for name, value in {"SILENT_S": 2, "POLL_S": 1}.items():
         made.idx.run("sed", "-i", f"s/^{name}=.*/{name}={value}/", f"{folder_of(made, HOST)}/keep")  # type: ignore[arg-type]
-    do(made, Take("db-1", "db-1", "1", LIMIT_S))
-    do(made, Keep(HOST, "db-1", "1", LIMIT_S))
+    do(made, Take("db-1", "db-1", "1"))
+    do(made, Keep(HOST, "db-1", "1"))
     do(made, Drop("db-1", "1"))
     with made.streaming(HOST):
         eventually(lambda: heard(made)[1].position == position(pair.db) == reached(made))
@@ -67,7 +67,8 @@ def restored(keeper: Place) -> set[str]:
     """The orders that a restore would bring: on db-1, beside its data."""
     choice = choose([look(keeper, HOST)])  # type: ignore[arg-type]
     assert choice is not None
-    do(keeper, Beside("db-1", "shop", choice, "look", LIMIT_S))
+    keeper.db.run("ip", "link", "set", "eth0", "up")
+    do(keeper, Beside("db-1", "shop", choice, "look"))
     there = ("mariadb", "--batch", "--skip-column-names", f"--socket={BESIDE}/mysqld.sock")
     codes = "SELECT code FROM shop.partner_partner WHERE code LIKE 'order-%'"
     found = set(keeper.db.run(*there, stdin=codes).stdout.split())

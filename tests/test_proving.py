@@ -108,7 +108,7 @@ def test_a_binary_log_that_rotted_is_replaced_by_the_next_hosts(place: Place) ->
     place.idx.run("sh", "-c", f"printf '\\377' | dd of={log} bs=1 seek={size - 400} conv=notrunc 2>/dev/null")
     assert choose(kept(place)) == choice, "nobody sees it"
     report = Quiet()
-    facts = Prove("db-1", "shop", choice, LIMIT_S).do(place, report)  # type: ignore[arg-type]
+    facts = Prove("db-1", "shop", choice).do(place, report)  # type: ignore[arg-type]
     assert facts["reached"] == choice.end
     assert any(f"{host}'s binary log does not lead on" in said for said in report.said)
     assert any(f"taking that of {other}" in said for said in report.said for other in ("h3", "h7") if other != host)
@@ -117,12 +117,12 @@ def test_a_binary_log_that_rotted_is_replaced_by_the_next_hosts(place: Place) ->
 def test_data_that_the_shop_cannot_write_to_are_not_proven(place: Place) -> None:
     choice = choose(kept(place))
     assert choice is not None
-    Prove("db-1", "shop", choice, LIMIT_S).do(place, Quiet())  # type: ignore[arg-type]
+    Prove("db-1", "shop", choice).do(place, Quiet())  # type: ignore[arg-type]
     place.db.run(
         "sed", "-i", "s/GRANT ALL PRIVILEGES/REVOKE INSERT/; /REVOKE INSERT/s/ TO / FROM /", "/etc/mysql/accounts.sql"
     )
     with pytest.raises(CheckFailed, match="the shop's account cannot write to the data: ERROR 1142") as caught:
-        Prove("db-1", "shop", choice, LIMIT_S).do(place, Quiet())  # type: ignore[arg-type]
+        Prove("db-1", "shop", choice).do(place, Quiet())  # type: ignore[arg-type]
     assert "pcloud backup demo --list" in caught.value.next
     assert left(place.db) == ["primary"]
 

@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from pcloud.backupplan import plan_backup, plan_beside, plan_close, plan_prove, question_of
+from pcloud.backupplan import plan_backup, plan_beside, plan_close, plan_prove, question_of, source_of
 from pcloud.backups import TIME, all_holes, choose, tell_hole
 from pcloud.cli.consent import FromBackup, Unproven
 from pcloud.cli.recover import Json, SiteName, Yes, run
@@ -27,6 +27,7 @@ from pcloud.plan import Plan, plan
 from pcloud.recall import choose_from, shelves_of
 from pcloud.render.backups import COLUMNS, backup_rows, proof_line
 from pcloud.render.words import Whole, aged
+from pcloud.steps.backup import find_begun
 
 app = typer.Typer()
 
@@ -64,9 +65,11 @@ def backup(
         return
 
     def make(session: Session) -> Plan:
+        found = observe(session.desired, session.world)
         if prove:
-            return plan_prove(session.desired, observe(session.desired, session.world))
-        return plan_backup(session.desired, observe(session.desired, session.world), stamp())
+            return plan_prove(session.desired, found)
+        begun = find_begun(session.world, source_of(session.desired, found)[0])
+        return plan_backup(session.desired, found, begun or stamp())
 
     command = f"pcloud backup {site}{' --prove' if prove else ''}"
     run(site, LOOK, make, "backup", yes=yes or prove, json=json, command=command)

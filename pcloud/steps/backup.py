@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
 from ipaddress import IPv4Address
 from typing import Any, ClassVar
 
@@ -20,15 +21,18 @@ from pcloud.gtid import behind
 from pcloud.kept import Backup, Shelf, Sighting, Timeline
 from pcloud.model import SecretRef
 from pcloud.sightings import read_heard
-from pcloud.steps.base import Met, Report, Unmet, World, path_in
+from pcloud.steps.base import Machine, Met, Report, Unmet, World, path_in
+from pcloud.steps.door import order
 from pcloud.steps.hostscript import host_script
-from pcloud.steps.pipe import pipe
+from pcloud.steps.job import ask, done, words_of, work
 from pcloud.steps.replication import position, sql
 
 BACKUP = "/usr/lib/pcloud/backup"
 REPLICA = "db/replica"
 """The secret of the account that may read the binary log."""
 LIST_S = 120
+FRESH_S = 12 * 3600
+"""A backup that was begun longer ago is not gone on with: another one is made."""
 SHORT_S = 60
 HEARD_S = 2
 """A host that takes longer is not waited for: a shop stands still meanwhile."""
@@ -36,7 +40,7 @@ STREAM_S = 60
 """Within this a stream has brought what the primary had when it was asked."""
 CATCH_UP_S = 5
 POLL_S = 1.0
-_CLOCK = "SELECT DATE_FORMAT(UTC_TIMESTAMP(), '%Y-%m-%dT%H:%i:%sZ')"
+_CLOCK = "SELECT DATE_FORMAT(UTC_TIMESTAMP() - INTERVAL {ago_s} SECOND, '%Y-%m-%dT%H:%i:%sZ')"
 """The primary's: the binary log has its times from there, and a restore to a time compares them."""
 
 
@@ -85,7 +89,7 @@ class Stream:
         if not shelf.streaming:
             return Unmet("it does not stream the binary log")
         shell, folder = world.shell(self.host), folder_of(world, self.host)
-        if _text() != shell.tail(f"{folder}/keep", lines=10_000) or self._peers() != shell.tail(f"{folder}/peers"):
+        if not is_current(world, self.host) or self._peers() != shell.tail(f"{folder}/peers"):
             return Unmet("its program is another one")
         # Orders go on: what counts is that it gets to where the primary was, not that it stands where that is now.
         wanted, deadline = position(world, self.primary), Deadline.after(CATCH_UP_S, world.clock)
@@ -106,7 +110,7 @@ class Stream:
         shell.write(f"{folder}/client.cnf", config.encode(), mode=0o600)
         shell.write(f"{folder}/server-id", f"{number}\n".encode(), mode=0o600)
         shell.write(f"{folder}/peers", self._peers().encode(), mode=0o600)
-        shell.write(f"{folder}/keep", _text().encode(), mode=0o700)
+        renew(world, self.host)
         try:
             keep(world, self.host, "install", deadline_s=SHORT_S)
         except CommandFailed as error:
@@ -134,8 +138,17 @@ def find_backup(world: World, host: str, id: str) -> Backup | None:
     return next((b for b in look(world, host).backups if b.id == id), None)
 
 
-def _text() -> str:
-    return host_script("keep.sh")
+def is_current(world: World, host: str) -> bool:
+    """Whether the host's program is this pcloud's."""
+    return world.shell(host).tail(f"{folder_of(world, host)}/keep", lines=10_000) == host_script("keep.sh")
+
+
+def renew(world: World, host: str) -> str:
+    """The host's program, which is this pcloud's from now on."""
+    path = f"{folder_of(world, host)}/keep"
+    if not is_current(world, host):
+        world.shell(host).write(path, host_script("keep.sh").encode(), mode=0o700)
+    return path
 
 
 @dataclass(frozen=True)
@@ -164,7 +177,6 @@ class Take:
     server: str
     primary: str
     id: str
-    timeout_s: float
     waits: ClassVar[bool] = False
 
     def check(self, world: World) -> Met | Unmet:
@@ -174,38 +186,54 @@ class Take:
         return Met({"backup": found.id, "position": found.position, "size": found.size, "rows": found.rows})
 
     def do(self, world: World, report: Report) -> Mapping[str, Any]:
-        machine = world.server_shell(self.server)
-        if machine.run(["test", "-x", BACKUP], deadline_s=SHORT_S, check=False).exit_code != 0:
-            remedy = f"make it anew: pcloud recover {world.site.site} --rebuild {self.server}"
-            raise CheckFailed("it was made by a pcloud that took no backups yet", where=self.server, next=remedy)
-        sql(world, self.primary, "FLUSH BINARY LOGS")  # streams that begin again do so with a small file
-        report.progress("copying the data")
-        size, sha256 = machine.run([BACKUP, "take", self.id], deadline_s=self.timeout_s).stdout.split()
-        taken = sql(world, self.primary, _CLOCK)[0][0]
-        report.progress("restoring it, to prove it")
-        script = 'set -e; "$1" give "$2" | "$1" open proof; "$1" serve proof; "$1" ask proof'
-        prove = ["bash", "-o", "pipefail", "-c", script, "bash", BACKUP, self.id]
-        try:
-            lines = machine.run(prove, deadline_s=self.timeout_s).stdout.splitlines()
-        finally:
-            machine.run([BACKUP, "close", "proof"], deadline_s=SHORT_S, check=False)
+        machine, again = server_with_jobs(world, self.server), f"pcloud backup {world.site.site}"
+        words = ("take", self.id)
+        text = done(machine, BACKUP, words)
+        if not text:
+            sql(world, self.primary, "FLUSH BINARY LOGS")  # streams that begin again do so with a small file
+            text = work(world, machine, BACKUP, words, report, where=self.server, next=again)
+        lines = text.splitlines()
         said = dict(line.partition(" ")[::2] for line in lines)
+        now = machine.run(["date", "+%s"], deadline_s=SHORT_S).stdout
+        taken = sql(world, self.primary, _CLOCK.format(ago_s=max(0, int(now) - int(said["copied"]))))[0][0]
         manifest = Backup(
             id=self.id,
             line=said["token"] or "unmarked",
             position=said["position"],
             taken=taken,
-            size=int(size),
-            sha256=sha256,
+            size=int(said["size"]),
+            sha256=said["sha256"],
             server=self.server,
             version=said["version"],
             tables=int(said["tables"]),
             rows=int(said["rows"]),
             tested=_now(world),
+            data=int(said["data"]),
             timelines=tuple(_timeline(line.split()) for line in lines if line.startswith("timeline ")),
         )
         machine.write(_manifest_path(self.id), json.dumps(asdict(manifest)).encode())
         return {}
+
+
+def server_with_jobs(world: World, server: str) -> Machine:
+    """The server, whose program does its work as jobs. Raises `CheckFailed` of one that an earlier pcloud made."""
+    machine = world.server_shell(server)
+    if machine.run([BACKUP, "words"], deadline_s=SHORT_S, check=False).exit_code != 0:
+        remedy = f"make it anew: pcloud recover {world.site.site} --rebuild {server}"
+        raise CheckFailed("it was made by an earlier pcloud, whose backups are others", where=server, next=remedy)
+    return machine
+
+
+def find_begun(world: World, server: str) -> str | None:
+    """The id of a backup that the server takes at this moment, or has and no host got yet; none that is old."""
+    machine = world.server_shell(server)
+    if machine.run([BACKUP, "words"], deadline_s=SHORT_S, check=False).exit_code != 0:
+        return None
+    verb, _, name = words_of(machine, BACKUP).partition(" ")
+    if verb != "take" or ask(machine, [BACKUP, "ask"]).code not in (None, 0):
+        return None
+    age = world.clock.wall() - datetime.strptime(name, "%Y%m%d-%H%M%S").replace(tzinfo=UTC)
+    return name if age.total_seconds() < FRESH_S else None
 
 
 def _timeline(words: list[str]) -> Timeline:
@@ -231,12 +259,11 @@ def read_manifest(world: World, server: str, id: str) -> Backup | None:
 
 @dataclass(frozen=True)
 class Keep:
-    """The host has the backup, hashed there after it arrived, and its manifest."""
+    """The host has the backup, straight from the server, hashed there after it arrived, and its manifest."""
 
     host: str
     server: str
     id: str
-    timeout_s: float
     waits: ClassVar[bool] = False
 
     def check(self, world: World) -> Met | Unmet:
@@ -249,18 +276,18 @@ class Keep:
         manifest = read_manifest(world, self.server, self.id)
         if manifest is None:
             raise CheckFailed("its backup is gone", where=self.server, next=f"pcloud backup {world.site.site}")
-        take = [f"{folder_of(world, self.host)}/keep", "part", self.id]
-        pipe(
-            world.server_shell(self.server),
-            [BACKUP, "give", self.id],
+        words = ("fetch", self.id, str(manifest.size), manifest.sha256, world.address(self.server))
+        door, first = f"keep-{self.host}", json.dumps(asdict(manifest))
+        work(
+            world,
             world.shell(self.host),
-            take,
-            deadline_s=self.timeout_s,
-            sent=lambda n: report.progress("copying", n, manifest.size, "B"),
+            f"{folder_of(world, self.host)}/keep",
+            words,
+            report,
+            where=self.host,
+            next=f"pcloud backup {world.site.site}",
+            order=lambda: order(world, self.server, door, "backup", "give", self.id, first=first),
         )
-        report.progress("hashing")
-        text = json.dumps(asdict(manifest))
-        keep(world, self.host, "seal", self.id, manifest.sha256, text, deadline_s=self.timeout_s)
         return {}
 
 

@@ -7,33 +7,20 @@ once, and hands its private half to the taking side (copy-from), which goes on b
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from pcloud.errors import CheckFailed
 from pcloud.inventory import defaults_dir
-from pcloud.keys import keypair_from_seed
 from pcloud.steps.base import Met, Report, Unmet, World
 from pcloud.steps.database import holds_data
+from pcloud.steps.door import DOOR, SHORT_S, order
 from pcloud.steps.job import ask, follow
 from pcloud.steps.replication import is_primary, position
 
 FOLDER = "/usr/lib/pcloud"
-COPY_FROM, COPY_TO, DOOR = f"{FOLDER}/copy-from", f"{FOLDER}/copy-to", f"{FOLDER}/door"
-SHORT_S = 60
-
-
-def open_door(world: World, server: str, name: str, *command: str) -> str:
-    """The private key that may run `command` on the server, once and soon; the file's text.
-
-    A door is nobody else's: whoever comes late to an earlier one finds that one shut, and not this one open.
-    """
-    private, public = keypair_from_seed(secrets.token_bytes(32), "")
-    argv = [DOOR, "open", f"{name}-{secrets.token_hex(4)}", *command]
-    world.server_shell(server).run(argv, stdin=f"{public}\n".encode(), deadline_s=SHORT_S)
-    return private
+COPY_FROM, COPY_TO = f"{FOLDER}/copy-from", f"{FOLDER}/copy-to"
 
 
 @dataclass(frozen=True)
@@ -77,8 +64,8 @@ class Seed:
             for path in (COPY_TO, DOOR):  # made by an earlier pcloud; without a replica it cannot be made anew
                 giver.write(path, _text(path), mode=0o755)
         size, version = giver.run([COPY_TO, "offer"], deadline_s=SHORT_S).stdout.split()
-        key = open_door(world, source, f"seed-{self.server}", "copy-to", "give")
-        return f"{login} {size} {version} {self.address}\n{world.host_key(source)}\n{key}".encode()
+        first = f"{login} {size} {version} {self.address}"
+        return order(world, source, f"seed-{self.server}", "copy-to", "give", first=first)
 
 
 def _text(path: str) -> bytes:

@@ -6,7 +6,7 @@ goes away ends nothing, and whoever comes next finds the work going on, or ended
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from pcloud.errors import CheckFailed, DeadlineExceeded, PcloudError, Transient
@@ -14,12 +14,14 @@ from pcloud.steps.base import Machine, Report, World
 
 ASK_S = 30
 POLL_S = 1.0
+TURN_S = 5.0
 STILL_S = 300
 """A job ends by itself two minutes after its last movement; one that says the same for longer is stuck whole."""
 PACE_S = 5
 """From then on its pace says when it will be done."""
-BROKE_OFF, DIFFERENT, NO_ROOM = 3, 4, 5
-"""How a copy's job ends when the other side went away, when what arrived is not what was sent, and for want of room."""
+BROKE_OFF, DIFFERENT, NO_ROOM, BUSY = 3, 4, 5, 6
+"""How a copy's job ends when the other side went away, when what arrived is not what was sent, for want of room, and
+when the other side gives to somebody else."""
 
 
 @dataclass(frozen=True)
@@ -52,6 +54,66 @@ def ask(machine: Machine, argv: Sequence[str]) -> State:
 
 def follow(world: World, machine: Machine, argv: Sequence[str], report: Report, *, where: str, next: str) -> None:
     """Tells how far the job is until it has ended well. Raises what its end means, and when nothing moves any more."""
+    now = _wait(world, machine, argv, report, where=where, next=next)
+    if now.code != 0:
+        raise _ended(now, where, next)
+
+
+def rest(world: World, machine: Machine, program: str, report: Report, *, where: str, next: str) -> None:
+    """Waits until the program is at no job, whatever becomes of the one that it is at."""
+    if ask(machine, [program, "ask"]).code is None:
+        _wait(world, machine, [program, "ask"], report, where=where, next=next)
+
+
+def words_of(machine: Machine, program: str) -> str:
+    """The job that the program is at, or was at last."""
+    return machine.run([program, "words"], deadline_s=ASK_S).stdout.strip()
+
+
+def done(machine: Machine, program: str, words: Sequence[str]) -> str:
+    """What the program printed where its last job was this one and ended well; else nothing."""
+    if ask(machine, [program, "ask"]).code != 0 or words_of(machine, program) != " ".join(words):
+        return ""
+    return machine.run([program, "said"], deadline_s=ASK_S).stdout
+
+
+def work(
+    world: World,
+    machine: Machine,
+    program: str,
+    words: Sequence[str],
+    report: Report,
+    *,
+    where: str,
+    next: str,
+    order: Callable[[], bytes] = lambda: b"",
+) -> str:
+    """Has the program do `words` as its job, or goes on with that one where it is at it; what it printed.
+
+    One at a time: another job is waited for, and so is a machine that gives to somebody else. Each of these ends when
+    nothing moves in it. `order` is what a new one reads.
+    """
+    mine, argv = " ".join(words), [program, "ask"]
+    while True:
+        going = ask(machine, argv).code is None
+        if going and words_of(machine, program) != mine:
+            rest(world, machine, program, report, where=where, next=next)
+            continue
+        if not going:
+            machine.run([program, "job", *words], deadline_s=ASK_S, stdin=order())
+            if words_of(machine, program) != mine:
+                continue
+        now = _wait(world, machine, argv, report, where=where, next=next)
+        if now.code == 0:
+            return machine.run([program, "said"], deadline_s=ASK_S).stdout
+        if now.code != BUSY:
+            raise _ended(now, where, next)
+        report.progress("waiting for its turn")
+        world.clock.sleep(TURN_S)
+
+
+def _wait(world: World, machine: Machine, argv: Sequence[str], report: Report, *, where: str, next: str) -> State:
+    """Tells how far the job is until it has ended. Raises when nothing moves any more, and when a person stops it."""
     began = moved = world.clock.now()
     first: State | None = None
     last: State | None = None
@@ -67,8 +129,7 @@ def follow(world: World, machine: Machine, argv: Sequence[str], report: Report, 
         if report.stopping():
             raise CheckFailed(f"it goes on {now.doing}, as you stopped to wait for it", where=where, next=next)
         world.clock.sleep(POLL_S)
-    if now.code != 0:
-        raise _ended(now, where, next)
+    return now
 
 
 def tell(report: Report, first: State, now: State, elapsed_s: float) -> None:

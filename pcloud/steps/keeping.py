@@ -14,7 +14,7 @@ from pcloud.clock import Deadline
 from pcloud.errors import CheckFailed, PcloudError
 from pcloud.gtid import behind
 from pcloud.kept import Stretch
-from pcloud.steps.backup import LIST_S, POLL_S, SHORT_S, STREAM_S, find_backup, folder_of, keep, look
+from pcloud.steps.backup import LIST_S, POLL_S, SHORT_S, STREAM_S, find_backup, folder_of, keep, look, renew
 from pcloud.steps.base import Met, Report, Unmet, World, path_in
 from pcloud.steps.pipe import pipe
 from pcloud.steps.replication import position
@@ -132,7 +132,7 @@ class Pass:
             backup = find_backup(world, other, self.id)
             if backup is None:
                 continue
-            give = ["cat", "--", f"{folder_of(world, other)}/{self.id}.mbs.gz"]
+            give = [renew(world, other), "give", self.id]
             sent = lambda n, size=backup.size: report.progress("copying", n, size, "B")  # noqa: E731
             taker = world.shell(self.host)
             pipe(

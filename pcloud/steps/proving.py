@@ -67,7 +67,7 @@ class Compare:
         at = position_of(there)
         choice = self._reach(world, at, report)
         try:
-            used, _ = make(world, self.server, "proof", choice, self.timeout_s, report)
+            used, _ = make(world, self.server, "proof", choice, report)
             report.progress("reading every table of it")
             give_accounts(world.server_shell(self.server), f"{PROOF}/mysqld.sock")
             made = self._read(world, "/proof")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -13,7 +13,7 @@ from pcloud.desired import Dump
 from pcloud.errors import Blocked, CheckFailed, PcloudError
 from pcloud.gtid import behind
 from pcloud.kept import Shelf, Target, Timeline
-from pcloud.steps.backup import BACKUP, SHORT_S, folder_of, look
+from pcloud.steps.backup import BACKUP, SHORT_S, folder_of, look, renew, server_with_jobs
 from pcloud.steps.base import Machine, Met, Report, Unmet, World
 from pcloud.steps.database import (
     CLIENT,
@@ -26,7 +26,8 @@ from pcloud.steps.database import (
     read_state,
     try_write,
 )
-from pcloud.steps.pipe import pipe
+from pcloud.steps.door import order
+from pcloud.steps.job import ask, rest, work
 
 PROOF = "/var/lib/pcloud/proof"
 BESIDE = "/var/lib/pcloud/beside"
@@ -38,7 +39,6 @@ def make(
     server: str,
     place: str,
     choice: Choice,
-    timeout_s: float,
     report: Report,
     bad: frozenset[tuple[str, str, str]] = frozenset(),
 ) -> tuple[Choice, str]:
@@ -48,22 +48,26 @@ def make(
     not lead on, what another host keeps of it is, from the beginning: how far this one was sound nobody knows. `bad`:
     what was tried of it already, by host, line and session.
     """
-    choice = _open_any(world, server, place, choice, timeout_s, report)
-    machine = world.server_shell(server)
-    report.progress("starting a MariaDB on it")
-    machine.run([BACKUP, "serve", place], deadline_s=timeout_s)
+    choice = _open_any(world, server, place, choice, report)
+    _work(world, server, ("serve", place), report)
     reached = choice.backup.position
     for number, leg in enumerate(choice.legs):
         try:
-            reached = _replay(world, server, place, choice, number, timeout_s, report)
+            reached = _replay(world, server, place, choice, number, report)
         except PcloudError as error:
+            if report.stopping():
+                raise
             tried = bad | {(leg.host, leg.stretch.line, leg.stretch.session)}
-            another = without(choice, _shelves(world, choice.keepers), tried) if _answers(machine) else None
+            another = (
+                without(choice, _shelves(world, choice.keepers), tried)
+                if _answers(world.server_shell(server))
+                else None
+            )
             if another is None:
                 raise
             hosts = " and ".join(dict.fromkeys(one.host for one in another.legs))
             report.progress(f"{leg.host}'s binary log does not lead on ({error.what}): taking that of {hosts}")
-            return make(world, server, place, another, timeout_s, report, tried)
+            return make(world, server, place, another, report, tried)
     return choice, reached
 
 
@@ -83,20 +87,19 @@ def _shelves(world: World, hosts: tuple[str, ...]) -> list[Shelf]:
     return found
 
 
-def _replay(
-    world: World, server: str, place: str, choice: Choice, number: int, timeout_s: float, report: Report
-) -> str:
+def _work(world: World, server: str, words: Sequence[str], report: Report) -> str:
+    """A job of the server's: it goes on by itself, and ends when nothing moves in it."""
+    return work(world, world.server_shell(server), BACKUP, words, report, where=server, next="")
+
+
+def _replay(world: World, server: str, place: str, choice: Choice, number: int, report: Report) -> str:
     """One leg; the position after it. Raises `CheckFailed` when that is not where it is said to lead."""
-    machine, leg = world.server_shell(server), choice.legs[number]
-    stretch = leg.stretch
-    hand = [f"{folder_of(world, leg.host)}/keep", "hand", stretch.line, stretch.session]
-    take = [BACKUP, "logs", place, str(number)]
-    sent = lambda n: report.progress("copying the binary log", n, 0, "B")  # noqa: E731
-    pipe(world.shell(leg.host), hand, machine, take, deadline_s=timeout_s, sent=sent)
-    report.progress("replaying the binary log")
+    leg, stretch = choice.legs[number], choice.legs[number].stretch
+    words = ("send-log", world.address(server), stretch.line, stretch.session, place, str(number))
+    _hand_over(world, leg.host, server, words, ("logs", place, str(number)), report)
     by_time = choice.stops_by_time and leg is choice.legs[-1]
     stops = [f"--stop-position={leg.reaches}", *(_stop(choice.target) if by_time else [])]
-    reached = machine.run([BACKUP, "replay", place, str(number), *stops], deadline_s=timeout_s).stdout.strip()
+    reached = _work(world, server, ("replay", place, str(number), *stops), report).strip()
     if behind(leg.reaches, reached) or (behind(reached, leg.reaches) and not by_time):
         raise CheckFailed(
             f"the binary log led to {reached}, and is said to lead to {leg.reaches}",
@@ -110,11 +113,18 @@ def _stop(target: Target) -> list[str]:
     return [f"--stop-datetime={target.time[:10]} {target.time[11:19]}"]
 
 
-def _open_any(world: World, server: str, place: str, choice: Choice, timeout_s: float, report: Report) -> Choice:
+def _hand_over(world: World, host: str, server: str, words: Sequence[str], take: Sequence[str], report: Report) -> None:
+    """What the host prints as its job `words` is what `backup TAKE` on the server reads."""
+    enter = lambda: order(world, server, f"from-{host}", "backup", *take)  # noqa: E731
+    work(world, world.shell(host), renew(world, host), words, report, where=host, next="", order=enter)
+
+
+def _open_any(world: World, server: str, place: str, choice: Choice, report: Report) -> Choice:
     """The backup, or another one that leads to the same data: the first of which a copy is what was proven."""
+    rest(world, server_with_jobs(world, server), BACKUP, report, where=server, next="")
     wrong: list[str] = []
     for one in (choice, *choice.instead):
-        said = _open(world, server, place, one, timeout_s, report)
+        said = _open(world, server, place, one, report)
         if not said:
             return one
         wrong.append(f"no copy of the backup of {one.backup.taken} is whole: {'; '.join(said)}")
@@ -126,22 +136,39 @@ def _open_any(world: World, server: str, place: str, choice: Choice, timeout_s: 
     )
 
 
-def _open(world: World, server: str, place: str, choice: Choice, timeout_s: float, report: Report) -> list[str]:
+def _open(world: World, server: str, place: str, choice: Choice, report: Report) -> list[str]:
     """The backup itself, from the first host whose copy is what was proven; else what is wrong with each."""
     backup, wrong = choice.backup, []
-    take = [BACKUP, "open", place, str(backup.size)]
-    for host in choice.hosts:
-        give = ["cat", "--", f"{folder_of(world, host)}/{backup.id}.mbs.gz"]
-        sent = lambda n: report.progress("copying the backup", n, backup.size, "B")  # noqa: E731
+    if _held(world, server, place) == ["prepared", backup.sha256]:
+        return []
+    take = ("receive", place, str(max(backup.size, backup.data)), backup.sha256)
+    words = ("send-backup", world.address(server), backup.id, place)
+    for host in sorted(choice.hosts, key=lambda h: _gives(world, h)):
         try:
-            _, sha256 = pipe(world.shell(host), give, world.server_shell(server), take, deadline_s=timeout_s, sent=sent)
+            if _held(world, server, place) != ["received", backup.sha256]:
+                _hand_over(world, host, server, words, take, report)
         except PcloudError as error:
+            if report.stopping():
+                raise
             wrong.append(f"{host}: {error.what}")
             continue
-        if sha256 == backup.sha256:
+        if _held(world, server, place) == ["received", backup.sha256]:
+            _work(world, server, ("prepare", place), report)
             return []
-        wrong.append(f"{host}: it is not what was proven")
+        wrong.append(f"{host}: what it gave did not stay")
     return wrong
+
+
+def _held(world: World, server: str, place: str) -> list[str]:
+    """`received` or `prepared`, and of what; nothing where the place has neither, or was changed since."""
+    return world.server_shell(server).run([BACKUP, "held", place], deadline_s=SHORT_S).stdout.split()
+
+
+def _gives(world: World, host: str) -> bool:
+    """Whether the host gives something to another server at this moment: one after the other is served."""
+    with suppress(PcloudError, ValueError):
+        return ask(world.shell(host), [f"{folder_of(world, host)}/keep", "ask"]).code is None
+    return False
 
 
 def _find_data(world: World, server: str, database: str, token: str, others: tuple[str, ...]) -> Met | Unmet:
@@ -184,7 +211,6 @@ class RestoreBackup:
     database: str
     choice: Choice
     token: str
-    timeout_s: float
     others: tuple[str, ...] = ()
     timeline: Timeline | None = None
     """The one that begins with these data."""
@@ -196,13 +222,23 @@ class RestoreBackup:
         return _find_data(world, self.server, self.database, self.token, self.others)
 
     def do(self, world: World, report: Report) -> Mapping[str, Any]:
+        site = world.site.site
+        rest(
+            world,
+            server_with_jobs(world, self.server),
+            BACKUP,
+            report,
+            where=self.server,
+            next=f"pcloud recover {site}",
+        )
+        if isinstance(self.check(world), Met):  # an earlier run's work went on without it
+            return {}
         try:
-            used, reached = make(world, self.server, "restore", self.choice, self.timeout_s, report)
+            used, reached = make(world, self.server, "restore", self.choice, report)
+            _work(world, self.server, ("settle", self.token, *self._words()), report)
         except PcloudError as error:
-            error.next = ways_on(error, world.site.site, undo=self.undo)
+            error.next = ways_on(error, site, undo=self.undo)
             raise
-        report.progress("starting MariaDB with the restored data")
-        world.server_shell(self.server).run([BACKUP, "settle", self.token, *self._words()], deadline_s=SETTLE_S)
         return {"from": used.backup.id, "reached": reached}
 
     def _words(self) -> tuple[str, ...]:
@@ -232,7 +268,6 @@ class Prove:
     server: str
     database: str
     choice: Choice
-    timeout_s: float
     waits: ClassVar[bool] = True
 
     def check(self, world: World) -> Met | Unmet:  # noqa: ARG002
@@ -241,9 +276,8 @@ class Prove:
     def do(self, world: World, report: Report) -> Mapping[str, Any]:
         machine, site = world.server_shell(self.server), world.site.site
         try:
-            _, reached = make(world, self.server, "proof", self.choice, self.timeout_s, report)
-            report.progress("checking every table")
-            said = machine.run([BACKUP, "ask", "proof"], deadline_s=self.timeout_s).stdout
+            _, reached = make(world, self.server, "proof", self.choice, report)
+            said = _work(world, self.server, ("check", "proof"), report)
             report.progress("writing to it as the shop does")
             try_write(machine, self.server, self.database, f"{PROOF}/mysqld.sock", site)
             lines = machine.run(
@@ -261,8 +295,9 @@ class Prove:
                 )
             raise
         finally:
-            with suppress(PcloudError):
-                machine.run([BACKUP, "close", "proof"], deadline_s=SHORT_S)
+            if not report.stopping():  # then it goes on
+                with suppress(PcloudError):
+                    machine.run([BACKUP, "close", "proof"], deadline_s=SHORT_S)
         counts = dict(line.split(" ", 1) for line in said.splitlines() if line.startswith(("tables ", "rows ")))
         return {"reached": reached, **counts}
 
@@ -312,7 +347,6 @@ class Beside:
     database: str
     choice: Choice
     token: str
-    timeout_s: float
     waits: ClassVar[bool] = False
 
     def check(self, world: World) -> Met | Unmet:
@@ -323,7 +357,7 @@ class Beside:
         return Met({"look": look, "end": f"pcloud restore {world.site.site} --close"})
 
     def do(self, world: World, report: Report) -> Mapping[str, Any]:
-        used, reached = make(world, self.server, "beside", self.choice, self.timeout_s, report)
+        used, reached = make(world, self.server, "beside", self.choice, report)
         world.server_shell(self.server).run([BACKUP, "show", self.token], deadline_s=SHORT_S)
         return {"from": used.backup.id, "reached": reached}
 

@@ -1,13 +1,18 @@
 # A job goes on when who began it is gone, and ends when nothing moves in it. A script that has one takes these
 # as its verbs: `supervise FOLDER COMMAND...`. In its folder: `order`, what it was given; `error`, what it complained
-# of; `doing` and `total`, what it is at and how many bytes that has; `code`, written last. A later ask needs no more.
+# of; `words`, its command; `doing` and `total`, what it is at and how many bytes that has; `code`, written last. A later
+# ask needs no more. CODE 3: the other side went away; 4: what arrived is not what was sent; 5: no room; 6: the other
+# side gives to somebody else.
 JOB_STILL_S=${JOB_STILL_S-120}
+JOB_SSH="-F none -T -l root -o GlobalKnownHostsFile=none -o StrictHostKeyChecking=yes -o IdentitiesOnly=yes
+    -o BatchMode=yes -o ConnectTimeout=15 -o ServerAliveInterval=5 -o ServerAliveCountMax=6 -o LogLevel=ERROR"
 
 # Begins it with the order on standard input, unless it is at work.
 job_begin() { # FOLDER COMMAND...
     mkdir -p "$1" && exec 7>"$1/lock" || return 1
     flock -n 7 || return 0
     rm -f "$1/code" "$1/error" "$1/doing" "$1/total" "$1/worker"
+    echo "$*" >"$1/words"
     (umask 077; cat >"$1/order") || return 1
     setsid "$0" supervise "$@" </dev/null >/dev/null 2>&1 &
 }
@@ -49,6 +54,19 @@ job_step() { # WHAT BYTES COMMAND...
     sh -c 'echo $$ >"$JOB/worker"; exec "$@"' sh "$@"
 }
 
+# An order's second line is a server's host key, what comes after it the private key of a door there
+# (servers/mariadb/door.sh): what `ssh $JOB_SSH -i "$JOB/key" -o UserKnownHostsFile="$JOB/known_hosts"` needs.
+job_keys() { # ADDRESS
+    sed -n "2s/^/$1 /p" "$JOB/order" >"$JOB/known_hosts"
+    (umask 077; sed 1,2d "$JOB/order" >"$JOB/key")
+    rm -f "$JOB/order"
+    trap 'rm -f "$JOB/key"' EXIT
+}
+
+# Its command's words after `run`, and what that printed.
+job_words() { sed 's/^[^ ]* [^ ]* run //' "$1/words" 2>/dev/null || true; } # FOLDER
+job_said() { cat "$1/said" 2>/dev/null || true; } # FOLDER
+
 # `going DONE TOTAL WHAT`; or `ended CODE` and what it complained of; or `none`.
 job_ask() { # FOLDER
     set +e
@@ -60,5 +78,6 @@ job_ask() { # FOLDER
         return 0
     fi
     read=$(sed -n 's/^rchar: //p' "/proc/$(cat "$1/worker" 2>/dev/null)/io" 2>/dev/null)
-    echo "going ${read:-0} $(cat "$1/total" 2>/dev/null || echo 0) $(cat "$1/doing" 2>/dev/null || echo beginning)"
+    total=$(cat "$1/total" 2>/dev/null) doing=$(cat "$1/doing" 2>/dev/null) # empty while they are written
+    echo "going ${read:-0} ${total:-0} ${doing:-beginning}"
 }

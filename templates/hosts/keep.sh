@@ -1,12 +1,21 @@
 #!/bin/sh
-# What a host keeps of a site's database, in the folder of this script: full backups (ID.mbs.gz, and
-# ID.json, written last) and the binary log, streamed as it is written.
+# What a host keeps of a site's database, in the folder of this script: full backups (ID.mbs.zst, or
+# ID.mbs.gz, as they were before; and ID.json, written last) and the binary log, streamed as it is written.
 #   keep list       what is here; a line each, see pcloud/backups.py
 #   keep part ID    takes a backup from standard input, as ID.part
 #   keep seal ID SHA256 MANIFEST
 #                   ID.part is a backup, when its SHA-256 is this; MANIFEST is what is said of it
+#   keep give ID    prints it
 #   keep prove ID PROOF
 #                   PROOF is what was proven of a backup that is here
+#   keep job fetch ID BYTES SHA256 ADDRESS
+#                   has the backup from the server's `backup give`; what came of it before is not fetched again. It
+#                   reads an order: a line MANIFEST, the server's host key, the private key of the door
+#   keep job send-backup ADDRESS ID
+#   keep job send-log ADDRESS LINE SESSION
+#                   gives it to what a door of the server leads to; an order as above, with an empty first line
+#   keep ask, words, said
+#                   how far the job is, which it is, what it printed: see job.sh. It goes on by itself
 #   keep thin LIMIT,... [ID...]
 #                   deletes these backups, and binary logs that hold no transaction past a LIMIT: LINE/DOMAIN/NUMBER
 #   keep hand LINE SESSION
@@ -39,6 +48,8 @@ at() { timeout 10 mariadb --defaults-file=client.cnf ${1:+--host="$1"} --connect
 #include span.sh
 #include heard.sh
 #include rest.sh
+#include job.sh
+#include passing.sh
 
 # What is in a file, from what `transactions` says after the runs that are known of it already: `read START END SIZE`
 # (what the file says that it begins after, the end of its last whole transaction, how long the file was), then of
@@ -103,7 +114,7 @@ list() {
         echo "stream $(cat stream.session 2>/dev/null)"
     for manifest in *.json; do
         [ -s "$manifest" ] || continue
-        size=$(stat -c %s -- "${manifest%.json}.mbs.gz" 2>/dev/null || echo 0)
+        size=$(stat -c %s -- "$(file_of "${manifest%.json}")" 2>/dev/null || echo 0)
         echo "backup $size $(tr -d '\n' <"$manifest")"
     done
     for proof in *.proof; do
@@ -120,7 +131,12 @@ list() {
 seal() { # ID SHA256 MANIFEST
     found=$(sha256sum <"$1.part" | cut -d' ' -f1)
     [ "$found" = "$2" ] || { rm -f "$1.part"; die "it arrived as something else"; }
-    sync "$1.part" && mv -f "$1.part" "$1.mbs.gz" && printf '%s\n' "$3" >"$1.json.part" && sync "$1.json.part" &&
+    own "$1" "$1.part" "$3"
+}
+
+own() { # ID FILE MANIFEST
+    case $(head -c 4 "$2" | od -An -tx1 | tr -d ' ') in 28b52ffd) kind=zst ;; *) kind=gz ;; esac
+    sync "$2" && mv -f "$2" "$1.mbs.$kind" && printf '%s\n' "$3" >"$1.json.part" && sync "$1.json.part" &&
         mv -f "$1.json.part" "$1.json" && sync .
 }
 
@@ -128,6 +144,13 @@ prove() { # ID PROOF
     [ -s "$1.json" ] || die "it keeps no backup $1"
     printf '%s\n' "$2" >"$1.proof.part" && sync "$1.proof.part" && mv -f "$1.proof.part" "$1.proof" && sync .
 }
+
+file_of() { # ID
+    for file in "$1.mbs.zst" "$1.mbs.gz"; do [ ! -e "$file" ] || { echo "$file"; return; }; done
+    echo "$1.mbs"
+}
+
+give() { cat -- "$(file_of "$1")"; } # ID
 
 part() {
     find . -maxdepth 1 -name '*.part' -delete
@@ -139,7 +162,7 @@ part() {
 thin() { # LIMIT,... [ID...]
     limits=$1
     shift
-    for id in "$@"; do rm -f -- "$id.json" "$id.mbs.gz" "$id.proof"; done
+    for id in "$@"; do rm -f -- "$id.json" "$id.mbs.zst" "$id.mbs.gz" "$id.proof"; done
     find . -maxdepth 1 -name '*.part' -delete
     list >/dev/null || exit 1
     now=$(tr ' ' / <stream.session 2>/dev/null)
@@ -342,7 +365,11 @@ remove() {
 }
 
 case "${1-}" in
+    job) shift; job_begin "$job" "$here/keep" run "$@" ;;
+    ask | words | said) job_"$1" "$job" ;;
+    supervise) shift; job_supervise "$@" ;;
+    run) verb=$2; shift 2; case $verb in fetch | send-backup | send-log) "$(echo $verb | tr - _)" "$@" ;; esac ;;
     list | heard | install | remove | stream) "$1" ;;
-    part | seal | prove | thin | hand | add) verb=$1; shift; "$verb" "$@" ;;
-    *) sed -n '4,22s/^# *//p' "$0" >&2; exit 2 ;;
+    part | seal | give | prove | thin | hand | add) verb=$1; shift; "$verb" "$@" ;;
+    *) sed -n '4,28s/^# *//p' "$0" >&2; exit 2 ;;
 esac
