@@ -129,6 +129,22 @@ def test_a_fence_of_a_host_that_is_off_asks_nothing_and_is_ordered_all_the_same(
     assert report(person)["facts"] == {"changed": 1}
 
 
+def test_a_rehearsal_cuts_and_restores_the_power_and_remembers_how_long_it_took(person: Operator, site: Site) -> None:
+    inside = processes.members(processes.find_parts(folder())["h8"])
+    ran = person.run("fence", "demo", "h8", "--rehearse", "--yes")
+    assert ran.code == 0, ran.err
+    assert not set(inside) & set(processes.members(processes.find_parts(folder())["h8"])), "all of it was started anew"
+    assert all(power_of(site, f"h{n}") == "on" for n in range(1, 9))
+    facts = next(s["facts"] for s in report(person)["steps"])  # type: ignore[attr-defined]
+    assert facts["how"] == "redfish: on, then off, read twice"
+    assert 1 <= facts["off_s"] < facts["off_s"] + facts["back_s"] < 120
+    lab.cut(site, "h3")
+    refused = person.run("fence", "demo", "h8", "--rehearse", "--yes")
+    assert refused.code == 3
+    assert "h3 does not answer, and may need it" in refused.err
+    assert power_of(site, "h8") == "on"
+
+
 def test_without_a_yes_nothing_is_cut(person: Operator, site: Site) -> None:
     for argv in (("fence", "h3"), ("power", "h3", "off")):
         ran = person.run(*argv)
