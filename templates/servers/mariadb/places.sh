@@ -67,7 +67,8 @@ extract() { # BYTES, at the least
     free=$(df --output=avail -k "$place" | tail -n 1)
     most=$((free > keep ? (free - keep) * 1024 : 0))
     if [ "${1:-0}" -ge $most ] || ! { unpack | head -c $most | job_step copying "${1:-0}" mbstream -x -C "$data"; } 2>/dev/null; then
-        if [ "${1:-0}" -ge $most ] || [ $(($(du -sB 1 "$data" | cut -f1) + (32 << 20))) -ge $most ]; then
+        if [ "${1:-0}" -ge $most ] || [ $(($(du -sB 1 "$data" | cut -f1) + (32 << 20))) -ge $most ] ||
+            [ "$(df --output=avail -k "$place" | tail -n 1)" -lt 32768 ]; then # something else took it
             close
             die "$((free / 1024)) MiB are free here, and $((keep / 1024)) MiB of them are to stay: the data have no room"
         fi
