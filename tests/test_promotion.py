@@ -514,7 +514,7 @@ done; [ "$left" -gt 0 ] || : >/tmp/killed; } | /usr/bin/mariadb "$@"
 """
 
 
-@pytest.mark.parametrize("both", [False, True])
+@pytest.mark.parametrize("both", [pytest.param(False, marks=pytest.mark.chaos), True])
 def test_a_promotion_killed_between_every_two_statements_goes_on(pair: Pair, both: bool) -> None:
     receive_only(pair, 2, 3)
     cable(pair.db, "down")

@@ -49,6 +49,7 @@ def place(tmp_path_factory: pytest.TempPathFactory, data: Path) -> Iterator[Plac
         with made.streaming("h3"), made.streaming("h7"):
             both_have_it(made)
             back_up(made, "1", server="idx-1")
+            made.db.sql(MORE)
             yield made
 
 
@@ -65,7 +66,6 @@ def follows(place: Place) -> bool:
 
 
 def test_a_backup_and_what_follows_are_compared_with_the_replica_while_orders_go_on(place: Place) -> None:
-    place.db.sql(MORE)
     place_order(place.db, 2)
     stop, ordered = threading.Event(), [2]
 

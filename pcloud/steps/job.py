@@ -14,6 +14,8 @@ from pcloud.steps.base import Machine, Report, World
 
 ASK_S = 30
 POLL_S = 1.0
+"""The longest pause between two questions; what is quick is asked sooner."""
+FIRST_POLL_S = 0.1
 TURN_S = 5.0
 STILL_S = 300
 """A job ends by itself two minutes after its last movement; one that says the same for longer is stuck whole."""
@@ -114,7 +116,7 @@ def work(
 
 def _wait(world: World, machine: Machine, argv: Sequence[str], report: Report, *, where: str, next: str) -> State:
     """Tells how far the job is until it has ended. Raises when nothing moves any more, and when a person stops it."""
-    began = moved = world.clock.now()
+    asked = began = moved = world.clock.now()
     first: State | None = None
     last: State | None = None
     while (now := ask(machine, argv)).code is None:
@@ -128,7 +130,7 @@ def _wait(world: World, machine: Machine, argv: Sequence[str], report: Report, *
             raise DeadlineExceeded(f"it says for {STILL_S} s that it is {now.doing}", where=where, next=next)
         if report.stopping():
             raise CheckFailed(f"it goes on {now.doing}, as you stopped to wait for it", where=where, next=next)
-        world.clock.sleep(POLL_S)
+        world.clock.sleep(min(POLL_S, FIRST_POLL_S + (world.clock.now() - asked) / 4))
     return now
 
 
