@@ -89,6 +89,12 @@ class Pair:
     stack: ExitStack
     running: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
 
+    def begin(self, data: Path) -> None:
+        """Both for the first time: MariaDB on a copy of `data`, and whoever may log in does."""
+        for guest in (self.db, self.idx):
+            self.stack.enter_context(logins(guest, self.folder / f"{guest.name}.sshd"))
+            self.start(guest, data)
+
     def start(self, guest: Guest, data: Path | None = None) -> None:
         self.running[guest.name] = start_mariadb(guest, self.stack, self.folder / f"{guest.name}.log", data)
 

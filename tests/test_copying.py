@@ -22,7 +22,7 @@ from pcloud.steps.copying import COPY_FROM, COPY_TO, Seed
 from pcloud.steps.door import DOOR, open_door
 from pcloud.steps.job import NO_ROOM, State, follow, parse_state, tell
 from pcloud.world import World
-from tests.guests import eventually, guests, logins, rendered
+from tests.guests import eventually, guests, rendered
 from tests.mariadbs import (
     DB,
     PRIMARY,
@@ -72,9 +72,7 @@ def servers(tmp_path_factory: pytest.TempPathFactory, data: Path) -> Iterator[Pa
     with ExitStack() as stack:
         db, idx = stack.enter_context(guests(folder, rendered(folder), ("db-1", "idx-1"), ("mariadb",)))
         made = Pair(db, idx, folder, stack)
-        for guest in (db, idx):
-            stack.enter_context(logins(guest, folder / f"{guest.name}.sshd"))
-            made.start(guest, data)
+        made.begin(data)
         restore(db)
         db.run(PRIMARY, "take", "alone")
         place_order(db, 1)

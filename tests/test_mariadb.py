@@ -18,7 +18,7 @@ import pytest
 from pcloud.inventory import defaults_dir, load_site
 from pcloud.observe_data import _ask_inside, _see
 from pcloud.world import World
-from tests.guests import eventually, guests, logins, rendered
+from tests.guests import eventually, guests, rendered
 from tests.mariadbs import (
     IDX,
     PRIMARY,
@@ -40,9 +40,7 @@ def pair(tmp_path: Path, data: Path) -> Iterator[Pair]:
     with ExitStack() as stack:
         db, idx = stack.enter_context(guests(tmp_path, rendered(tmp_path), ("db-1", "idx-1"), ("mariadb",)))
         made = Pair(db, idx, tmp_path, stack)
-        for guest in (db, idx):
-            stack.enter_context(logins(guest, tmp_path / f"{guest.name}.sshd"))
-            made.start(guest, data)
+        made.begin(data)
         yield made
 
 

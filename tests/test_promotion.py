@@ -29,7 +29,7 @@ from pcloud.steps.base import Met
 from pcloud.steps.database import Restore
 from pcloud.steps.promotion import Promote, parse_progress
 from pcloud.steps.replication import SemiSync, Switch
-from tests.guests import Guest, eventually, guests, logins, rendered
+from tests.guests import Guest, eventually, guests, rendered
 from tests.mariadbs import (
     PRIMARY,
     RESTORED,
@@ -61,9 +61,7 @@ def pair(request: pytest.FixtureRequest, tmp_path: Path, data: Path) -> Iterator
         made = Pair(db, idx, tmp_path, stack)
         if request.param == "linked":
             idx.run("umount", "/var/lib/mysql", "/var/lib/pcloud")
-        for guest in (db, idx):
-            stack.enter_context(logins(guest, tmp_path / f"{guest.name}.sshd"))
-            made.start(guest, data)
+        made.begin(data)
         restore(db)
         db.run(PRIMARY, "take", "alone")
         place_order(db, 1)
