@@ -69,8 +69,8 @@ test: setup
 	$(call install_debian,$(DEBIAN_TEST))
 	@$(MAKE) --no-print-directory lint
 	@echo "== pytest: cases, properties, real daemons and libvirt's test driver, on all cores"
-	@# Two workers a core, as half of these tests wait for daemons most of the time.
-	@$(BIN)/pytest -n $$((2 * $$(nproc))) --dist worksteal --durations 15 -m "not lab and not chaos"
+	@# One worker more than cores, as many of these tests wait for daemons.
+	@$(BIN)/pytest -n $$(($$(nproc) + 1)) --dist worksteal --durations 15 -m "not lab and not chaos"
 	@echo "== pytest: the lab with real guests, one story after the other"
 	@$(BIN)/pytest --durations 30 -m "lab and not chaos"
 
