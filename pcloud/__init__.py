@@ -55,7 +55,7 @@ Where the code differs from the design it started from, and why:
 - The planner's decisions (`decide`) stand apart from the graph made of them (`plan`).
 - Redfish is spoken by ourselves, over http.client: sushy reads whole documents, which real controllers break,
   follows redirects, and cannot pin a certificate.
-- A data server is never made anew by the way, unless another one is seen to hold all that it does:
+- A data server is never made anew unasked, unless another one is seen to hold all that it does:
   drift is reported, silence is answered with a power cycle, and only a missing one or one that a
   person names is built from the dump.
 """

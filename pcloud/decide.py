@@ -13,7 +13,7 @@ Safety, as sentences:
 - A server that pcloud did not make is never touched.
 - A server that is booting is waited for, not rebuilt.
 - A server is not blamed for what it depends on.
-- Data is not thrown away by the way: a data server that drifted is kept, one that does not answer is
+- Data is never discarded as a side effect: a data server that drifted is kept, one that does not answer is
   power-cycled, one of which only the disk is left blocks; it is made anew only when it is missing, when
   another one is seen to hold all that it does (`holding.py`), or when a person names it.
 - A data server that is off is started before anything is made of it, as nobody can ask it otherwise.

@@ -1,4 +1,4 @@
-"""Whether a site that is well could be spread better over its racks: said, and never done by the way."""
+"""Whether a site that is well could be spread better over its racks: said, and never done unasked."""
 
 from __future__ import annotations
 

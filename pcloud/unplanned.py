@@ -100,13 +100,15 @@ def keep_apart(
     """The decisions, but for those that would start a server at another one's address, or beside unplanned data."""
     there = find_unplanned(desired, observed, old)
     found = dict(decided)
-    if (rival := _find_rival(desired, observed, there, decided)) is not None:
+    if (latest := _find_primary(desired, observed, there, decided)) is not None:
         for name in carrier_names(desired.site):
             d = found[name]
             if d.act not in (Act.LEAVE, Act.BLOCK):
-                found[name] = _block(d, f"{rival.text}; it may hold the latest data", rival.next)
+                found[name] = _block(d, f"{latest.text}; it may hold the latest data", latest.next)
     for one in (u for u in there if u.server in found):
-        found[one.server] = _block(found[one.server], f"{one.text}; its data are not put away by the way", one.next)
+        found[one.server] = _block(
+            found[one.server], f"{one.text}; its data are put away only when you name it", one.next
+        )
     ours = {s.mark.server: (h, s) for h, s in _marked(desired.site.site, observed) if s.mark is not None}
     holders = _holders(ours, found, old)
     for name, d in found.items():
@@ -126,7 +128,7 @@ def started_as(desired: Desired, observed: Observed, d: Decision) -> ServerSpec:
     return replace(spec, address=mark.addresses[0], service_addresses=mark.addresses[1:])
 
 
-def _find_rival(
+def _find_primary(
     desired: Desired, observed: Observed, there: Iterable[Unplanned], decided: Mapping[str, Decision]
 ) -> Unplanned | None:
     """Who may be the primary, while no server of the plan's is; or may have all that there is, while none has any."""

@@ -291,7 +291,7 @@ def test_a_cable_that_is_cut_ends_a_copy_and_it_goes_on(place: Place) -> None:
 
 @pytest.mark.chaos
 def test_what_moves_is_not_given_up(place: Place) -> None:
-    """What stands still is: see test_copying.py, of the same jobs."""
+    """Though each pause is longer than a poll. That what stands still is given up is not shown for this job."""
     place.idx.run("sed", "-i", "s/JOB_STILL_S-[0-9]*/JOB_STILL_S-3/", program("h3"))
     between(place.db, "tail", "time.sleep(0.4 if n % 10 == 0 else 0)")
     began = time.monotonic()

@@ -232,7 +232,10 @@ def find_begun(world: World, server: str) -> str | None:
     verb, _, name = words_of(machine, BACKUP).partition(" ")
     if verb != "take" or ask(machine, [BACKUP, "ask"]).code not in (None, 0):
         return None
-    age = world.clock.wall() - datetime.strptime(name, "%Y%m%d-%H%M%S").replace(tzinfo=UTC)
+    try:
+        age = world.clock.wall() - datetime.strptime(name, "%Y%m%d-%H%M%S").replace(tzinfo=UTC)
+    except ValueError:  # somebody's own
+        return None
     return name if age.total_seconds() < FRESH_S else None
 
 
